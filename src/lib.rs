@@ -1,0 +1,1 @@
+//! The engine that remembers TLS sessions for servers.
