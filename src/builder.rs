@@ -1,0 +1,255 @@
+//! How a cache is made.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::cache::SessionCache;
+use crate::clock::{Clock, millis};
+use crate::engine::{Engine, Parts, Weigher};
+use crate::expiry::capacity::UNLIMITED;
+use crate::secret::SecretBytes;
+
+/// The limit on sessions of a builder that was told none; OpenSSL's default too.
+const DEFAULT_SESSIONS: u64 = 20_480;
+/// The lifetime of a builder that was told none; RFC 5246 §F.1.4 suggests a day at most.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(7200);
+const DEFAULT_TICK: Duration = Duration::from_secs(1);
+const DEFAULT_WAITING_HEADERS: usize = 262_144;
+
+/// Settings of a [`SessionCache`] to be.
+///
+/// ```
+/// use std::time::Duration;
+/// use resumption::SessionCache;
+///
+/// let cache: SessionCache = SessionCache::builder()
+///     .max_sessions(1_000_000)
+///     .lifetime(Duration::from_secs(7200))
+///     .build()?;
+/// # Ok::<(), resumption::BuildError>(())
+/// ```
+pub struct Builder<S = SecretBytes> {
+    max_sessions: Option<u64>,
+    max_bytes: Option<u64>,
+    unlimited: bool,
+    weigher: Option<Weigher<S>>,
+    lifetime: Duration,
+    clock: Clock,
+    tick: Option<Duration>,
+    max_waiting_headers: usize,
+}
+
+/// Why a cache could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// `max_sessions(0)`: a cache without room. For none at all leave the cache out, for one
+    /// without a limit say [`unlimited`](Builder::unlimited).
+    NoSessions,
+    /// `max_bytes` is less than one empty session takes.
+    TooFewBytes {
+        /// Bytes of an empty session.
+        least: usize,
+    },
+    /// `lifetime(0)`: every session would be expired at once.
+    NoLifetime,
+    /// `ticker(0)`: the background thread would never sleep.
+    NoTick,
+    /// The background thread could not be started. [`without_ticker`](Builder::without_ticker) does
+    /// without it.
+    Ticker(io::Error),
+}
+
+impl<S: Send + Sync + 'static> Builder<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            max_sessions: None,
+            max_bytes: None,
+            unlimited: false,
+            weigher: None,
+            lifetime: DEFAULT_LIFETIME,
+            clock: Clock::monotonic(),
+            tick: Some(DEFAULT_TICK),
+            max_waiting_headers: DEFAULT_WAITING_HEADERS,
+        }
+    }
+
+    /// The most sessions that the cache holds, at any instant. The default is 20 480 when no limit
+    /// on bytes is set.
+    ///
+    /// Nothing is allocated ahead, so a limit beyond all memory is one that is never met. How many
+    /// are needed: new handshakes per second × tickets per handshake × lifetime.
+    #[must_use]
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = Some(sessions as u64);
+        self
+    }
+
+    /// The most bytes that the cache holds, at any instant: the payloads' weights, and
+    /// [`SessionCache::OVERHEAD`] for each session. Without `max_sessions` the only limit.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = Some(bytes as u64);
+        self
+    }
+
+    /// How many bytes a payload takes beside its own size: what it points to. Byte strings
+    /// ([`SecretBytes`], `Vec<u8>`, `Box<[u8]>`) weigh their length, other payloads nothing unless
+    /// they are weighed here.
+    ///
+    /// Runs in each put, before anything is held.
+    #[must_use]
+    pub fn weigher(mut self, weigh: impl Fn(&S) -> usize + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigh));
+        self
+    }
+
+    /// No limit on sessions or bytes that was not set explicitly: only lifetimes bound the cache.
+    #[must_use]
+    pub fn unlimited(mut self) -> Self {
+        self.unlimited = true;
+        self
+    }
+
+    /// How long a session lives, if its put does not say; two hours by default.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Where the cache reads the time; the system's monotonic clock by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How often a background thread frees expired sessions; every second by default. Puts do that
+    /// too, so the thread matters when there are none.
+    #[must_use]
+    pub fn ticker(mut self, every: Duration) -> Self {
+        self.tick = Some(every);
+        self
+    }
+
+    /// No background thread: memory of expired sessions comes back with puts, and with
+    /// [`flush_expired`](SessionCache::flush_expired).
+    #[must_use]
+    pub fn without_ticker(mut self) -> Self {
+        self.tick = None;
+        self
+    }
+
+    /// The most headers of removed sessions that wait for the epoch before puts are refused;
+    /// 262 144 by default, about 25 MB. A bit more may: 32 for each processor, and the sessions that
+    /// are in the cache when the limit is met and leave it then.
+    #[must_use]
+    pub fn max_waiting_headers(mut self, headers: usize) -> Self {
+        self.max_waiting_headers = headers;
+        self
+    }
+
+    /// Makes the cache.
+    ///
+    /// # Errors
+    ///
+    /// A setting makes no sense, or the background thread could not be started; see [`BuildError`].
+    pub fn build(self) -> Result<SessionCache<S>, BuildError> {
+        let least = Engine::<S>::OVERHEAD;
+        if self.max_sessions == Some(0) {
+            return Err(BuildError::NoSessions);
+        }
+        if self.max_bytes.is_some_and(|bytes| bytes < least as u64) {
+            return Err(BuildError::TooFewBytes { least });
+        }
+        if millis(self.lifetime) == 0 {
+            return Err(BuildError::NoLifetime);
+        }
+        if self.tick.is_some_and(|tick| tick.is_zero()) {
+            return Err(BuildError::NoTick);
+        }
+        let is_bounded = self.unlimited || self.max_bytes.is_some();
+        let default_sessions = if is_bounded { UNLIMITED } else { DEFAULT_SESSIONS };
+        let max_sessions = self.max_sessions.unwrap_or(default_sessions).min(UNLIMITED);
+        let max_bytes = self.max_bytes.unwrap_or(UNLIMITED).min(UNLIMITED);
+        let engine = Engine::new(Parts {
+            max_sessions,
+            max_bytes,
+            shards: shards_for(max_sessions, max_bytes),
+            max_waiting_headers: self.max_waiting_headers,
+            lifetime: self.lifetime,
+            weigher: self.weigher,
+            clock: self.clock,
+            hasher: RandomState::new(),
+        });
+        SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
+    }
+}
+
+/// How many shards: four for each processor, and fewer for a small cache, so that each has a share
+/// in which eviction in its own order is as good as in the whole one.
+fn shards_for(max_sessions: u64, max_bytes: u64) -> usize {
+    const MOST: usize = 256;
+    const SESSIONS_PER_SHARD: u64 = 8192;
+    const BYTES_PER_SHARD: u64 = 8 << 20;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = (4 * processors).next_power_of_two().min(MOST) as u64;
+    let wanted = (max_sessions / SESSIONS_PER_SHARD).min(max_bytes / BYTES_PER_SHARD);
+    1 << wanted.clamp(1, most).ilog2()
+}
+
+impl<S> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_sessions", &self.max_sessions)
+            .field("max_bytes", &self.max_bytes)
+            .field("unlimited", &self.unlimited)
+            .field("lifetime", &self.lifetime)
+            .field("tick", &self.tick)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSessions => {
+                f.write_str("max_sessions is 0; use unlimited() for a cache without a limit")
+            }
+            Self::TooFewBytes { least } => {
+                write!(f, "max_bytes is less than the {least} bytes of one empty session")
+            }
+            Self::NoLifetime => f.write_str("the lifetime is 0: every session would be expired"),
+            Self::NoTick => f.write_str("the ticker's interval is 0; use without_ticker()"),
+            Self::Ticker(error) => write!(f, "the background thread did not start: {error}"),
+        }
+    }
+}
+
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Ticker(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_cache_is_one_shard() {
+        assert_eq!(shards_for(1, UNLIMITED), 1);
+        assert_eq!(shards_for(8192 * 2 - 1, UNLIMITED), 1);
+        assert_eq!(shards_for(UNLIMITED, 1 << 20), 1);
+        assert!(shards_for(UNLIMITED, UNLIMITED).is_power_of_two());
+        assert!(shards_for(UNLIMITED, UNLIMITED) >= 4);
+    }
+}

@@ -1,0 +1,246 @@
+//! The cache: what is done to all sessions at once.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::builder::Builder;
+use crate::engine::Engine;
+use crate::engine::limits::Limit;
+use crate::engine::sweep::Cursor;
+use crate::scope::{Registry, Scope};
+use crate::secret::SecretBytes;
+use crate::session::Session;
+use crate::sessions::Sessions;
+use crate::stats::Stats;
+
+/// A cache of TLS sessions. Clones share it; it is closed when the last clone, and the last
+/// [`Sessions`] of it, is dropped.
+///
+/// Sessions are reached through [`scope`](Self::scope) only. What is here works on all of them:
+/// settings, sweeps and counts, each with the consistency that it states.
+pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S: Send + Sync + 'static> {
+    engine: Arc<Engine<S>>,
+    scopes: Registry,
+    /// Changes of limits exclude each other; nothing else takes this lock.
+    resizing: Mutex<()>,
+    ticker: Option<Thread>,
+}
+
+impl<S: Send + Sync + 'static> SessionCache<S> {
+    /// Bytes that a session is charged beyond its payload's weight: its header, its share of cells
+    /// and of hints, and the allocator's rounding.
+    pub const OVERHEAD: usize = Engine::<S>::OVERHEAD;
+
+    /// Settings for a new cache.
+    #[must_use]
+    pub fn builder() -> Builder<S> {
+        Builder::new()
+    }
+
+    pub(crate) fn new(engine: Engine<S>, tick: Option<Duration>) -> io::Result<Self> {
+        let engine = Arc::new(engine);
+        let ticker = tick.map(|every| start_ticker(Arc::downgrade(&engine), every)).transpose()?;
+        let (scopes, resizing) = (Registry::new(), Mutex::new(()));
+        Ok(Self { shared: Arc::new(Shared { engine, scopes, resizing, ticker }) })
+    }
+
+    /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
+    /// for; keep the result rather than ask for each connection, for this takes a lock.
+    #[must_use]
+    pub fn scope(&self, scope: &Scope) -> Sessions<S> {
+        Sessions::new(Arc::clone(&self.shared.engine), self.shared.scopes.attach(scope))
+    }
+
+    /// Removes every session that is expired now; returns how many. Goes through the whole table:
+    /// O(n), in batches of bounded work. What a lookup would find is never touched.
+    pub fn flush_expired(&self) -> usize {
+        self.shared.engine.flush_expired()
+    }
+
+    /// Removes every session that is there throughout the call; returns how many. O(n), in batches.
+    pub fn flush(&self) -> usize {
+        self.shared.engine.flush()
+    }
+
+    /// Removes the sessions that `keep` answers `false` for; returns how many. O(n), in batches;
+    /// sees each session that is there throughout the call once. `keep` runs under no pin, and may
+    /// use the cache. Expired sessions are not shown.
+    ///
+    /// ```
+    /// use resumption::{Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache<String> = SessionCache::builder().build()?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// for (number, user) in ["ann", "bob", "ann"].into_iter().enumerate() {
+    ///     assert!(web.put(&SessionId::from([number as u8; 32]), user.to_owned()).is_stored());
+    /// }
+    /// let revoked = cache.retain(|session| session.payload() != "ann");
+    /// assert_eq!((revoked, cache.len()), (2, 1));
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    pub fn retain(&self, keep: impl FnMut(&Session<S>) -> bool) -> usize {
+        self.shared.engine.retain(keep)
+    }
+
+    /// Drops what a scope has stored: one step makes all of it unfindable, then batches of bounded
+    /// work remove it; returns how many were removed. [`Sessions`] of the scope go on, empty. O(n)
+    /// in the sessions of the cache.
+    pub fn drop_scope(&self, scope: &Scope) -> usize {
+        let slot = self.shared.scopes.renew(scope);
+        slot.map_or(0, |slot| self.shared.engine.drop_slot(slot))
+    }
+
+    /// Changes the most sessions that the cache holds, and returns when that is obeyed. Evicts what
+    /// is too much, soonest to expire first. Zero empties the cache, and refuses puts until the
+    /// limit is raised; `usize::MAX` is no limit.
+    pub fn set_max_sessions(&self, sessions: usize) {
+        self.set_limit(Limit::Sessions, sessions);
+    }
+
+    /// Changes the most bytes that the cache holds, and returns when that is obeyed; as
+    /// [`set_max_sessions`](Self::set_max_sessions).
+    pub fn set_max_bytes(&self, bytes: usize) {
+        self.set_limit(Limit::Bytes, bytes);
+    }
+
+    fn set_limit(&self, which: Limit, limit: usize) {
+        let _one = self.shared.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.engine.set_limit(which, limit as u64);
+    }
+
+    /// Changes the lifetime of sessions that are put from now on. Zero stores sessions that are
+    /// expired at once.
+    pub fn set_lifetime(&self, lifetime: Duration) {
+        self.shared.engine.set_lifetime(lifetime);
+    }
+
+    /// Handles of all sessions, in no order. Each session that is there throughout is met once;
+    /// those that come or go meanwhile may be. Expired ones are left out.
+    #[must_use]
+    pub fn iter(&self) -> Iter<S> {
+        let engine = Arc::clone(&self.shared.engine);
+        Iter { engine, cursor: Cursor::default(), batch: Vec::new().into_iter() }
+    }
+
+    /// How many sessions there are; expired ones count until they are removed. Exact when the cache
+    /// is at rest; meanwhile it may be off by the operations in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.shared.engine.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are no sessions; as exact as [`len`](Self::len).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the sessions: their payloads' weights, and [`OVERHEAD`](Self::OVERHEAD) each. Puts
+    /// in flight count too. As exact as [`len`](Self::len).
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.shared.engine.bytes()).unwrap_or(usize::MAX)
+    }
+
+    /// The cache's counters. Costs a few reads for each processor.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.engine.stats()
+    }
+
+    /// Refuses puts from now on, waits for those that began before, and removes every session. What
+    /// a put has stored before is removed with the rest. Lookups find nothing afterwards; handles
+    /// stay good. The one call that may wait: for a put that another thread is in the middle of.
+    pub fn close(&self) {
+        self.shared.engine.close();
+    }
+
+    /// Whether the cache is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.engine.is_closed()
+    }
+}
+
+/// Removes what is due, every so often, for as long as there is the engine.
+fn start_ticker<S: Send + Sync + 'static>(
+    engine: Weak<Engine<S>>,
+    every: Duration,
+) -> io::Result<Thread> {
+    let run = move || {
+        while let Some(engine) = engine.upgrade() {
+            for shard in 0..engine.shards() {
+                while engine.tick(shard) {}
+            }
+            drop(engine);
+            thread::park_timeout(every);
+        }
+    };
+    let thread = thread::Builder::new().name("resumption-ticker".to_owned()).spawn(run)?;
+    Ok(thread.thread().clone())
+}
+
+impl<S: Send + Sync + 'static> Drop for Shared<S> {
+    fn drop(&mut self) {
+        if let Some(ticker) = &self.ticker {
+            // If this was the last reference to the engine, the thread ends now, not at its tick.
+            ticker.unpark();
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> Clone for SessionCache<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for SessionCache<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static> IntoIterator for &SessionCache<S> {
+    type Item = Session<S>;
+    type IntoIter = Iter<S>;
+
+    fn into_iter(self) -> Iter<S> {
+        self.iter()
+    }
+}
+
+/// Handles of a cache's sessions; see [`SessionCache::iter`].
+pub struct Iter<S: Send + Sync + 'static = SecretBytes> {
+    engine: Arc<Engine<S>>,
+    cursor: Cursor,
+    batch: std::vec::IntoIter<Session<S>>,
+}
+
+impl<S: Send + Sync + 'static> Iterator for Iter<S> {
+    type Item = Session<S>;
+
+    fn next(&mut self) -> Option<Session<S>> {
+        loop {
+            if let Some(session) = self.batch.next() {
+                return Some(session);
+            }
+            let (batch, cursor) = self.engine.walk(self.cursor)?;
+            self.cursor = cursor;
+            self.batch = batch.into_iter();
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for Iter<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,529 @@
+//! The engine: how a session enters, is found, and leaves.
+//!
+//! Every way out goes through [`Engine::left`], but for replacement ([`Engine::entered`]): they count
+//! the removal and its reason, and make sure that the session's room is given back. No user code (a weigher, a payload's
+//! drop) runs under a pin.
+//!
+//! # Consistency
+//!
+//! Puts, gets, takes, removals and extensions of one id are linearizable: each takes effect at one
+//! step of the table (see there), or of the expiry's word. Counts and sweeps promise less, and say
+//! what where they are offered.
+
+pub(crate) mod limits;
+pub(crate) mod sweep;
+
+use std::any::Any;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::clock::{Clock, millis};
+use crate::expiry::capacity::{Budget, UNLIMITED};
+use crate::expiry::{Age, Due, Extension, Hint};
+use crate::gate::Gate;
+use crate::outcome::{Put, Refusal};
+use crate::reclaim::gauge::{Gauges, Lease};
+use crate::reclaim::pin;
+use crate::room::{Hand, Room, Tokens};
+use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
+use crate::secret::SecretBytes;
+use crate::session::Session;
+use crate::shard::{Departed, Shard};
+use crate::stats::{Count, Counters, Past, Reason, Stats};
+use crate::sync::{AtomicU64, Ordering};
+use crate::table::{Entry, Name, NewNode, Node, SessionId, Unlinked};
+
+/// Hints that a put looks at when some are due.
+const DUE_PER_PUT: usize = 4;
+
+/// A payload's weight in bytes.
+pub(crate) type Weigher<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
+
+/// What a put does about a live session of its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Replace,
+    IfAbsent,
+}
+
+/// Why a session was not removed.
+enum Missing {
+    Unknown,
+    Expired,
+}
+
+/// The engine of one cache.
+pub(crate) struct Engine<S> {
+    shards: Box<[Shard<S>]>,
+    room: Room,
+    gate: Gate,
+    counters: Counters,
+    past: Past,
+    hasher: RandomState,
+    weigher: Option<Weigher<S>>,
+    lifetime: AtomicU64,
+    pub(crate) clock: Clock,
+    /// Last: the shards' drops count on it.
+    lease: Lease,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts<S> {
+    pub(crate) max_sessions: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) shards: usize,
+    pub(crate) max_waiting_headers: usize,
+    pub(crate) lifetime: Duration,
+    pub(crate) weigher: Option<Weigher<S>>,
+    pub(crate) clock: Clock,
+    pub(crate) hasher: RandomState,
+}
+
+/// A session that has left: dropping it drops the payload, unless handles hold it, and then gives
+/// its room back. In this order, also when the payload's drop panics.
+struct Left<'a, S> {
+    unlinked: Unlinked<S>,
+    _refund: Hand<'a>,
+}
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// What a session is charged beyond its weight: its header, its share of cells and hints at
+    /// their usual worst, and the allocator's rounding.
+    pub(crate) const OVERHEAD: usize = Node::<S>::SIZE + 40;
+
+    pub(crate) fn new(parts: Parts<S>) -> Self {
+        // Initialises this process's collector before any lookup.
+        drop(pin());
+        let lease = Lease::new(parts.max_waiting_headers);
+        let now = parts.clock.now();
+        let shards = (0..parts.shards).map(|_| Shard::new(now, lease.gauges())).collect();
+        Self {
+            shards,
+            room: Room::new(parts.max_sessions, parts.max_bytes, parts.shards),
+            gate: Gate::new(),
+            counters: Counters::new(),
+            past: Past::new(parts.max_sessions),
+            hasher: parts.hasher,
+            weigher: parts.weigher,
+            lifetime: AtomicU64::new(millis(parts.lifetime)),
+            clock: parts.clock,
+            lease,
+        }
+    }
+
+    /// Stores a session.
+    pub(crate) fn put(
+        &self,
+        scope: &ScopeEntry,
+        id: &SessionId,
+        payload: S,
+        lifetime: Option<Duration>,
+        mode: Mode,
+    ) -> Put<S> {
+        // The user's code, before anything is held.
+        let weight = self.weigh(&payload);
+        let Some(inside) = self.gate.enter() else {
+            return self.refused(Refusal::Closed, payload);
+        };
+        let slot = scope.slot();
+        let weight = match self.admit(slot, weight) {
+            Ok(weight) => weight,
+            Err(refusal) => return self.refused(refusal, payload),
+        };
+        let name = self.name(slot, id);
+        let now = self.clock.now();
+        let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
+        let node = NewNode::new(name, weight, Due::new(now, lifetime).to_word(), payload);
+        let stored = self.store(node, now, mode);
+        drop(inside);
+        if scope.slot() != slot {
+            // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
+            self.remove(&name, Reason::ScopeDropped);
+        }
+        self.tend(self.shard_of(&name), now);
+        match stored {
+            Ok(None) => Put::Stored,
+            Ok(Some(old)) => Put::Replaced(old),
+            Err((refusal, node)) => self.refused(refusal, node.into_payload()),
+        }
+    }
+
+    /// The weight of a payload that may be stored.
+    #[inline]
+    fn admit(&self, slot: u32, weight: usize) -> Result<u32, Refusal> {
+        if slot == EXHAUSTED {
+            return Err(Refusal::ScopesExhausted);
+        }
+        let weight = u32::try_from(weight).map_err(|_| Refusal::TooLarge)?;
+        if Self::charge(weight) > self.room.bytes.limit() {
+            return Err(Refusal::TooLarge);
+        }
+        if self.gauges().is_over() && self.is_still_over() {
+            return Err(Refusal::HeadersWaiting);
+        }
+        Ok(weight)
+    }
+
+    /// Looks again whether too many headers wait, after an attempt to free some.
+    #[cold]
+    fn is_still_over(&self) -> bool {
+        pin().flush();
+        self.gauges().recount()
+    }
+
+    /// Links a node, or puts it in the place of its name's live one. Returns the session that it
+    /// replaced.
+    fn store(
+        &self,
+        mut node: NewNode<S>,
+        now: u64,
+        mode: Mode,
+    ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
+        let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
+        let at = self.shard_of(&name);
+        let shard = &self.shards[at];
+        let mut hand = Hand::empty(&self.room, at);
+        loop {
+            let guard = pin();
+            let entry = shard.table.entry(&name, &guard);
+            let wanted = match &entry {
+                Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
+                Entry::Occupied(old) => {
+                    let old = old.node().node();
+                    if !Due::decide(old.expiry(), now) && mode == Mode::IfAbsent {
+                        return Err((Refusal::Present, node));
+                    }
+                    // The old session's room becomes the new one's.
+                    let bytes = charge.saturating_sub(Self::charge(old.weight()));
+                    Tokens { sessions: 0, bytes }
+                }
+            };
+            if !hand.fill(wanted) {
+                drop(guard);
+                if let Err(refusal) = self.make_room(&mut hand, wanted, now) {
+                    return Err((refusal, node));
+                }
+                continue;
+            }
+            let linked = match entry {
+                Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
+                Entry::Occupied(old) => old.replace(node).map(|(new, old)| (new, Some(old))),
+            };
+            let (new, old) = match linked {
+                Ok(linked) => linked,
+                Err(unlinked) => {
+                    node = unlinked;
+                    continue;
+                }
+            };
+            hand.spend(wanted);
+            let filed = shard.try_file(new, now, &guard);
+            drop(guard);
+            if let Err((hint, due)) = filed {
+                shard.wheel.push(hint, due, now, Age::Fresh);
+            }
+            self.counters.count(Count::Puts);
+            return Ok(self.entered(at, old, charge));
+        }
+    }
+
+    /// A node was linked in shard `at`, maybe in the place of `old`. Returns the session that it
+    /// replaced, if that was not expired.
+    #[inline]
+    fn entered(&self, at: usize, old: Option<Unlinked<S>>, charge: u64) -> Option<Session<S>> {
+        let Some(old) = old else {
+            self.shards[at].entered();
+            return None;
+        };
+        // The new session owns what it was charged; the rest goes back once the old one is gone.
+        let rest = Self::charge(old.node().weight()).saturating_sub(charge);
+        let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
+        let is_expired = Due::load(old.node().expiry()).is_decided();
+        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced });
+        let left = Left { unlinked: old, _refund: refund };
+        if is_expired {
+            drop(left);
+            return None;
+        }
+        Some(self.handle(left))
+    }
+
+    /// Finds a session, and notes that it was used.
+    pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
+        let name = self.name(scope.slot(), id);
+        let table = &self.shards[self.shard_of(&name)].table;
+        loop {
+            let guard = pin();
+            let Some(node) = table.get(&name, &guard) else { return self.missed(&name) };
+            if Due::load(node.node().expiry()).is_past(self.clock.now()) {
+                drop(guard);
+                return self.found_expired(&name);
+            }
+            // Fails only if the session was removed since it was found.
+            if let Some(node_ref) = node.acquire(self.gauges()) {
+                node.node().visit();
+                drop(guard);
+                self.counters.count(Count::Hits);
+                return Some(Session::new(node_ref, &self.clock));
+            }
+        }
+    }
+
+    /// Whether a session is there; notes nothing.
+    pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
+        let name = self.name(scope.slot(), id);
+        let guard = pin();
+        let node = self.shards[self.shard_of(&name)].table.get(&name, &guard);
+        node.is_some_and(|node| !Due::load(node.node().expiry()).is_past(self.clock.now()))
+    }
+
+    /// Removes a session and returns it; exactly one of several takers gets it.
+    pub(crate) fn take(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
+        let name = self.name(scope.slot(), id);
+        match self.depart(&name, Reason::Taken) {
+            Ok(left) => {
+                self.past.note(name.key, Reason::Taken);
+                Some(self.handle(left))
+            }
+            Err(Missing::Unknown) => self.missed(&name),
+            Err(Missing::Expired) => {
+                self.counters.count(Count::MissesExpired);
+                None
+            }
+        }
+    }
+
+    /// Removes a session by id.
+    pub(crate) fn remove_id(&self, scope: &ScopeEntry, id: &SessionId, reason: Reason) -> bool {
+        self.remove(&self.name(scope.slot(), id), reason)
+    }
+
+    /// Removes a session by name; `false` when there was none that is not expired.
+    fn remove(&self, name: &Name, reason: Reason) -> bool {
+        self.depart(name, reason).map(drop).is_ok()
+    }
+
+    /// Lets a session expire `lifetime` from now.
+    pub(crate) fn extend(&self, scope: &ScopeEntry, id: &SessionId, lifetime: Duration) -> bool {
+        let name = self.name(scope.slot(), id);
+        let shard = &self.shards[self.shard_of(&name)];
+        let now = self.clock.now();
+        let guard = pin();
+        let Some(node) = shard.table.get(&name, &guard) else { return false };
+        match Due::extend(node.node().expiry(), now, millis(lifetime)) {
+            // The hint that is there comes due too early, and is filed again then.
+            Extension::Later => true,
+            Extension::Sooner(due) => {
+                let hint = Hint::new(node.node().key(), node.stamp());
+                drop(guard);
+                shard.wheel.push(hint, due, now, Age::Fresh);
+                true
+            }
+            Extension::Expired => {
+                drop(guard);
+                self.remove_expired(&name);
+                false
+            }
+        }
+    }
+
+    /// Removes the live session of `name` for `reason`, or because it is expired.
+    fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
+        let at = self.shard_of(name);
+        let table = &self.shards[at].table;
+        loop {
+            let guard = pin();
+            let node = table.get(name, &guard).ok_or(Missing::Unknown)?;
+            // Not for the sake of the result, which the word decides below, but so that an
+            // extension cannot come after the session was found expired.
+            let _ = Due::decide(node.node().expiry(), self.clock.now());
+            // Fails only if another thread has removed or replaced it: then search again.
+            let Some(unlinked) = table.remove(node) else { continue };
+            let is_expired = Due::load(node.node().expiry()).is_decided();
+            drop(guard);
+            if !is_expired {
+                return Ok(self.left(at, unlinked, reason));
+            }
+            drop(self.left(at, unlinked, Reason::Expired));
+            return Err(Missing::Expired);
+        }
+    }
+
+    /// Removes the session of `name` if it is expired.
+    fn remove_expired(&self, name: &Name) -> bool {
+        let at = self.shard_of(name);
+        let guard = pin();
+        let Some(node) = self.shards[at].table.get(name, &guard) else { return false };
+        if !Due::decide(node.node().expiry(), self.clock.now()) {
+            return false;
+        }
+        let unlinked = self.shards[at].table.remove(node);
+        drop(guard);
+        unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)).is_some()
+    }
+
+    /// A lookup found an expired session.
+    #[cold]
+    fn found_expired(&self, name: &Name) -> Option<Session<S>> {
+        self.remove_expired(name);
+        self.counters.count(Count::MissesExpired);
+        None
+    }
+
+    /// A lookup found nothing.
+    fn missed(&self, name: &Name) -> Option<Session<S>> {
+        self.counters.count(Count::MissesUnknown);
+        if let Some(before) = self.past.recall(name.key) {
+            self.counters.count(before);
+        }
+        None
+    }
+
+    /// Accounts for a session that has left shard `at`: the one way out but for replacement.
+    #[inline]
+    fn left(&self, at: usize, unlinked: Unlinked<S>, reason: Reason) -> Left<'_, S> {
+        let node = unlinked.node();
+        self.shards[at].left();
+        self.counters.removal(reason);
+        if reason == Reason::Evicted {
+            let age = Due::load(node.expiry()).age(self.clock.now());
+            self.counters.add(Count::AgesAtEviction, age);
+            self.past.note(node.key(), reason);
+        }
+        let tokens = Tokens { sessions: 1, bytes: Self::charge(node.weight()) };
+        Left { unlinked, _refund: Hand::holding(&self.room, at, tokens) }
+    }
+
+    /// Accounts for sessions that have left shard `at`, then drops them; returns how many.
+    fn leave(&self, at: usize, departed: Departed<S>) -> usize {
+        // Collected first: if a payload's drop panics, the others still give their room back.
+        let left: Vec<_> = departed
+            .into_iter()
+            .map(|(unlinked, reason)| self.left(at, unlinked, reason))
+            .collect();
+        left.len()
+    }
+
+    /// The handle of a session that has left; its room is given back.
+    #[inline]
+    fn handle(&self, left: Left<'_, S>) -> Session<S> {
+        Session::new(left.unlinked.into_handle(), &self.clock)
+    }
+
+    #[inline]
+    fn refused(&self, refusal: Refusal, payload: S) -> Put<S> {
+        self.counters.count(Count::Refused);
+        Put::Refused(refusal, payload)
+    }
+
+    /// Does a little of what is due in a shard; rides on puts.
+    #[inline]
+    fn tend(&self, at: usize, now: u64) {
+        let shard = &self.shards[at];
+        let mut departed = Departed::with_capacity(0);
+        shard.expire(now, DUE_PER_PUT, &mut departed);
+        shard.compact(now, &mut departed);
+        if departed.len() > 0 {
+            self.leave(at, departed);
+        }
+    }
+
+    /// The name of a session: its place in the order follows from a keyed hash, so that nobody can
+    /// choose ids that meet in one cell.
+    #[inline]
+    fn name(&self, scope: u32, id: &SessionId) -> Name {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(u64::from(scope) << 8 | u64::from(id.len()));
+        for word in id.words() {
+            hasher.write_u64(word);
+        }
+        Name { key: hasher.finish().reverse_bits() | 1, scope, id: *id }
+    }
+
+    /// The shard of a name. Cells are chosen by the key's highest bits, shards by its lowest.
+    #[inline]
+    fn shard_of(&self, name: &Name) -> usize {
+        (name.key >> 1) as usize & (self.shards.len() - 1)
+    }
+
+    /// The payload's weight in bytes.
+    #[inline]
+    fn weigh(&self, payload: &S) -> usize {
+        if let Some(weigher) = &self.weigher {
+            return weigher(payload);
+        }
+        let payload: &dyn Any = payload;
+        if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
+            return bytes.len();
+        }
+        if let Some(bytes) = payload.downcast_ref::<Vec<u8>>() {
+            return bytes.len();
+        }
+        payload.downcast_ref::<Box<[u8]>>().map_or(0, |bytes| bytes.len())
+    }
+
+    /// What a session of this weight is charged.
+    #[inline]
+    fn charge(weight: u32) -> u64 {
+        u64::from(weight) + Self::OVERHEAD as u64
+    }
+
+    #[inline]
+    fn gauges(&self) -> &'static Gauges {
+        self.lease.gauges()
+    }
+
+    fn lifetime(&self) -> u64 {
+        // Relaxed: a setting that stands for itself.
+        self.lifetime.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lifetime(&self, lifetime: Duration) {
+        // Relaxed: as above.
+        self.lifetime.store(millis(lifetime), Ordering::Relaxed);
+    }
+
+    /// Counts a lookup of what cannot be a session id here.
+    pub(crate) fn count_malformed(&self) {
+        self.counters.count(Count::MissesMalformed);
+    }
+
+    /// Sessions in the cache, about.
+    pub(crate) fn len(&self) -> u64 {
+        self.shards.iter().map(Shard::live).sum()
+    }
+
+    /// Bytes of the sessions in the cache, and of puts in flight.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.room.bytes.used()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let limit = |budget: &Budget| Some(budget.limit()).filter(|&limit| limit < UNLIMITED);
+        let (held, held_weight) = self.gauges().held();
+        Stats {
+            sessions: self.len(),
+            bytes: self.bytes(),
+            max_sessions: limit(&self.room.sessions),
+            max_bytes: limit(&self.room.bytes),
+            held_sessions: held as u64,
+            held_bytes: (held_weight + held * Self::OVERHEAD) as u64,
+            headers_waiting: self.gauges().waiting() as u64,
+            hints: self.shards.iter().map(|shard| shard.wheel.hints()).sum(),
+            ..self.counters.snapshot()
+        }
+    }
+}
+
+impl<S> fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}

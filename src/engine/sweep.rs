@@ -1,0 +1,129 @@
+//! Sweeps: flush, expiry on demand, the drop of a scope, close; and walks with handles.
+//!
+//! A sweep goes through each shard in the order of keys, in batches of bounded work under one pin
+//! each; growth does not disturb it. It meets every session that is there from its beginning to its
+//! end, and no session twice.
+
+use super::Engine;
+use crate::expiry::Due;
+use crate::reclaim::pin;
+use crate::session::Session;
+use crate::shard::{BATCH, Departed};
+use crate::stats::Reason;
+use crate::table::Node;
+
+/// Sessions that one pin of a sweep looks at.
+const PER_PIN: usize = if cfg!(loom) { 1 } else { 64 };
+
+/// Where a walk is: a shard, and the key to go on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    shard: usize,
+    key: u64,
+}
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// Removes every session; returns how many.
+    pub(crate) fn flush(&self) -> usize {
+        self.sweep(Reason::Flushed, |_| true)
+    }
+
+    /// Removes every session that is expired now; returns how many.
+    pub(crate) fn flush_expired(&self) -> usize {
+        let now = self.clock.now();
+        self.sweep(Reason::Expired, |node| Due::decide(node.expiry(), now))
+    }
+
+    /// Removes what is left of a slot that no scope has any more; returns how many.
+    pub(crate) fn drop_slot(&self, slot: u32) -> usize {
+        self.gate.settle();
+        self.sweep(Reason::ScopeDropped, |node| node.scope() == slot)
+    }
+
+    /// Refuses puts from now on, waits for those that have begun, and removes every session.
+    pub(crate) fn close(&self) {
+        self.gate.close();
+        self.sweep(Reason::Closed, |_| true);
+    }
+
+    fn sweep(&self, reason: Reason, is_meant: impl Fn(&Node<S>) -> bool) -> usize {
+        let mut count = 0;
+        for (at, shard) in self.shards.iter().enumerate() {
+            let mut from = Some(0);
+            while let Some(key) = from {
+                let mut departed = Departed::with_capacity(PER_PIN);
+                let guard = pin();
+                from = shard.table.batch(key, PER_PIN, &guard, |node| {
+                    if is_meant(node.node())
+                        && let Some(unlinked) = shard.table.remove(node)
+                    {
+                        let expired = Due::load(node.node().expiry()).is_decided();
+                        departed.push(unlinked, if expired { Reason::Expired } else { reason });
+                    }
+                });
+                drop(guard);
+                count += self.leave(at, departed);
+            }
+        }
+        pin().flush();
+        count
+    }
+
+    /// Removes the sessions that `keep` does not want; returns how many.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&Session<S>) -> bool) -> usize {
+        let mut count = 0;
+        let mut cursor = Cursor::default();
+        while let Some((sessions, next)) = self.walk(cursor) {
+            for session in sessions.iter().filter(|session| !keep(session)) {
+                count += usize::from(self.remove_session(session));
+            }
+            cursor = next;
+        }
+        count
+    }
+
+    /// Removes this very session, not another one of its id.
+    fn remove_session(&self, session: &Session<S>) -> bool {
+        let name = session.node().node().name();
+        let at = self.shard_of(&name);
+        let guard = pin();
+        let unlinked = self.shards[at].table.remove(session.node().pinned(&guard));
+        drop(guard);
+        unlinked.map(|unlinked| self.left(at, unlinked, Reason::Removed)).is_some()
+    }
+
+    /// Handles of the next sessions, and where to go on; `None` at the end. Expired ones are left
+    /// out.
+    pub(crate) fn walk(&self, cursor: Cursor) -> Option<(Vec<Session<S>>, Cursor)> {
+        let shard = self.shards.get(cursor.shard)?;
+        let now = self.clock.now();
+        let mut found = Vec::with_capacity(PER_PIN);
+        let guard = pin();
+        let next = shard.table.batch(cursor.key, PER_PIN, &guard, |node| {
+            if !Due::load(node.node().expiry()).is_past(now) {
+                found.extend(node.acquire(self.gauges()));
+            }
+        });
+        drop(guard);
+        let next = match next {
+            Some(key) => Cursor { key, ..cursor },
+            None => Cursor { shard: cursor.shard + 1, key: 0 },
+        };
+        let sessions = found.into_iter().map(|node| Session::new(node, &self.clock)).collect();
+        Some((sessions, next))
+    }
+
+    /// One step of the ticker: removes some of what is due; `false` when nothing is.
+    pub(crate) fn tick(&self, at: usize) -> bool {
+        let Some(shard) = self.shards.get(at) else { return false };
+        let mut departed = Departed::with_capacity(0);
+        let more = shard.expire(self.clock.now(), 4 * BATCH, &mut departed);
+        self.leave(at, departed);
+        more
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+}

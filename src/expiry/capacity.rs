@@ -1,0 +1,148 @@
+//! Capacity as tokens: a limit is kept because nothing is ever counted twice.
+//!
+//! A budget of n has n tokens, for sessions or for bytes. A token is free, in one of the shards, or
+//! it belongs to a session in the table, to a put that has reserved it, or to a change of the limit
+//! that takes it away. Nobody makes one and nobody loses one, so
+//!
+//! * B1: free + reserved + owned by sessions = the limit, at every instant;
+//!
+//! and what is stored cannot exceed the limit. A put takes tokens *before* it links, a removal
+//! gives them back *after* the payload is dropped or has become a handle's.
+//!
+//! Taking is a compare-and-swap that never goes below zero; a thread that stops holds the tokens
+//! that it took, and nothing else.
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | take | Acquire | the give that the token came from: the payload of its last owner is gone |
+//! | give | Release | the take |
+//!
+//! Model: `loom-tests/tests/capacity.rs`.
+
+use crate::sync::{AtomicU64, Ordering, Padded, planted};
+
+/// More than any machine holds: what "unlimited" is made of.
+pub(crate) const UNLIMITED: u64 = 1 << 60;
+
+/// A limit, as the tokens that are free in each shard.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: AtomicU64,
+    free: Box<[Padded<AtomicU64>]>,
+}
+
+impl Budget {
+    /// A budget of `limit` tokens, spread evenly over `shards`.
+    pub(crate) fn new(limit: u64, shards: usize) -> Self {
+        let budget = Self {
+            limit: AtomicU64::new(0),
+            free: (0..shards).map(|_| Padded::default()).collect(),
+        };
+        budget.raise(limit.min(UNLIMITED));
+        budget
+    }
+
+    /// The number of tokens.
+    pub(crate) fn limit(&self) -> u64 {
+        // Relaxed: a number to show, and to choose a way with.
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How many tokens are not free.
+    pub(crate) fn used(&self) -> u64 {
+        // Relaxed: outdated as soon as it is read.
+        let free: u64 = self.free.iter().map(|free| free.0.load(Ordering::Relaxed)).sum();
+        self.limit().saturating_sub(free)
+    }
+
+    /// Takes as many tokens of a shard as there are, up to `most`.
+    #[inline]
+    #[must_use]
+    pub(crate) fn take_up_to(&self, shard: usize, most: u64) -> u64 {
+        if most == 0 {
+            return 0;
+        }
+        let free = &self.free[shard].0;
+        // Relaxed: a guess, which the exchange corrects.
+        let mut now = free.load(Ordering::Relaxed);
+        loop {
+            let count = now.min(most);
+            if count == 0 {
+                return 0;
+            }
+            if planted!("take-by-load-and-store-of-tokens") {
+                free.store(now - count, Ordering::Release);
+                return count;
+            }
+            // Acquire: pairs with `give`. Relaxed on failure: only the number is used.
+            let taken =
+                free.compare_exchange(now, now - count, Ordering::Acquire, Ordering::Relaxed);
+            match taken {
+                Ok(_) => return count,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Takes as many tokens as any shard has, up to `most`; begins with `shard`.
+    #[must_use]
+    pub(crate) fn gather(&self, shard: usize, most: u64) -> u64 {
+        let shards = self.free.len();
+        let mut taken = 0;
+        for step in 0..shards {
+            if taken == most {
+                break;
+            }
+            taken += self.take_up_to((shard + step) % shards, most - taken);
+        }
+        taken
+    }
+
+    /// Gives tokens to a shard.
+    #[inline]
+    pub(crate) fn give(&self, shard: usize, count: u64) {
+        if count > 0 {
+            // Release: pairs with the take of these tokens.
+            self.free[shard].0.fetch_add(count, Ordering::Release);
+        }
+    }
+
+    /// Makes `count` tokens.
+    pub(crate) fn raise(&self, count: u64) {
+        let shards = self.free.len() as u64;
+        // Relaxed: before the tokens exist, so that `used` never wraps.
+        self.limit.fetch_add(count, Ordering::Relaxed);
+        for shard in 0..shards {
+            let share = count / shards + u64::from(shard < count % shards);
+            self.give(shard as usize, share);
+        }
+    }
+
+    /// Notes that `count` tokens, which the caller has taken, are gone for good.
+    pub(crate) fn lowered(&self, count: u64) {
+        // Relaxed: a number to show.
+        self.limit.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_spread_and_conserved() {
+        let budget = Budget::new(10, 4);
+        assert_eq!(budget.take_up_to(0, 5), 3);
+        assert_eq!(budget.take_up_to(0, 1), 0);
+        assert_eq!(budget.used(), 3);
+        assert_eq!(budget.gather(0, 100), 7);
+        assert_eq!(budget.used(), 10);
+        budget.give(2, 10);
+        assert_eq!((budget.used(), budget.limit()), (0, 10));
+    }
+
+    #[test]
+    fn unlimited_is_a_limit_that_nobody_meets() {
+        assert_eq!(Budget::new(u64::MAX, 8).limit(), UNLIMITED);
+    }
+}

@@ -1,0 +1,180 @@
+//! When a session expires, in one word.
+//!
+//! 42 bits hold the time in milliseconds, 21 bits the lifetime as a small floating-point number
+//! (relative error below 2⁻¹⁵), from which the age of a session follows when it leaves.
+//!
+//! The highest bit means that a thread has *decided* that the session is expired. It is set by one
+//! exchange, so an extension and an expiry of one session never both succeed.
+
+use crate::sync::{AtomicU64, Ordering};
+
+const TIME_BITS: u32 = 42;
+const MANTISSA_BITS: u32 = 16;
+const DECIDED: u64 = 1 << 63;
+
+/// Later than any time: 139 years. A session that expires then never does.
+const NEVER: u64 = (1 << TIME_BITS) - 1;
+
+/// A value of the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due(u64);
+
+/// What an attempt to extend has come to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// The session expires later than it did, or when it did.
+    Later,
+    /// The session expires earlier than it did, at this time.
+    Sooner(u64),
+    /// The session was expired.
+    Expired,
+}
+
+impl Due {
+    /// `lifetime` milliseconds after `now`; a sum past the end of time never expires.
+    pub(crate) fn new(now: u64, lifetime: u64) -> Self {
+        Self::with_age(now, lifetime, 0)
+    }
+
+    /// As `new`, for a session that is `age` old.
+    fn with_age(now: u64, lifetime: u64, age: u64) -> Self {
+        let at = now.saturating_add(lifetime).min(NEVER);
+        Self(at | pack(age.saturating_add(at.saturating_sub(now))) << TIME_BITS)
+    }
+
+    /// The value of a word.
+    #[inline]
+    pub(crate) fn load(word: &AtomicU64) -> Self {
+        // Relaxed: the word stands for itself.
+        Self(word.load(Ordering::Relaxed))
+    }
+
+    /// The word.
+    pub(crate) fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// The time, in milliseconds.
+    #[inline]
+    pub(crate) fn at(self) -> u64 {
+        self.0 & NEVER
+    }
+
+    /// Whether the session is expired at `now`.
+    #[inline]
+    pub(crate) fn is_past(self, now: u64) -> bool {
+        let at = self.at();
+        self.is_decided() || at <= now && at != NEVER
+    }
+
+    /// Whether a thread has decided that the session is expired.
+    #[inline]
+    pub(crate) fn is_decided(self) -> bool {
+        self.0 & DECIDED != 0
+    }
+
+    /// How long the session has been there at `now`.
+    pub(crate) fn age(self, now: u64) -> u64 {
+        unpack((self.0 & !DECIDED) >> TIME_BITS).saturating_sub(self.at().saturating_sub(now))
+    }
+
+    /// Decides that the session is expired, if it is at `now`; `true` if it is, whoever decided.
+    ///
+    /// Race with an extension: if the extension's exchange is first, this sees the new time; if this
+    /// one is first, the extension sees the decision and fails.
+    #[must_use]
+    pub(crate) fn decide(word: &AtomicU64, now: u64) -> bool {
+        let mut due = Self::load(word);
+        loop {
+            if due.is_decided() {
+                return true;
+            }
+            if !due.is_past(now) {
+                return false;
+            }
+            // Relaxed: one word, whose own order of changes decides.
+            match word.compare_exchange(
+                due.0,
+                due.0 | DECIDED,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(other) => due = Self(other),
+            }
+        }
+    }
+
+    /// Lets the session expire `lifetime` milliseconds after `now`, unless it is expired.
+    pub(crate) fn extend(word: &AtomicU64, now: u64, lifetime: u64) -> Extension {
+        let mut due = Self::load(word);
+        loop {
+            if due.is_past(now) {
+                return Extension::Expired;
+            }
+            let new = Self::with_age(now, lifetime, due.age(now));
+            // Relaxed: as in `decide`.
+            match word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) if new.at() >= due.at() => return Extension::Later,
+                Ok(_) => return Extension::Sooner(new.at()),
+                Err(other) => due = Self(other),
+            }
+        }
+    }
+}
+
+/// Rounds down to 16 significant bits.
+fn pack(value: u64) -> u64 {
+    let value = value.min(NEVER);
+    let exponent = (u64::BITS - value.leading_zeros()).saturating_sub(MANTISSA_BITS);
+    u64::from(exponent) << MANTISSA_BITS | value >> exponent
+}
+
+fn unpack(packed: u64) -> u64 {
+    (packed & ((1 << MANTISSA_BITS) - 1)) << (packed >> MANTISSA_BITS)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_survives_packing() {
+        let mut value = 1;
+        while value < NEVER {
+            for value in [value - 1, value, value + value / 3] {
+                let back = unpack(pack(value));
+                assert!(back <= value && value - back <= value >> 15, "{value}: {back}");
+            }
+            value *= 2;
+        }
+        assert!(pack(NEVER) < 1 << (u64::BITS - TIME_BITS - 1));
+    }
+
+    #[test]
+    fn a_zero_lifetime_is_past_at_once_and_the_longest_never() {
+        assert!(Due::new(1000, 0).is_past(1000));
+        let never = Due::new(1000, u64::MAX);
+        assert!(!never.is_past(NEVER - 1) && !never.is_past(u64::MAX));
+    }
+
+    #[test]
+    fn an_age_goes_on_over_an_extension() {
+        let word = AtomicU64::new(Due::new(1_000, 10_000).to_word());
+        assert_eq!(Due::extend(&word, 4_000, 20_000), Extension::Later);
+        assert_eq!(Due::load(&word).at(), 24_000);
+        assert_eq!(Due::load(&word).age(5_000), 4_000);
+        assert_eq!(Due::extend(&word, 5_000, 1_000), Extension::Sooner(6_000));
+        assert_eq!(Due::load(&word).age(5_500), 4_500);
+    }
+
+    #[test]
+    fn a_decision_is_final() {
+        let word = AtomicU64::new(Due::new(1_000, 10).to_word());
+        assert!(!Due::decide(&word, 1_009));
+        assert!(Due::decide(&word, 1_010));
+        assert!(Due::decide(&word, 0));
+        assert_eq!(Due::extend(&word, 1_000, 10), Extension::Expired);
+    }
+}

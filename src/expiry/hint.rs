@@ -1,0 +1,64 @@
+//! What the wheel holds: a value that leads to a session, and owns nothing.
+//!
+//! A hint has the upper 48 bits of a session's key, and a stamp of 16 bits that tells the session
+//! from a later one of the same id. A hint whose session has left finds nothing: cancelling costs
+//! nothing. A false match can do no more than evict another live session early.
+
+/// Set in every stamp, so that no hint is one of the queue's two marks.
+const NEVER_A_MARK: u16 = 2;
+
+/// A hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hint(u64);
+
+impl Hint {
+    /// The hint of a session.
+    #[inline]
+    pub(crate) fn new(key: u64, stamp: u16) -> Self {
+        Self(key & !0xffff | u64::from(stamp | NEVER_A_MARK))
+    }
+
+    /// The upper 48 bits of the session's key, the rest zero.
+    #[inline]
+    pub(crate) fn prefix(self) -> u64 {
+        self.0 & !0xffff
+    }
+
+    /// Whether the session's stamp is this one.
+    #[inline]
+    pub(crate) fn is_of(self, stamp: u16) -> bool {
+        self.0 as u16 == stamp | NEVER_A_MARK
+    }
+
+    /// The word that a queue holds.
+    #[inline]
+    pub(super) fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// The hint of a word that [`to_word`](Self::to_word) gave.
+    #[inline]
+    pub(super) fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hint_is_a_mark_of_the_queue() {
+        for stamp in 0..=u16::MAX {
+            assert!(Hint::new(0, stamp).to_word() > 1);
+        }
+    }
+
+    #[test]
+    fn a_hint_leads_back_to_its_key_and_stamp() {
+        let hint = Hint::new(0x1234_5678_9abc_def1, 0x4711);
+        assert_eq!(hint.prefix(), 0x1234_5678_9abc_0000);
+        assert!(hint.is_of(0x4711));
+        assert!(!hint.is_of(0x4715));
+    }
+}

@@ -1,0 +1,341 @@
+//! The queue of hints: FIFO, lock-free also when a peer is stopped inside.
+//!
+//! An array queue by fetch-and-add, in segments of 512 bytes. A push takes the next index and
+//! exchanges its hint into the slot; a pop takes the next index and swaps the slot to `TAKEN`. A pop
+//! that comes before its push's exchange leaves `TAKEN` behind and goes on: the push finds it and
+//! takes another index (the hand-back). Nobody ever waits for the other.
+//!
+//! # Invariants
+//!
+//! * Q1: a slot goes `EMPTY` → hint → `TAKEN`, or `EMPTY` → `TAKEN`, once; a hint is popped once.
+//! * Q2: `head` never passes `tail`: before `head` leaves a segment, `tail` has left it.
+//! * Q3: a segment is retired by the exchange that moved `head` away from it; whoever reached it
+//!   before has a pin.
+//!
+//! # Races, both orders
+//!
+//! * Push and pop of one index: if the push's exchange is first, the pop's swap returns the hint;
+//!   if the swap is first, the exchange fails and the push goes on with another index.
+//! * Two appends: one exchange of `next` succeeds; the other frees its segment's first hint into
+//!   the winner's segment by trying again.
+//! * A push into a segment that pops have left: its index was taken by a pop already, for pops
+//!   leave only when every index was given out; the slot is `TAKEN`, and the push goes on.
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | slot exchange, slot swap | Release, Acquire | each other: a popped hint's session is linked for the popper |
+//! | `next`, `head`, `tail` | AcqRel exchanges, Acquire loads | each other: a segment's content |
+//! | `enqueued`, `dequeued` | AcqRel / Relaxed | only give out indexes; see at the access |
+//!
+//! Model: `loom-tests/tests/hints.rs`.
+
+use std::ptr::{self, NonNull};
+
+use super::hint::Hint;
+use crate::reclaim::Guard;
+use crate::reclaim::gauge::Gauges;
+use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted};
+
+/// Slots of a segment: with its four words of header 512 bytes. Two under loom, so that a model
+/// meets the end of one.
+const SLOTS: usize = if cfg!(loom) { 2 } else { 60 };
+
+const EMPTY: u64 = 0;
+const TAKEN: u64 = 1;
+
+/// A queue. It has one segment at least.
+#[derive(Debug)]
+pub(super) struct Queue {
+    head: AtomicPtrWord,
+    tail: AtomicPtrWord,
+}
+
+/// A piece of a queue.
+#[derive(Debug)]
+pub(super) struct Segment {
+    next: AtomicPtrWord,
+    enqueued: AtomicUsize,
+    dequeued: AtomicUsize,
+    /// How many segments of the queue came before.
+    sequence: u64,
+    slots: [AtomicU64; SLOTS],
+}
+
+/// The last segment is full: a push needs a new one, which is not allocated under a pin.
+#[derive(Debug)]
+pub(super) struct NeedsSegment;
+
+impl Segment {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
+            next: AtomicPtrWord::new(ptr::null_mut()),
+            enqueued: AtomicUsize::new(0),
+            dequeued: AtomicUsize::new(0),
+            sequence: 0,
+            slots: std::array::from_fn(|_| AtomicU64::new(EMPTY)),
+        })
+    }
+}
+
+/// What the oldest segment has for a pop.
+enum Oldest {
+    Hints,
+    Nothing,
+    /// Every index was given out to pops: the segment is left for the next one.
+    Spent,
+}
+
+impl Segment {
+    fn oldest(&self) -> Oldest {
+        // In this order: the queue was empty at the instant of the first load, if the second one
+        // shows no more pushes than it shows pops. In the other order a push and a pop between the
+        // loads would make a queue look empty that never was.
+        // Acquire, both: pair with the additions, so that a push that came before is seen.
+        let dequeued = self.dequeued.load(Ordering::Acquire);
+        if dequeued >= SLOTS
+            || planted!("leave-early") && !self.next.load(Ordering::Acquire).is_null()
+        {
+            return Oldest::Spent;
+        }
+        if dequeued >= self.enqueued.load(Ordering::Acquire) {
+            return Oldest::Nothing;
+        }
+        Oldest::Hints
+    }
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        let segment = Box::into_raw(Segment::new()).cast::<()>();
+        Self { head: AtomicPtrWord::new(segment), tail: AtomicPtrWord::new(segment) }
+    }
+
+    /// Appends `hint`; takes `spare` if it needs a segment.
+    pub(super) fn push(
+        &self,
+        hint: Hint,
+        spare: &mut Option<Box<Segment>>,
+        guard: &Guard,
+    ) -> Result<(), NeedsSegment> {
+        loop {
+            let tail = segment(&self.tail, guard);
+            // Relaxed: the exchange below publishes the hint; the index is all this gives. A full
+            // segment is not counted on: pushes that come often would count for nothing.
+            let index = match tail.enqueued.load(Ordering::Relaxed) {
+                full if full >= SLOTS => full,
+                // AcqRel: pairs with `oldest`.
+                _ => tail.enqueued.fetch_add(1, Ordering::AcqRel),
+            };
+            if let Some(slot) = tail.slots.get(index) {
+                if fill(slot, hint) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let Some(next) = NonNull::new(tail.next.load(Ordering::Acquire)) else {
+                let new = spare.take().ok_or(NeedsSegment)?;
+                match self.append(tail, new, hint) {
+                    Ok(()) => return Ok(()),
+                    Err(lost) => *spare = Some(lost),
+                }
+                continue;
+            };
+            self.move_tail(tail, next.as_ptr());
+        }
+    }
+
+    /// Links `new`, with `hint` in its first slot, behind `tail`; gives it back if it lost the race.
+    fn append(
+        &self,
+        tail: &Segment,
+        mut new: Box<Segment>,
+        hint: Hint,
+    ) -> Result<(), Box<Segment>> {
+        new.sequence = tail.sequence + 1;
+        // Relaxed, both: the exchange below publishes the segment.
+        new.slots[0].store(hint.to_word(), Ordering::Relaxed);
+        new.enqueued.store(1, Ordering::Relaxed);
+        let new = Box::into_raw(new);
+        let linked = tail.next.compare_exchange(
+            ptr::null_mut(),
+            new.cast(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if linked.is_err() {
+            // SAFETY: the box was taken apart above, and the failed exchange showed it to nobody.
+            let new = unsafe { Box::from_raw(new) };
+            // Relaxed, both: private again.
+            new.slots[0].store(EMPTY, Ordering::Relaxed);
+            new.enqueued.store(0, Ordering::Relaxed);
+            return Err(new);
+        }
+        self.move_tail(tail, new.cast());
+        Ok(())
+    }
+
+    /// Helps `tail` on from a full segment.
+    fn move_tail(&self, from: &Segment, to: *mut ()) {
+        let from = ptr::from_ref(from).cast_mut().cast();
+        // AcqRel: as every exchange of a segment pointer. It fails when somebody else has helped.
+        let _ = self.tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Removes the oldest hint.
+    pub(super) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
+        loop {
+            let head = segment(&self.head, guard);
+            match head.oldest() {
+                Oldest::Nothing => return None,
+                Oldest::Spent => {
+                    // Acquire: the next segment's content.
+                    let next = NonNull::new(head.next.load(Ordering::Acquire))?;
+                    self.leave(head, next.as_ptr(), guard, gauges);
+                    continue;
+                }
+                Oldest::Hints => {}
+            }
+            // AcqRel: pairs with `oldest`.
+            let index = head.dequeued.fetch_add(1, Ordering::AcqRel);
+            let Some(slot) = head.slots.get(index) else { continue };
+            // AcqRel: Acquire pairs with the push's Release; Release keeps the mark in order.
+            match slot.swap(TAKEN, Ordering::AcqRel) {
+                EMPTY | TAKEN => {}
+                word => return Some(Hint::from_word(word)),
+            }
+        }
+    }
+
+    /// Moves `head` on from an exhausted segment, and retires the segment.
+    fn leave(&self, head: &Segment, next: *mut (), guard: &Guard, gauges: &'static Gauges) {
+        if !planted!("head-passes-tail") {
+            // Q2: nobody can reach the segment through `tail` once it is retired.
+            self.move_tail(head, next);
+        }
+        let from = NonNull::from(head);
+        let left = self.head.compare_exchange(
+            from.as_ptr().cast(),
+            next,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if left.is_ok() {
+            // SAFETY: P3, Q3: this exchange made the segment unreachable, and only one succeeds.
+            unsafe { guard.retire(from, gauges) };
+        }
+    }
+
+    /// Copies up to `out.len()` of the oldest hints of the first segment, without removing them.
+    pub(super) fn peek(&self, out: &mut [Hint], guard: &Guard) -> usize {
+        let head = segment(&self.head, guard);
+        // Relaxed: a guess at what comes next, to prefetch it.
+        let from = head.dequeued.load(Ordering::Relaxed).min(SLOTS);
+        let mut count = 0;
+        for slot in head.slots[from..].iter().take(out.len()) {
+            let word = slot.load(Ordering::Relaxed);
+            if word > TAKEN {
+                out[count] = Hint::from_word(word);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// About how many hints the queue has.
+    pub(super) fn len(&self, guard: &Guard) -> u64 {
+        let (head, tail) = (segment(&self.head, guard), segment(&self.tail, guard));
+        // Relaxed: outdated as soon as it is read.
+        let enqueued = tail.enqueued.load(Ordering::Relaxed).min(SLOTS) as u64;
+        let dequeued = head.dequeued.load(Ordering::Relaxed).min(SLOTS) as u64;
+        let segments = tail.sequence.saturating_sub(head.sequence);
+        (segments * SLOTS as u64 + enqueued).saturating_sub(dequeued)
+    }
+
+    /// Whether the queue was empty at an instant during the call.
+    pub(super) fn is_empty(&self, guard: &Guard) -> bool {
+        let head = segment(&self.head, guard);
+        match head.oldest() {
+            Oldest::Hints => false,
+            Oldest::Nothing => true,
+            // Acquire: as in `pop`.
+            Oldest::Spent => head.next.load(Ordering::Acquire).is_null(),
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Relaxed: `&mut self` orders this after every other access.
+        let mut at = self.head.load(Ordering::Relaxed).cast::<Segment>();
+        while !at.is_null() {
+            // SAFETY: Q3: from `head` on segments are not retired; each came from a box.
+            let segment = unsafe { Box::from_raw(at) };
+            at = segment.next.load(Ordering::Relaxed).cast();
+        }
+    }
+}
+
+/// Puts the hint into its slot; `false` when a pop was here first.
+fn fill(slot: &AtomicU64, hint: Hint) -> bool {
+    if planted!("no-hand-back") {
+        slot.store(hint.to_word(), Ordering::Release);
+        return true;
+    }
+    // Release: pairs with the pop's swap. Relaxed on failure: the slot is given up.
+    slot.compare_exchange(EMPTY, hint.to_word(), Ordering::Release, Ordering::Relaxed).is_ok()
+}
+
+/// The segment that `end` points to.
+fn segment<'g>(end: &AtomicPtrWord, guard: &'g Guard) -> &'g Segment {
+    // Acquire: pairs with the exchanges that move the end.
+    let segment = NonNull::new(end.load(Ordering::Acquire).cast::<Segment>())
+        .expect("a queue has one segment at least");
+    guard.assert_alive(segment);
+    // SAFETY: Q2, Q3, P1: both ends point to segments that are not retired, read under the guard.
+    unsafe { segment.as_ref() }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::reclaim::gauge::Lease;
+    use crate::reclaim::pin;
+
+    fn push(queue: &Queue, word: u64) {
+        let mut spare = None;
+        while queue.push(Hint::from_word(word), &mut spare, &pin()).is_err() {
+            spare = Some(Segment::new());
+        }
+    }
+
+    #[test]
+    fn hints_come_out_in_order_over_many_segments() {
+        let lease = Lease::new(usize::MAX);
+        let queue = Queue::new();
+        for word in 2..1000 {
+            push(&queue, word);
+        }
+        let guard = pin();
+        assert_eq!(queue.len(&guard), 998);
+        for word in 2..1000 {
+            assert_eq!(queue.pop(&guard, lease.gauges()), Some(Hint::from_word(word)));
+        }
+        assert!(queue.is_empty(&guard));
+        assert_eq!(queue.pop(&guard, lease.gauges()), None);
+        assert_eq!(queue.len(&guard), 0);
+    }
+
+    #[test]
+    fn a_peek_removes_nothing() {
+        let lease = Lease::new(usize::MAX);
+        let queue = Queue::new();
+        for word in 2..5 {
+            push(&queue, word);
+        }
+        let guard = pin();
+        let mut out = [Hint::from_word(2); 8];
+        assert_eq!(queue.peek(&mut out, &guard), 3);
+        assert_eq!(out[..3], [2, 3, 4].map(Hint::from_word));
+        assert_eq!(queue.pop(&guard, lease.gauges()), Some(Hint::from_word(2)));
+    }
+}

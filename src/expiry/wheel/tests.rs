@@ -1,0 +1,127 @@
+use super::*;
+use crate::reclaim::gauge::Lease;
+
+const SECOND: u64 = 1000;
+const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+
+fn pop_due(wheel: &Wheel, now: u64, lease: &Lease) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    while let Some(list) = wheel.due(now) {
+        hints.extend(wheel.pop(list, &pin(), lease.gauges()));
+    }
+    hints
+}
+
+fn hint(number: u64) -> Hint {
+    Hint::new(number << 16, 2)
+}
+
+#[test]
+fn a_hint_comes_due_after_its_time_and_at_most_an_eighth_late() {
+    let lifetimes = [1, 2, 60, 61, 64, 300, 3_600, 7_200, 86_400, 604_800, YEAR / SECOND];
+    for seconds in lifetimes {
+        let lease = Lease::new(usize::MAX);
+        let wheel = Wheel::new(12_345);
+        let due = 12_345 + seconds * SECOND;
+        wheel.push(hint(seconds), due, 12_345, Age::Fresh);
+        assert_eq!(pop_due(&wheel, due - 1, &lease), [], "{seconds} s: not before");
+        let late = due + seconds * SECOND / 8 + 1024;
+        assert_eq!(pop_due(&wheel, late, &lease), [hint(seconds)], "{seconds} s: late");
+    }
+}
+
+#[test]
+fn a_jump_of_the_clock_brings_everything_due_once() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    for number in 1..500 {
+        wheel.push(hint(number), number * number * SECOND, 0, Age::Fresh);
+    }
+    let mut hints = pop_due(&wheel, 50 * YEAR, &lease);
+    hints.sort_by_key(|hint| hint.prefix());
+    assert_eq!(hints, (1..500).map(hint).collect::<Vec<_>>());
+    assert_eq!(pop_due(&wheel, 50 * YEAR, &lease), []);
+}
+
+#[test]
+fn a_wheel_that_nobody_asked_for_years_still_files() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    let now = 30 * YEAR;
+    // Every cursor is behind, so this hint is due at once; whoever pops it files it again.
+    wheel.push(hint(1), now + SECOND, now, Age::Fresh);
+    assert_eq!(pop_due(&wheel, now, &lease), [hint(1)]);
+    // And the cursors have caught up.
+    wheel.push(hint(1), now + SECOND, now, Age::Fresh);
+    assert_eq!(pop_due(&wheel, now, &lease), []);
+    assert_eq!(pop_due(&wheel, now + 3 * SECOND, &lease), [hint(1)]);
+}
+
+#[test]
+fn what_never_expires_is_the_last_to_be_evicted_and_never_due() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    wheel.push(hint(1), (1 << 42) - 1, 0, Age::Fresh);
+    wheel.push(hint(2), YEAR, 0, Age::Fresh);
+    let first = wheel.earliest().expect("two hints");
+    assert_eq!(wheel.pop(first, &pin(), lease.gauges()), Some(hint(2)));
+}
+
+#[test]
+fn the_earliest_list_is_the_soonest_to_expire_in_any_level() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    for seconds in [7_200, 30, 300, 86_400] {
+        wheel.push(hint(seconds), seconds * SECOND, 0, Age::Fresh);
+    }
+    let mut order = Vec::new();
+    while let Some(list) = wheel.earliest() {
+        order.extend(wheel.pop(list, &pin(), lease.gauges()));
+    }
+    assert_eq!(order, [30, 300, 7_200, 86_400].map(hint));
+}
+
+#[test]
+fn kept_hints_wait_until_the_fresh_ones_are_gone() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    wheel.push(hint(1), 10 * SECOND, 0, Age::Kept);
+    wheel.push(hint(2), 60 * SECOND, 0, Age::Fresh);
+    let mut order = Vec::new();
+    while let Some(list) = wheel.earliest() {
+        order.extend(wheel.pop(list, &pin(), lease.gauges()));
+    }
+    assert_eq!(order, [hint(2), hint(1)]);
+}
+
+#[test]
+fn compaction_visits_every_hint_once_a_round() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    for number in 1..=100 {
+        wheel.push(hint(number), number * 60 * SECOND, 0, Age::Fresh);
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 100 {
+        let guard = pin();
+        let (list, steps) = wheel.compact(7, &guard).expect("there are hints");
+        for _ in 0..steps {
+            let hint = wheel.pop(list, &guard, lease.gauges()).expect("not more than there are");
+            seen.push(hint.prefix());
+            wheel.try_push_to(list, hint, &guard).expect("there is room");
+        }
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+}
+
+#[test]
+fn windows_go_around() {
+    assert_eq!(window(0, 0), 1);
+    assert_eq!(window(63, 64), 1 << 63 | 1);
+    assert_eq!(window(5, 5 + 63), u64::MAX);
+    assert_eq!(window(5, 1_000_000), u64::MAX);
+    assert_eq!(first_slot(1, 64), 64);
+    assert_eq!(first_slot(1, 1), 64);
+}

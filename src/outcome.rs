@@ -1,0 +1,64 @@
+//! What a put has come to.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::secret::SecretBytes;
+use crate::session::Session;
+
+/// What a put has come to.
+#[must_use = "a refused payload comes back in it"]
+#[derive(Debug)]
+pub enum Put<S = SecretBytes> {
+    /// The session is in the cache.
+    Stored,
+    /// The session is in the cache, in the place of this one, which had the same id.
+    Replaced(Session<S>),
+    /// The session is not in the cache, for this reason; the payload comes back.
+    Refused(Refusal, S),
+}
+
+/// Why a put was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The cache is closed.
+    Closed,
+    /// The payload and its overhead are larger than the limit on bytes, or the weight is 4 GiB or
+    /// more. Raise the limit.
+    TooLarge,
+    /// Too many headers of removed sessions wait for the epoch: some thread has been stopped in the
+    /// middle of an operation for long. The cache goes on with lookups, and takes puts again when
+    /// the thread does.
+    HeadersWaiting,
+    /// Every place belongs to a put in flight, or the limit is zero.
+    Full,
+    /// There is a live session of this id; only [`put_if_absent`](crate::Sessions::put_if_absent)
+    /// refuses for that.
+    Present,
+    /// More than four billion scopes were made or dropped in this cache.
+    ScopesExhausted,
+}
+
+impl<S> Put<S> {
+    /// Whether the session is in the cache.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        !matches!(self, Self::Refused(..))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the session cache is closed",
+            Self::TooLarge => "the session is larger than the cache's limit on bytes",
+            Self::HeadersWaiting => "too many removed sessions wait for a stopped thread",
+            Self::Full => "every place of the session cache belongs to a put in flight",
+            Self::Present => "there is a session of this id",
+            Self::ScopesExhausted => "the session cache has run out of scopes",
+        })
+    }
+}
+
+impl Error for Refusal {}

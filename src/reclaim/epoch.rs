@@ -1,0 +1,64 @@
+//! Pins and retirement on `crossbeam-epoch`.
+//!
+//! The collector is the crate's own: pins that other crates hold for long must not stall it. It is
+//! one for the process, because a thread-local participant per cache would cost a lookup per pin.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::LazyLock;
+
+use crossbeam_epoch as epoch;
+
+use super::gauge::Gauges;
+
+static COLLECTOR: LazyLock<epoch::Collector> = LazyLock::new(epoch::Collector::new);
+
+thread_local! {
+    static PARTICIPANT: epoch::LocalHandle = COLLECTOR.register();
+}
+
+/// Pins the calling thread until the guard is dropped.
+///
+/// The first pin of a process initialises the collector; the builder does that, so that no lookup
+/// can meet another thread's initialisation.
+#[inline]
+pub(crate) fn pin() -> Guard {
+    // The thread-local is gone while a thread ends: a payload that holds a handle of another
+    // session may be dropped then. A participant for this one pin serves as well.
+    let guard = PARTICIPANT.try_with(epoch::LocalHandle::pin);
+    Guard(guard.unwrap_or_else(|_| COLLECTOR.register().pin()))
+}
+
+/// A pin (contract P1 and P2 in the module above).
+pub(crate) struct Guard(epoch::Guard);
+
+impl Guard {
+    /// Frees the memory at `ptr` once every pin of now is over; nothing in it is dropped.
+    ///
+    /// # Safety
+    ///
+    /// P3: `ptr` came from `Box::into_raw` as a `T`, no thread that pins later can reach it, and
+    /// this is its only retirement. What it holds that needs dropping has been dropped.
+    #[inline]
+    pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        gauges.waiting_began();
+        let free = move || {
+            // SAFETY: by the caller's promise the block came from a box of this layout (which
+            // `MaybeUninit` keeps) and is retired once; by P1 no guard sees it any more.
+            drop(unsafe { Box::from_raw(ptr.as_ptr().cast::<MaybeUninit<T>>()) });
+            gauges.waiting_ended();
+        };
+        // SAFETY: the closure may run on any thread: it touches a block that nobody else can
+        // reach (P3) and gauges that are never freed.
+        unsafe { self.0.defer_unchecked(free) };
+    }
+
+    /// Hands what this thread retired to all threads, and frees what is due.
+    pub(crate) fn flush(&self) {
+        self.0.flush();
+    }
+
+    /// Asserts, under loom, that the block at `ptr` is alive; the epoch needs no such check.
+    #[inline]
+    pub(crate) fn assert_alive<T>(&self, _ptr: NonNull<T>) {}
+}

@@ -1,0 +1,30 @@
+//! Who owns a node, and when its memory comes back.
+//!
+//! * `refs.rs`: the count of references in a node. Zero is final.
+//! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
+//! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
+//! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
+//!
+//! # The contract of a pin
+//!
+//! * P1: a block that was reachable while a guard lived stays allocated while that guard lives.
+//! * P2: guards never leave the crate. While one lives, the thread runs no user code (no payload's
+//!   drop, no callback, no weigher), allocates nothing and calls into no system.
+//! * P3: a block is retired once, by the one thread that made it unreachable *and* owned it last.
+//!
+//! A retired block waits; what a session holds does not. The payload is dropped when the count of
+//! references reaches zero, at that moment (Fraser 2004 describes the epochs; that secrets must
+//! not wait for them is our own rule).
+
+pub(crate) mod gauge;
+pub(crate) mod refs;
+
+#[cfg(not(loom))]
+mod epoch;
+#[cfg(not(loom))]
+pub(crate) use epoch::{Guard, pin};
+
+#[cfg(loom)]
+pub(crate) mod mock;
+#[cfg(loom)]
+pub(crate) use mock::{Guard, pin};

@@ -1,0 +1,117 @@
+//! Room for sessions: the two budgets of a cache, and what a thread has in its hand of them.
+
+use crate::expiry::capacity::Budget;
+
+/// A number of tokens of each budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub(crate) sessions: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The budgets of a cache.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) sessions: Budget,
+    pub(crate) bytes: Budget,
+    shards: u64,
+}
+
+/// Tokens that belong to no session: a put's that has reserved them, or a session's that has left.
+/// They go back when the hand is dropped.
+#[derive(Debug)]
+pub(crate) struct Hand<'a> {
+    room: &'a Room,
+    shard: usize,
+    tokens: Tokens,
+}
+
+impl Room {
+    pub(crate) fn new(max_sessions: u64, max_bytes: u64, shards: usize) -> Self {
+        Self {
+            sessions: Budget::new(max_sessions, shards),
+            bytes: Budget::new(max_bytes, shards),
+            shards: shards as u64,
+        }
+    }
+
+    /// Whether a shard's share is so large that it need not be exact: a put then evicts from its own
+    /// shard before it looks for free room in others, and evicts a batch.
+    ///
+    /// A share of 4096 is overrun by about 0.4·√4096 sessions when as many distinct ids as fit are
+    /// put, 0.6 % of it.
+    #[inline]
+    pub(crate) fn has_large_shares(&self) -> bool {
+        const LARGE: u64 = 4096;
+        self.sessions.limit() / self.shards >= LARGE
+    }
+}
+
+impl<'a> Hand<'a> {
+    /// A hand without tokens, of a thread that puts into `shard`.
+    #[inline]
+    pub(crate) fn empty(room: &'a Room, shard: usize) -> Self {
+        Self::holding(room, shard, Tokens::default())
+    }
+
+    /// A hand with the tokens of a session of `shard` that has left.
+    #[inline]
+    pub(crate) fn holding(room: &'a Room, shard: usize, tokens: Tokens) -> Self {
+        Self { room, shard, tokens }
+    }
+
+    /// Takes what is missing for `wanted` from the shard's free tokens, and from all shards' if
+    /// their shares are small; `true` when the hand has enough.
+    #[inline]
+    pub(crate) fn fill(&mut self, wanted: Tokens) -> bool {
+        if self.fill_own(wanted) {
+            return true;
+        }
+        !self.room.has_large_shares() && self.gather(wanted)
+    }
+
+    #[inline]
+    fn fill_own(&mut self, wanted: Tokens) -> bool {
+        let missing = self.missing(wanted);
+        self.tokens.sessions += self.room.sessions.take_up_to(self.shard, missing.sessions);
+        self.tokens.bytes += self.room.bytes.take_up_to(self.shard, missing.bytes);
+        self.missing(wanted) == Tokens::default()
+    }
+
+    /// Takes what is missing for `wanted` from all shards; `true` when the hand has enough.
+    #[cold]
+    pub(crate) fn gather(&mut self, wanted: Tokens) -> bool {
+        let missing = self.missing(wanted);
+        self.tokens.sessions += self.room.sessions.gather(self.shard, missing.sessions);
+        self.tokens.bytes += self.room.bytes.gather(self.shard, missing.bytes);
+        self.missing(wanted) == Tokens::default()
+    }
+
+    #[inline]
+    fn missing(&self, wanted: Tokens) -> Tokens {
+        Tokens {
+            sessions: wanted.sessions.saturating_sub(self.tokens.sessions),
+            bytes: wanted.bytes.saturating_sub(self.tokens.bytes),
+        }
+    }
+
+    /// The shard of the put, or of the session that has left.
+    pub(crate) fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Gives tokens to a session; the hand has them.
+    #[inline]
+    pub(crate) fn spend(&mut self, tokens: Tokens) {
+        self.tokens.sessions -= tokens.sessions;
+        self.tokens.bytes -= tokens.bytes;
+    }
+}
+
+impl Drop for Hand<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.room.sessions.give(self.shard, self.tokens.sessions);
+        self.room.bytes.give(self.shard, self.tokens.bytes);
+    }
+}

@@ -1,0 +1,176 @@
+//! Scopes: which security context a session belongs to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// The security context that a session belongs to: a name, and whatever else must be equal for a
+/// session to be resumed.
+///
+/// A session that was put under one scope cannot be found under another. Without that, a session
+/// that one configuration made after checking a client's certificate resumes under another that
+/// never checked it (CVE-2025-23419 and its like). Put into the scope what the checks depend on:
+/// the verifier, the set of client CAs, the protocols of ALPN, the host.
+///
+/// Two scopes are the same when their name and all their labels are. The order of different labels
+/// does not matter; the order of values under one label does. A cache keeps each scope that it has
+/// seen for as long as it lives, so a scope stands for a configuration, never for one client.
+///
+/// ```
+/// use resumption::Scope;
+///
+/// let public = Scope::new("web");
+/// let internal = Scope::new("web").with("client-ca", b"digest of the CA certificates");
+/// assert_ne!(public, internal);
+/// assert_eq!(public, Scope::new("web"));
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    name: String,
+    labels: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+impl Scope {
+    /// A scope of this name alone.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), labels: BTreeMap::new() }
+    }
+
+    /// Refines the scope by a value under a label.
+    #[must_use]
+    pub fn with(mut self, label: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.labels.entry(label.into()).or_default().push(value.as_ref().to_vec());
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels: Vec<_> = self.labels.keys().collect();
+        f.debug_struct("Scope").field("name", &self.name).field("labels", &labels).finish()
+    }
+}
+
+/// The scopes of a cache. Used when a scope is attached or dropped, never on a lookup's way.
+#[derive(Debug)]
+pub(crate) struct Registry(Mutex<Scopes>);
+
+#[derive(Debug)]
+struct Scopes {
+    entries: HashMap<Scope, Arc<Entry>>,
+    next_slot: u32,
+}
+
+/// What a scope is to the table at present: a number in every header of the scope, which is never
+/// used again once the scope was dropped.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    scope: Scope,
+    slot: AtomicU32,
+}
+
+/// The slot of scopes that came after all others were given out: 2³² - 1 scopes and drops of one.
+/// Puts under it are refused.
+pub(crate) const EXHAUSTED: u32 = u32::MAX;
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    fn starting_at(next_slot: u32) -> Self {
+        Self(Mutex::new(Scopes { entries: HashMap::new(), next_slot }))
+    }
+
+    /// The entry of a scope; new if the cache has not seen it.
+    pub(crate) fn attach(&self, scope: &Scope) -> Arc<Entry> {
+        let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = scopes.entries.get(scope) {
+            return Arc::clone(entry);
+        }
+        let slot = AtomicU32::new(scopes.take_slot());
+        let entry = Arc::new(Entry { scope: scope.clone(), slot });
+        scopes.entries.insert(scope.clone(), Arc::clone(&entry));
+        entry
+    }
+
+    /// Gives a scope a new slot; returns the old one, under which nothing is found any more.
+    pub(crate) fn renew(&self, scope: &Scope) -> Option<u32> {
+        let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = Arc::clone(scopes.entries.get(scope)?);
+        let slot = scopes.take_slot();
+        // AcqRel: the one step of the drop. Pairs with `Entry::slot`.
+        Some(entry.slot.swap(slot, Ordering::AcqRel))
+    }
+}
+
+impl Scopes {
+    fn take_slot(&mut self) -> u32 {
+        let slot = self.next_slot;
+        self.next_slot = slot.saturating_add(1);
+        slot
+    }
+}
+
+impl Entry {
+    /// The slot at present.
+    #[inline]
+    pub(crate) fn slot(&self) -> u32 {
+        // Acquire: pairs with the swap in `renew`.
+        self.slot.load(Ordering::Acquire)
+    }
+
+    /// The scope.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_not_joined_over_their_borders() {
+        let one = Scope::new("a").with("l", b"bc");
+        assert_ne!(one, Scope::new("a").with("l", b"b").with("l", b"c"));
+        assert_ne!(one, Scope::new("a").with("lb", b"c"));
+        assert_ne!(one, Scope::new("al").with("", b"bc"));
+    }
+
+    #[test]
+    fn the_order_of_labels_does_not_matter() {
+        let one = Scope::new("a").with("x", b"1").with("y", b"2");
+        assert_eq!(one, Scope::new("a").with("y", b"2").with("x", b"1"));
+    }
+
+    #[test]
+    fn slots_are_not_used_again() {
+        let registry = Registry::new();
+        let (a, b) = (Scope::new("a"), Scope::new("b"));
+        let entry = registry.attach(&a);
+        let first = entry.slot();
+        assert_ne!(first, registry.attach(&b).slot());
+        assert_eq!(registry.renew(&a), Some(first));
+        assert_ne!(entry.slot(), first);
+        assert_eq!(registry.attach(&a).slot(), entry.slot());
+        assert_eq!(registry.renew(&Scope::new("c")), None);
+    }
+
+    #[test]
+    fn the_last_slot_stays_exhausted() {
+        let registry = Registry::starting_at(EXHAUSTED - 1);
+        assert_eq!(registry.attach(&Scope::new("a")).slot(), EXHAUSTED - 1);
+        assert_eq!(registry.attach(&Scope::new("b")).slot(), EXHAUSTED);
+        assert_eq!(registry.attach(&Scope::new("c")).slot(), EXHAUSTED);
+    }
+}

@@ -1,0 +1,85 @@
+//! Handles of sessions.
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::clock::Clock;
+use crate::expiry::Due;
+use crate::secret::SecretBytes;
+use crate::table::{NodeRef, SessionId};
+
+/// A counted handle of a session.
+///
+/// A clone is one more reference; a drop gives it back. The payload lives as long as the session is
+/// in the cache or a handle holds it, and is dropped with the last of them, at that moment. A handle
+/// does not keep the cache, and outlives it.
+///
+/// ```
+/// use resumption::{Scope, SessionCache, SessionId};
+///
+/// let cache: SessionCache = SessionCache::builder().build()?;
+/// let web = cache.scope(&Scope::new("web"));
+/// let id = SessionId::from([1; 32]);
+/// assert!(web.put(&id, b"secret".into()).is_stored());
+/// let session = web.get(&id).expect("it was put");
+/// assert_eq!(session.id(), &id);
+/// assert_eq!(&session.payload()[..], b"secret");
+/// assert_eq!(session.ref_count(), 2); // the cache's, and this handle's
+/// # Ok::<(), resumption::BuildError>(())
+/// ```
+pub struct Session<S = SecretBytes> {
+    node: NodeRef<S>,
+    clock: Clock,
+}
+
+impl<S> Session<S> {
+    pub(crate) fn new(node: NodeRef<S>, clock: &Clock) -> Self {
+        Self { node, clock: clock.clone() }
+    }
+
+    pub(crate) fn node(&self) -> &NodeRef<S> {
+        &self.node
+    }
+
+    /// The session id.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        self.node.node().id()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &S {
+        self.node.payload()
+    }
+
+    /// When the session expires, or would have, had it stayed. Changes when the session is
+    /// extended; far times saturate.
+    #[must_use]
+    pub fn expires_at(&self) -> Instant {
+        self.clock.instant(Due::load(self.node.node().expiry()).at())
+    }
+
+    /// How many references the session has: one for each handle, and one for the cache while the
+    /// session is in it. Other threads may change it at any time.
+    #[must_use]
+    pub fn ref_count(&self) -> usize {
+        self.node.count() as usize
+    }
+}
+
+impl<S> Clone for Session<S> {
+    fn clone(&self) -> Self {
+        Self { node: self.node.clone(), clock: self.clock.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Session<S> {
+    /// Without the payload, which is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", self.id())
+            .field("ref_count", &self.ref_count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,309 @@
+//! Statistics: striped counters, and what the cache remembers of sessions that have left.
+
+use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering, Striped};
+
+/// A snapshot of a cache's counters.
+///
+/// Each number was right at some instant during the call; different numbers at different instants.
+/// Once the cache is at rest they agree: `puts` = `sessions` + the sum of `removals`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Sessions in the cache.
+    pub sessions: u64,
+    /// Bytes of the sessions in the cache: payload weights, and [`OVERHEAD`](crate::OVERHEAD) each.
+    pub bytes: u64,
+    /// The limit on sessions; `None` when there is none.
+    pub max_sessions: Option<u64>,
+    /// The limit on bytes; `None` when there is none.
+    pub max_bytes: Option<u64>,
+    /// Puts that stored, those that replaced a session included.
+    pub puts: u64,
+    /// Puts that replaced a live session of the same id.
+    pub replaced: u64,
+    /// Puts that were refused, for whatever reason.
+    pub refused: u64,
+    /// Gets that found a session.
+    pub hits: u64,
+    /// Takes that found a session.
+    pub takes: u64,
+    /// Gets and takes of an id that the cache does not hold.
+    pub misses_unknown: u64,
+    /// Gets and takes that found an expired session.
+    pub misses_expired: u64,
+    /// Lookups of what cannot be a session id here, and was not looked up.
+    pub misses_malformed: u64,
+    /// Approximate: those of `misses_unknown` whose session had been taken before. From a table of
+    /// fingerprints that forgets the oldest; the share of false ones is below 0.1 %.
+    pub approx_misses_taken_before: u64,
+    /// Approximate, in the same way: those whose session had been evicted before.
+    pub approx_misses_evicted_before: u64,
+    /// Sessions that have left the cache, by reason.
+    pub removals: Removals,
+    /// Sessions that have left the cache and that handles still hold.
+    pub held_sessions: u64,
+    /// Their bytes, counted as in `bytes`.
+    pub held_bytes: u64,
+    /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, and
+    /// segments of the queues of hints.
+    pub headers_waiting: u64,
+    /// Hints in the timer wheels, stale ones included.
+    pub hints: u64,
+    /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
+    /// that is too small. `None` before the first eviction.
+    pub mean_age_at_eviction: Option<Duration>,
+}
+
+/// Sessions that have left a cache, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removals {
+    /// Their lifetime was over.
+    pub expired: u64,
+    /// They made room for others.
+    pub evicted: u64,
+    /// Another session was put under their id.
+    pub replaced: u64,
+    /// They were removed by id, or by a predicate.
+    pub removed: u64,
+    /// They were removed because a connection ended badly.
+    pub faulty: u64,
+    /// They were taken, to be used once.
+    pub taken: u64,
+    /// The cache was flushed.
+    pub flushed: u64,
+    /// Their scope was dropped.
+    pub scope_dropped: u64,
+    /// A new callback did not want them.
+    pub rejected: u64,
+    /// The cache was closed.
+    pub closed: u64,
+}
+
+/// Why a session has left the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its lifetime was over.
+    Expired,
+    /// It made room for another.
+    Evicted,
+    /// Another session was put under its id.
+    Replaced,
+    /// It was removed by id, or by a predicate.
+    Removed,
+    /// It was removed because a connection ended badly.
+    Faulty,
+    /// It was taken, to be used once.
+    Taken,
+    /// The cache was flushed.
+    Flushed,
+    /// Its scope was dropped.
+    ScopeDropped,
+    /// A new callback did not want it.
+    Rejected,
+    /// The cache was closed.
+    Closed,
+}
+
+impl Stats {
+    /// All lookups that found nothing.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.misses_unknown + self.misses_expired + self.misses_malformed
+    }
+}
+
+impl Removals {
+    /// All sessions that have left.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { expired, evicted, replaced, removed, faulty, .. } = self;
+        let Self { taken, flushed, scope_dropped, rejected, closed, .. } = self;
+        expired
+            + evicted
+            + replaced
+            + removed
+            + faulty
+            + taken
+            + flushed
+            + scope_dropped
+            + rejected
+            + closed
+    }
+}
+
+/// What is counted, but for removals.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub(crate) enum Count {
+    Puts,
+    Refused,
+    Hits,
+    MissesUnknown,
+    MissesExpired,
+    MissesMalformed,
+    TakenBefore,
+    EvictedBefore,
+    AgesAtEviction,
+}
+
+const COUNTS: usize = Count::AgesAtEviction as usize + 1;
+const REASONS: usize = Reason::Closed as usize + 1;
+
+/// The counters. Each access is Relaxed: counts order no memory.
+#[derive(Debug)]
+pub(crate) struct Counters(Striped<Stripe>);
+
+#[derive(Debug, Default)]
+struct Stripe {
+    counts: [AtomicU64; COUNTS],
+    removals: [AtomicU64; REASONS],
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self(Striped::new())
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, what: Count, amount: u64) {
+        self.0.mine().counts[what as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn removal(&self, reason: Reason) {
+        self.0.mine().removals[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self, what: Count) -> u64 {
+        self.0.iter().map(|s| s.counts[what as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    fn removals(&self, reason: Reason) -> u64 {
+        self.0.iter().map(|s| s.removals[reason as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// The part of [`Stats`] that these counters know.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let removals = Removals {
+            expired: self.removals(Reason::Expired),
+            evicted: self.removals(Reason::Evicted),
+            replaced: self.removals(Reason::Replaced),
+            removed: self.removals(Reason::Removed),
+            faulty: self.removals(Reason::Faulty),
+            taken: self.removals(Reason::Taken),
+            flushed: self.removals(Reason::Flushed),
+            scope_dropped: self.removals(Reason::ScopeDropped),
+            rejected: self.removals(Reason::Rejected),
+            closed: self.removals(Reason::Closed),
+        };
+        let mean_age = self.sum(Count::AgesAtEviction).checked_div(removals.evicted);
+        Stats {
+            puts: self.sum(Count::Puts),
+            replaced: removals.replaced,
+            refused: self.sum(Count::Refused),
+            hits: self.sum(Count::Hits),
+            takes: removals.taken,
+            misses_unknown: self.sum(Count::MissesUnknown),
+            misses_expired: self.sum(Count::MissesExpired),
+            misses_malformed: self.sum(Count::MissesMalformed),
+            approx_misses_taken_before: self.sum(Count::TakenBefore),
+            approx_misses_evicted_before: self.sum(Count::EvictedBefore),
+            removals,
+            mean_age_at_eviction: mean_age.map(Duration::from_millis),
+            ..Stats::default()
+        }
+    }
+}
+
+/// Fingerprints of sessions that were taken or evicted lately.
+///
+/// One word for each place: the session's key without its two lowest bits, which tell the kind. A
+/// key chooses its place; a later one there replaces it. 62 bits agree by chance once in 2⁶² looks.
+#[derive(Debug)]
+pub(crate) struct Past(Box<[AtomicU64]>);
+
+const TAKEN: u64 = 1;
+const EVICTED: u64 = 2;
+
+impl Past {
+    /// A memory of about `sessions`, 128 KiB at most.
+    pub(crate) fn new(sessions: u64) -> Self {
+        const MOST: u64 = if cfg!(loom) { 1 } else { 16_384 };
+        let places = sessions.clamp(1, MOST).next_power_of_two();
+        Self((0..places).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Notes that the session of `key` has left.
+    #[inline]
+    pub(crate) fn note(&self, key: u64, reason: Reason) {
+        let kind = match reason {
+            Reason::Taken => TAKEN,
+            Reason::Evicted => EVICTED,
+            _ => return,
+        };
+        // Relaxed: a memory that may forget.
+        self.place(key).store(key & !3 | kind, Ordering::Relaxed);
+    }
+
+    /// What became of the session of `key`, as far as is remembered.
+    pub(crate) fn recall(&self, key: u64) -> Option<Count> {
+        // Relaxed: as in `note`.
+        let word = self.place(key).load(Ordering::Relaxed);
+        if word & !3 != key & !3 {
+            return None;
+        }
+        match word & 3 {
+            TAKEN => Some(Count::TakenBefore),
+            EVICTED => Some(Count::EvictedBefore),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn place(&self, key: u64) -> &AtomicU64 {
+        // The highest bits choose the cell, the lowest the shard: these are neither.
+        &self.0[(key >> 20) as usize & (self.0.len() - 1)]
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_told_apart() {
+        let past = Past::new(1000);
+        let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        past.note(key(1), Reason::Taken);
+        past.note(key(2), Reason::Evicted);
+        past.note(key(3), Reason::Removed);
+        assert!(matches!(past.recall(key(1)), Some(Count::TakenBefore)));
+        assert!(matches!(past.recall(key(2)), Some(Count::EvictedBefore)));
+        assert!(past.recall(key(3)).is_none());
+        assert!(past.recall(0).is_none());
+    }
+
+    /// The bound that the documentation of [`Stats`] gives.
+    #[test]
+    fn false_reports_of_the_past_are_below_a_thousandth() {
+        let past = Past::new(16_384);
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        for number in 0..100_000u64 {
+            past.note(hasher.hash_one(number) | 1, Reason::Taken);
+        }
+        let strangers = 100_000..1_100_000u64;
+        let told = strangers.filter(|n| past.recall(hasher.hash_one(n) | 1).is_some()).count();
+        assert!(told < 1_000, "{told} of a million strangers were called taken");
+        let known = (0..100_000u64).filter(|n| past.recall(hasher.hash_one(n) | 1).is_some());
+        assert!(known.count() > 10_000, "the table remembers what it has room for");
+    }
+}

@@ -1,0 +1,87 @@
+//! The only door to atomics: the standard library's, or loom's when a model runs.
+//!
+//! Code above this module never names `std::sync::atomic` or `loom`. Orderings are given at each
+//! call and explained there. The two implementations have the same items:
+//!
+//! * [`AtomicPtrWord`]: a pointer whose three low bits carry flags, with `fetch_or` and
+//!   `fetch_and` on those bits.
+//! * `AtomicU8` … `AtomicUsize`, `Ordering`: as in the standard library.
+//! * `UnsafeCell`: with `with` and `with_mut`, so that loom sees each access.
+//! * [`thread_index`]: a small number for the calling thread; it chooses a stripe.
+//!
+//! Under loom each access runs in one of two modes (see `loom.rs`), because loom skips
+//! interleavings when a thread loads a word before it compares and swaps it.
+
+#[cfg(not(loom))]
+mod std;
+#[cfg(not(loom))]
+pub(crate) use self::std::*;
+
+#[cfg(loom)]
+mod loom;
+#[cfg(loom)]
+pub(crate) use self::loom::*;
+
+/// Whether a seeded bug is switched on: never, but in a model that shows that it catches the bug.
+#[cfg(not(loom))]
+macro_rules! planted {
+    ($bug:literal) => {
+        false
+    };
+}
+
+#[cfg(loom)]
+macro_rules! planted {
+    ($bug:literal) => {
+        crate::sync::is_planted($bug)
+    };
+}
+
+pub(crate) use planted;
+
+/// Two cache lines on x86-64 (the prefetcher takes them in pairs) and one on most others.
+///
+/// Words that different threads write are kept this far apart.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+/// One `T` per stripe, each on cache lines of its own; a thread uses the stripe of its index.
+///
+/// Sums over the stripes are not snapshots: a reader may see a later change and miss an earlier
+/// one of another stripe. Counts that are added on one stripe and subtracted on another wrap, and
+/// their wrapping sum is right once the writers rest.
+#[derive(Debug)]
+pub(crate) struct Striped<T>(Box<[Padded<T>]>);
+
+impl<T: Default> Striped<T> {
+    /// As many stripes as the machine has processors, rounded up to a power of two.
+    pub(crate) fn new() -> Self {
+        Self((0..stripe_count()).map(|_| Padded::default()).collect())
+    }
+
+    /// The calling thread's stripe.
+    #[inline]
+    pub(crate) fn mine(&self) -> &T {
+        let mask = self.0.len() - 1;
+        &self.0[thread_index() & mask].0
+    }
+
+    /// All stripes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+}
+
+#[cfg(not(loom))]
+fn stripe_count() -> usize {
+    const MOST: usize = 64;
+    let processors = ::std::thread::available_parallelism().map_or(1, ::std::num::NonZero::get);
+    processors.next_power_of_two().min(MOST)
+}
+
+/// One stripe: a model has two or three threads, and sums over stripes cost executions.
+#[cfg(loom)]
+fn stripe_count() -> usize {
+    1
+}

@@ -1,0 +1,95 @@
+//! The standard library's primitives, as they are.
+
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicPtr;
+
+/// An atomic pointer whose low bits carry flags.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct AtomicPtrWord(AtomicPtr<()>);
+
+impl AtomicPtrWord {
+    /// A word that holds `value`.
+    pub(crate) const fn new(value: *mut ()) -> Self {
+        Self(AtomicPtr::new(value))
+    }
+
+    /// Reads the word.
+    #[inline]
+    pub(crate) fn load(&self, order: Ordering) -> *mut () {
+        self.0.load(order)
+    }
+
+    /// Writes the word.
+    #[inline]
+    pub(crate) fn store(&self, value: *mut (), order: Ordering) {
+        self.0.store(value, order);
+    }
+
+    /// Writes `new` if the word holds `current`; tells what it held otherwise.
+    #[inline]
+    pub(crate) fn compare_exchange(
+        &self,
+        current: *mut (),
+        new: *mut (),
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<*mut (), *mut ()> {
+        self.0.compare_exchange(current, new, success, failure)
+    }
+
+    /// Sets flag bits; returns the word as it was.
+    #[inline]
+    pub(crate) fn fetch_or(&self, bits: usize, order: Ordering) -> *mut () {
+        self.0.fetch_or(bits, order)
+    }
+
+    /// Keeps only `bits`; returns the word as it was.
+    #[inline]
+    pub(crate) fn fetch_and(&self, bits: usize, order: Ordering) -> *mut () {
+        self.0.fetch_and(bits, order)
+    }
+}
+
+/// `std::cell::UnsafeCell` with the interface of loom's.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    /// A cell that holds `value`.
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Runs `f` on a pointer for reading.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    /// Runs `f` on a pointer for writing.
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// A small number for the calling thread, given out in order of first use.
+#[inline]
+pub(crate) fn thread_index() -> usize {
+    const UNSET: usize = usize::MAX;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static INDEX: Cell<usize> = const { Cell::new(UNSET) });
+    INDEX.with(|index| {
+        if index.get() == UNSET {
+            // Relaxed: the number has to be different from the others, nothing more.
+            index.set(NEXT.fetch_add(1, Ordering::Relaxed) & (UNSET >> 1));
+        }
+        index.get()
+    })
+}

@@ -1,0 +1,230 @@
+//! The array of cells: the table's entry points, in segments that never move.
+//!
+//! A cell is a bucket's dummy node, inline: one word, its link. Segment 0 holds the first
+//! [`BASE`] cells, segment k ≥ 1 the cells [BASE·2^(k-1), BASE·2^k). Growing appends a segment of
+//! zero pages and then doubles `size`; nothing is copied and nobody waits.
+//!
+//! * C1: the segments of all cells below `size` are allocated, and stay until the table is dropped.
+//! * C2: `size` is a power of two and only grows.
+//! * C3: a thread that sees a cell of index ≥ s in the list sees `size` > s: the cell was linked by
+//!   a thread that had read the larger size, and both accesses chain through Acquire and Release.
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | `size` load | Acquire | the exchange in `grow`: the segment behind it is visible |
+//! | `size` exchange | AcqRel | the loads; the earlier exchanges |
+//! | segment exchange | Release | the exchange of `size`, then its loads |
+//!
+//! Model: `loom-tests/tests/grow.rs`.
+
+use std::ptr::{self, NonNull};
+
+use super::link::{AtomicLink, Link};
+use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
+
+/// Cells of a new table. Two under loom, so that a model can grow.
+pub(super) const BASE: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// Enough for 2³⁷ cells; the count of sessions in a shard has 32 bits.
+const SEGMENTS: usize = if cfg!(loom) { 3 } else { 32 };
+
+/// The cells of one table.
+#[derive(Debug)]
+pub(super) struct Cells {
+    size: AtomicUsize,
+    segments: [AtomicPtrWord; SEGMENTS],
+}
+
+impl Cells {
+    pub(super) fn new() -> Self {
+        let cells = Self {
+            size: AtomicUsize::new(BASE),
+            segments: std::array::from_fn(|_| AtomicPtrWord::new(ptr::null_mut())),
+        };
+        cells.segments[0].store(allocate(BASE).as_ptr().cast(), Ordering::Relaxed);
+        cells.get(0).set_private(Link::END);
+        cells
+    }
+
+    /// The number of cells in use, a power of two.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        // Acquire: C1, C3.
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// The cell of this index, which has to be below a size that the caller has read.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> &AtomicLink {
+        let (segment, offset) = place(index);
+        // Relaxed: the caller's Acquire load of the size made the pointer visible (C1).
+        let first = self.segments[segment].load(Ordering::Relaxed).cast::<AtomicLink>();
+        debug_assert!(!first.is_null(), "C1: a cell below the size has a segment");
+        // SAFETY: C1: the segment is allocated, and `place` stays within its length.
+        unsafe { &*first.add(offset) }
+    }
+
+    /// The index of a cell of this table, from its address.
+    ///
+    /// Only a walk from an ancestor asks; it looks through the few segments from the largest on.
+    pub(super) fn index_of(&self, cell: NonNull<AtomicLink>) -> usize {
+        let address = cell.as_ptr().addr();
+        let segments = segment_of(self.size() - 1);
+        for segment in (0..=segments).rev() {
+            // Relaxed: as in `get`.
+            let first = self.segments[segment].load(Ordering::Relaxed).addr();
+            let offset = address.wrapping_sub(first) / size_of::<AtomicLink>();
+            if address >= first && offset < segment_len(segment) {
+                return segment_start(segment) + offset;
+            }
+        }
+        unreachable!("C3: a linked cell is below the size");
+    }
+
+    /// Doubles the cells if there are still `size` of them.
+    ///
+    /// Not under a pin: it allocates. A thread that stops inside leaves the size as it was, and the
+    /// next put grows.
+    pub(super) fn grow(&self, size: usize) {
+        let segment = segment_of(size);
+        if segment >= SEGMENTS || self.size() != size {
+            return;
+        }
+        // Acquire and Release: another grower's segment becomes visible here, ours to it and,
+        // through the exchange of the size, to everybody (C1).
+        if self.segments[segment].load(Ordering::Acquire).is_null() {
+            let new = allocate(segment_len(segment));
+            let installed = self.segments[segment].compare_exchange(
+                ptr::null_mut(),
+                new.as_ptr().cast(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            if installed.is_err() {
+                // SAFETY: allocated above with this length, and nobody has seen it.
+                unsafe { free(new, segment_len(segment)) };
+            }
+        }
+        // If it fails, another thread has doubled already.
+        // Both orders with a put at the old size: it meets the new cells only once they are linked,
+        // and reads the size again when it does (C3).
+        let _ = self.size.compare_exchange(size, size * 2, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Asks the processor for the cache line of a cell.
+    #[inline]
+    pub(super) fn prefetch(&self, index: usize) {
+        prefetch(ptr::from_ref(self.get(index)));
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        for (segment, first) in self.segments.iter().enumerate() {
+            // Relaxed: `&mut self` orders this after every other access.
+            if let Some(first) = NonNull::new(first.load(Ordering::Relaxed)) {
+                // SAFETY: C1: allocated with this length, and freed here only.
+                unsafe { free(first.cast(), segment_len(segment)) };
+            }
+        }
+    }
+}
+
+/// Asks the processor for a cache line; a no-op where there is no such instruction in Rust.
+#[inline]
+pub(super) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+#[inline]
+fn place(index: usize) -> (usize, usize) {
+    let segment = segment_of(index);
+    (segment, index - segment_start(segment))
+}
+
+#[inline]
+fn segment_of(index: usize) -> usize {
+    (usize::BITS - (index / BASE).leading_zeros()) as usize
+}
+
+#[inline]
+fn segment_start(segment: usize) -> usize {
+    if segment == 0 { 0 } else { BASE << (segment - 1) }
+}
+
+fn segment_len(segment: usize) -> usize {
+    if segment == 0 { BASE } else { BASE << (segment - 1) }
+}
+
+/// Zeroed cells: untouched pages of a large segment are not resident.
+#[cfg(not(loom))]
+fn allocate(len: usize) -> NonNull<AtomicLink> {
+    use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+
+    let layout = Layout::array::<AtomicLink>(len).expect("a segment is smaller than the memory");
+    // SAFETY: the layout is not empty, for every segment has cells.
+    let first = unsafe { alloc_zeroed(layout) };
+    // All-zero is a valid cell, `Link::UNCLAIMED`.
+    NonNull::new(first.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// loom's atomics cannot be made from zero bytes.
+#[cfg(loom)]
+fn allocate(len: usize) -> NonNull<AtomicLink> {
+    let cells: Box<[_]> = (0..len).map(|_| AtomicLink::new(Link::UNCLAIMED)).collect();
+    NonNull::from(Box::leak(cells)).cast()
+}
+
+/// # Safety
+///
+/// `first` came from `allocate(len)` and is not used afterwards.
+unsafe fn free(first: NonNull<AtomicLink>, len: usize) {
+    let cells = NonNull::slice_from_raw_parts(first, len);
+    // SAFETY: a box of a slice has the layout of an array, with which `allocate` allocated.
+    drop(unsafe { Box::from_raw(cells.as_ptr()) });
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_has_its_place() {
+        let mut expected = (0, 0);
+        for index in 0..BASE * 64 {
+            let (segment, offset) = place(index);
+            assert!(offset < segment_len(segment));
+            if offset == 0 && index > 0 {
+                expected = (expected.0 + 1, 0);
+            }
+            assert_eq!((segment, offset), expected);
+            expected.1 += 1;
+        }
+    }
+
+    #[test]
+    fn an_address_gives_its_index_back() {
+        let cells = Cells::new();
+        cells.grow(BASE);
+        cells.grow(BASE * 2);
+        assert_eq!(cells.size(), BASE * 4);
+        for index in 0..BASE * 4 {
+            assert_eq!(cells.index_of(NonNull::from(cells.get(index))), index);
+        }
+    }
+
+    #[test]
+    fn growing_from_an_old_size_does_nothing() {
+        let cells = Cells::new();
+        cells.grow(BASE);
+        cells.grow(BASE);
+        assert_eq!(cells.size(), BASE * 2);
+    }
+}

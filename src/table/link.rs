@@ -1,0 +1,147 @@
+//! The words of the list: what a cell and a node's `next` hold.
+//!
+//! A link is the address of the next node or cell, and three flags in its low bits:
+//!
+//! | flag | meaning | set by | cleared |
+//! |---|---|---|---|
+//! | `REMOVED` | the node that *holds* this word has left the table | the winner of its removal | never |
+//! | `BUCKET` | the address is a cell's, or the list ends here | linking a cell | never |
+//! | `INIT` | the cell that holds this word is being linked; nobody may start at it | the claim of the cell | its claimer, once |
+//!
+//! The all-zero word is a cell that nobody has claimed: fresh zero pages are valid cells.
+
+use std::ptr::{self, NonNull};
+
+use super::node::Node;
+use crate::sync::{AtomicPtrWord, Ordering};
+
+const REMOVED: usize = 1;
+const BUCKET: usize = 2;
+const INIT: usize = 4;
+const FLAGS: usize = REMOVED | BUCKET | INIT;
+
+/// One word's value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link(*mut ());
+
+/// Where a link leads.
+pub(super) enum Target<S> {
+    End,
+    Cell(NonNull<AtomicLink>),
+    Node(NonNull<Node<S>>),
+}
+
+impl Link {
+    /// A cell that nobody has claimed.
+    pub(super) const UNCLAIMED: Self = Self(ptr::null_mut());
+    /// The end of the list.
+    pub(super) const END: Self = Self(ptr::without_provenance_mut(BUCKET));
+
+    /// A link to a node.
+    #[inline]
+    pub(super) fn to_node<S>(node: NonNull<Node<S>>) -> Self {
+        const { assert!(align_of::<Node<u8>>() > FLAGS) };
+        Self(node.as_ptr().cast())
+    }
+
+    /// A link to a cell.
+    #[inline]
+    pub(super) fn to_cell(cell: &AtomicLink) -> Self {
+        const { assert!(align_of::<AtomicLink>() > FLAGS) };
+        Self(ptr::from_ref(cell).cast_mut().cast::<()>().map_addr(|address| address | BUCKET))
+    }
+
+    /// Where the link leads. Flags of the word's owner are ignored.
+    #[inline]
+    pub(super) fn target<S>(self) -> Target<S> {
+        let Some(address) = NonNull::new(self.0.map_addr(|address| address & !FLAGS)) else {
+            return Target::End;
+        };
+        if self.0.addr() & BUCKET != 0 {
+            return Target::Cell(address.cast());
+        }
+        Target::Node(address.cast())
+    }
+
+    /// Whether the owner of the word has left the table.
+    #[inline]
+    pub(super) fn is_removed(self) -> bool {
+        self.0.addr() & REMOVED != 0
+    }
+
+    /// Whether a walk may start at the cell that holds this word.
+    #[inline]
+    pub(super) fn is_ready(self) -> bool {
+        self != Self::UNCLAIMED && self.0.addr() & INIT == 0
+    }
+
+    /// The same target, for a word whose owner leaves the table with this very step.
+    #[inline]
+    pub(super) fn removed(self) -> Self {
+        Self(self.0.map_addr(|address| address | REMOVED))
+    }
+
+    /// The same target, for a word whose cell is being linked.
+    pub(super) fn initialising(self) -> Self {
+        Self(self.0.map_addr(|address| address | INIT))
+    }
+
+    /// The same target in the word that held `old`: the owner's flags stay.
+    #[inline]
+    pub(super) fn in_place_of(self, old: Self) -> Self {
+        let init = old.0.addr() & INIT;
+        Self(self.0.map_addr(|address| address & !(REMOVED | INIT) | init))
+    }
+}
+
+/// A word of the list.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(super) struct AtomicLink(AtomicPtrWord);
+
+impl AtomicLink {
+    pub(super) fn new(link: Link) -> Self {
+        Self(AtomicPtrWord::new(link.0))
+    }
+
+    /// Acquire: pairs with the Release of whoever wrote the word, so that the target's content is
+    /// visible.
+    #[inline]
+    pub(super) fn load(&self) -> Link {
+        Link(self.0.load(Ordering::Acquire))
+    }
+
+    /// For a word that no other thread can reach or write yet.
+    ///
+    /// Relaxed: the exchange that makes the owner reachable publishes it.
+    #[inline]
+    pub(super) fn set_private(&self, link: Link) {
+        self.0.store(link.0, Ordering::Relaxed);
+    }
+
+    /// Writes `new` if the word still holds `old`.
+    ///
+    /// AcqRel: Release publishes the target (pairs with `load`); Acquire chains earlier links that
+    /// the new one goes on with. On failure Relaxed: the caller starts again with a `load`.
+    #[inline]
+    #[must_use]
+    pub(super) fn replace(&self, old: Link, new: Link) -> bool {
+        self.0.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Marks the owner of the word as removed; returns the word as it was.
+    ///
+    /// AcqRel: Acquire lets the winner see the inserter's work; Release lets those who read the
+    /// flag see what the winner did before (pairs with `load`).
+    #[inline]
+    pub(super) fn mark_removed(&self) -> Link {
+        Link(self.0.fetch_or(REMOVED, Ordering::AcqRel))
+    }
+
+    /// Opens the cell that holds this word as a starting point.
+    ///
+    /// Release: pairs with `load`, so that whoever starts here sees the cell linked.
+    pub(super) fn mark_ready(&self) {
+        self.0.fetch_and(!INIT, Ordering::AcqRel);
+    }
+}

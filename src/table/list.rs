@@ -1,0 +1,339 @@
+//! The list in split order, and its walks.
+//!
+//! All nodes of a shard are in one singly linked list (Harris 2001, Michael 2002), sorted by the
+//! bit-reversed hash; cells are entry points into it (Shalev and Shavit 2006). Dummies, the cells,
+//! have keys with bit 0 clear, nodes with bit 0 set; equal keys stand in the order of arrival.
+//!
+//! # Invariants
+//!
+//! * L1: the predecessor of a key is unique in that order, whatever size a thread believes in.
+//! * L2: a node is linked once in its life and leaves by one transition of its own word, to
+//!   `REMOVED`; a removed node's word never changes again.
+//! * L3: a removed node never stands behind a live node of the same name: an inserter's walk passes,
+//!   and unlinks, every removed node of an equal key before its place; a replacement is linked
+//!   directly behind what it replaces. The winner's second search therefore reaches its node.
+//! * L4: a cell is a starting point only once it is linked.
+//!
+//! # Races, both orders
+//!
+//! * Two inserts of one name: both need the same predecessor's word. The second exchange fails, its
+//!   search finds the first's node, and it replaces or reports that.
+//! * Insert and removal of its predecessor: if the removal is first, the word carries `REMOVED` and
+//!   the exchange fails; if the insert is first, the removed node's word already leads to it.
+//! * Replace and removal: both change the old node's word. One of the two transitions sets
+//!   `REMOVED`; the other sees it and searches again.
+//! * Lookup and replace: before the exchange the lookup finds the old node; after it, the old node's
+//!   word leads to the new one. There is no instant without either.
+//! * Lookup and growth: a region ends at the next cell only for the size with which the walk began;
+//!   if the size has changed when the walk meets a cell, it starts again (C3).
+//!
+//! Models: `loom-tests/tests/table.rs`, `replace.rs` and `grow.rs`.
+
+use std::ptr::NonNull;
+
+use super::cells::{Cells, prefetch};
+use super::link::{AtomicLink, Link, Target};
+use super::node::{Name, Node, Pinned};
+use crate::reclaim::Guard;
+use crate::sync::planted;
+
+/// Where a walk that may change the list has stopped.
+pub(super) struct Place<'g, S> {
+    /// The word before the place; it held `link`.
+    pub(super) previous: &'g AtomicLink,
+    pub(super) link: Link,
+    /// The node of the name, and what its word held, which was not `REMOVED`.
+    pub(super) found: Option<(Pinned<'g, S>, Link)>,
+}
+
+/// Where a walk begins.
+struct Start<'g> {
+    cell: &'g AtomicLink,
+    /// Whether the cell is the key's own for `size`, not an ancestor's.
+    own: bool,
+    size: usize,
+}
+
+/// The list of one shard. It owns the cells; nodes belong to the table above.
+#[derive(Debug)]
+pub(super) struct List {
+    cells: Cells,
+}
+
+impl List {
+    pub(super) fn new() -> Self {
+        Self { cells: Cells::new() }
+    }
+
+    /// The number of cells.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        self.cells.size()
+    }
+
+    /// Doubles the cells if there are still `size`.
+    pub(super) fn grow(&self, size: usize) {
+        self.cells.grow(size);
+    }
+
+    /// Finds the place of `name`, and unlinks removed nodes on the way.
+    pub(super) fn search<'g, S: 'g>(&'g self, name: &Name, guard: &'g Guard) -> Place<'g, S> {
+        loop {
+            let start = self.start::<S>(name.key, guard);
+            if let Some(place) = self.search_from(start, name.key, guard, |node| node.is(name)) {
+                return place;
+            }
+        }
+    }
+
+    /// One attempt at [`search`](Self::search); `None` when it has to begin again.
+    fn search_from<'g, S: 'g>(
+        &'g self,
+        start: Start<'g>,
+        key: u64,
+        guard: &'g Guard,
+        is_match: impl Fn(&Node<S>) -> bool,
+    ) -> Option<Place<'g, S>> {
+        let mut previous = start.cell;
+        let mut link = previous.load();
+        loop {
+            let node = match link.target::<S>() {
+                Target::End => return Some(Place { previous, link, found: None }),
+                Target::Cell(cell) => match self.pass(cell, &start, key)? {
+                    Passage::RegionEnds => return Some(Place { previous, link, found: None }),
+                    Passage::On(cell) => {
+                        previous = cell;
+                        link = previous.load();
+                        continue;
+                    }
+                },
+                // SAFETY: P1: reached through links under the guard.
+                Target::Node(node) => unsafe { Pinned::new(node, guard) },
+            };
+            let next = node.node().next.load();
+            if next.is_removed() {
+                link = unlink(previous, link, next)?;
+                continue;
+            }
+            if node.node().key > key {
+                return Some(Place { previous, link, found: None });
+            }
+            if is_match(node.node()) {
+                return Some(Place { previous, link, found: Some((node, next)) });
+            }
+            previous = &node.node().next;
+            link = next;
+        }
+    }
+
+    /// Finds the live node that `is_match` accepts among those of keys from `from` to `to`.
+    ///
+    /// Writes nothing, but for cells that nobody has claimed yet.
+    #[inline]
+    pub(super) fn find<'g, S>(
+        &'g self,
+        (from, to): (u64, u64),
+        guard: &'g Guard,
+        is_match: impl Fn(Pinned<'g, S>) -> bool,
+    ) -> Option<Pinned<'g, S>> {
+        'again: loop {
+            let start = self.start::<S>(from, guard);
+            let mut link = start.cell.load();
+            loop {
+                let node = match link.target::<S>() {
+                    Target::End => return None,
+                    Target::Cell(cell) => match self.pass(cell, &start, from) {
+                        Some(Passage::RegionEnds) => return None,
+                        Some(Passage::On(cell)) => {
+                            link = cell.load();
+                            continue;
+                        }
+                        None => continue 'again,
+                    },
+                    // SAFETY: P1: reached through links under the guard.
+                    Target::Node(node) => unsafe { Pinned::new(node, guard) },
+                };
+                let next = node.node().next.load();
+                let key = node.node().key;
+                if key > to {
+                    return None;
+                }
+                if key >= from && !next.is_removed() && is_match(node) {
+                    return Some(node);
+                }
+                link = next;
+            }
+        }
+    }
+
+    /// Calls `visit` with the live nodes from `from` on, in order, until it answers `false`.
+    pub(super) fn walk<'g, S>(
+        &'g self,
+        from: u64,
+        guard: &'g Guard,
+        mut visit: impl FnMut(Pinned<'g, S>) -> bool,
+    ) {
+        let mut link = self.start::<S>(from, guard).cell.load();
+        loop {
+            let node = match link.target::<S>() {
+                Target::End => return,
+                Target::Cell(cell) => {
+                    link = self.cell(cell).load();
+                    continue;
+                }
+                // SAFETY: P1: reached through links under the guard.
+                Target::Node(node) => unsafe { Pinned::new(node, guard) },
+            };
+            let next = node.node().next.load();
+            if node.node().key >= from && !next.is_removed() && !visit(node) {
+                return;
+            }
+            link = next;
+        }
+    }
+
+    /// Asks the processor for the cell of `key`.
+    #[inline]
+    pub(super) fn prefetch_cell(&self, key: u64) {
+        self.cells.prefetch(bucket(key, self.cells.size()));
+    }
+
+    /// Asks the processor for the first node behind the cell of `key`.
+    #[inline]
+    pub(super) fn prefetch_node<S>(&self, key: u64) {
+        let cell = self.cells.get(bucket(key, self.cells.size()));
+        if let Target::Node(node) = cell.load().target::<S>() {
+            prefetch(node.as_ptr());
+        }
+    }
+
+    /// What a walk for `key` does at `cell`: `None` when it has to begin again.
+    #[inline]
+    fn pass<'g>(
+        &'g self,
+        cell: NonNull<AtomicLink>,
+        start: &Start<'g>,
+        key: u64,
+    ) -> Option<Passage<'g>> {
+        if start.own {
+            if self.cells.size() == start.size || planted!("no-size-recheck") {
+                return Some(Passage::RegionEnds);
+            }
+            return None;
+        }
+        if planted!("ancestor-region-ends") || dummy_key(self.cells.index_of(cell)) > key {
+            return Some(Passage::RegionEnds);
+        }
+        Some(Passage::On(self.cell(cell)))
+    }
+
+    /// A linked cell of this list.
+    #[inline]
+    fn cell(&self, cell: NonNull<AtomicLink>) -> &AtomicLink {
+        // SAFETY: C1: cells in the list are of this table and stay while it lives.
+        unsafe { cell.as_ref() }
+    }
+
+    /// The nearest linked cell at or before `key`.
+    #[inline]
+    fn start<'g, S>(&'g self, key: u64, guard: &'g Guard) -> Start<'g> {
+        let size = self.cells.size();
+        let index = bucket(key, size);
+        let cell = self.cells.get(index);
+        if cell.load().is_ready() {
+            return Start { cell, own: true, size };
+        }
+        self.start_cold::<S>(index, size, guard)
+    }
+
+    /// [`start`](Self::start) where the cell has to be linked first. A claimer that is stopped
+    /// costs the others a longer walk, from an ancestor.
+    #[cold]
+    fn start_cold<'g, S>(&'g self, own: usize, size: usize, guard: &'g Guard) -> Start<'g> {
+        let mut index = own;
+        loop {
+            let cell = self.cells.get(index);
+            let link = cell.load();
+            if link.is_ready() || planted!("start-early") && link != Link::UNCLAIMED {
+                return Start { cell, own: index == own, size };
+            }
+            if link == Link::UNCLAIMED && self.link_cell::<S>(index, size, guard) {
+                continue;
+            }
+            index = parent(index);
+        }
+    }
+
+    /// Claims the cell of `index` and links it; `false` when another thread has claimed it.
+    fn link_cell<S>(&self, index: usize, size: usize, guard: &Guard) -> bool {
+        let cell = self.cells.get(index);
+        if !cell.replace(Link::UNCLAIMED, Link::END.initialising()) {
+            return false;
+        }
+        loop {
+            let start = self.start_cold::<S>(parent(index), size, guard);
+            let start = Start { own: false, ..start };
+            // No node has a dummy's key (bit 0), so the search ends at the place of the cell.
+            let place = self.search_from::<S>(start, dummy_key(index), guard, |_| false);
+            let Some(place) = place else { continue };
+            // The word is private until the exchange below publishes it: L4 keeps others from it.
+            cell.set_private(place.link.in_place_of(Link::END.initialising()));
+            if place.previous.replace(place.link, Link::to_cell(cell).in_place_of(place.link)) {
+                cell.mark_ready();
+                return true;
+            }
+        }
+    }
+
+    /// Every node that is still linked, for the table's drop: no other thread has the list.
+    pub(super) fn drain<S>(&mut self, mut each: impl FnMut(NonNull<Node<S>>)) {
+        let mut link = self.cells.get(0).load();
+        loop {
+            match link.target::<S>() {
+                Target::End => return,
+                Target::Cell(cell) => link = self.cell(cell).load(),
+                Target::Node(node) => {
+                    // SAFETY: N3: linked, hence not retired; `each` may free it, so the link is
+                    // read first.
+                    link = unsafe { node.as_ref() }.next.load();
+                    each(node);
+                }
+            }
+        }
+    }
+}
+
+/// What a walk does at a cell.
+enum Passage<'g> {
+    RegionEnds,
+    On(&'g AtomicLink),
+}
+
+/// Takes a removed node out of the list: its predecessor's word held `link`, its own holds `next`.
+/// Returns what the predecessor's word holds now, or `None` when that word has changed.
+#[inline]
+fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
+    let skip = next.in_place_of(link);
+    if planted!("unlink-by-store") {
+        previous.set_private(skip);
+        return Some(skip);
+    }
+    previous.replace(link, skip).then_some(skip)
+}
+
+/// The cell of `key` when there are `size` cells.
+#[inline]
+fn bucket(key: u64, size: usize) -> usize {
+    key.reverse_bits() as usize & (size - 1)
+}
+
+/// The key of a cell: its index reversed, bit 0 clear.
+#[inline]
+fn dummy_key(index: usize) -> u64 {
+    (index as u64).reverse_bits()
+}
+
+/// The cell whose region a cell splits: its index without the highest bit.
+fn parent(index: usize) -> usize {
+    index & !(1 << index.ilog2())
+}

@@ -1,0 +1,256 @@
+//! The lock-free hash table of reference-counted nodes, one per shard.
+//!
+//! * `id.rs`: session ids. `node.rs`: a session in memory, its references, who drops what.
+//! * `link.rs`: the words of the list. `cells.rs`: the entry points, and growth.
+//! * `list.rs`: the list in split order, its walks, and the races between them.
+//!
+//! # Linearization points
+//!
+//! | operation | point |
+//! |---|---|
+//! | insert of an absent name | the exchange on the predecessor's word |
+//! | replace | the exchange on the old node's word: the old leaves and the new enters in one step |
+//! | removal, for whatever reason | the `fetch_or(REMOVED)` that found the bit clear: one per node |
+//! | lookup that finds | the load of the node's word without `REMOVED` |
+//! | lookup that misses | the load that showed the region's end, or a greater key |
+//! | growth | the exchange of the size; no effect on what is in the table |
+//!
+//! A node's residence ends by one atomic transition; whoever caused it owns the table's reference,
+//! an [`Unlinked`], and with it the duty to account for the removal.
+//!
+//! The table knows nothing of time, of capacity or of what a scope is. Model:
+//! `loom-tests/tests/table.rs`.
+
+mod cells;
+pub(crate) mod id;
+mod link;
+mod list;
+mod node;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+pub(crate) use id::SessionId;
+pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
+
+use self::link::Link;
+use self::list::{List, Place};
+use crate::reclaim::Guard;
+use crate::reclaim::gauge::Gauges;
+use crate::sync::planted;
+
+/// A table of sessions.
+pub(crate) struct Table<S> {
+    list: List,
+    gauges: &'static Gauges,
+    nodes: PhantomData<Node<S>>,
+}
+
+/// What a search for a name has found.
+pub(crate) enum Entry<'g, S> {
+    Occupied(Occupied<'g, S>),
+    Vacant(Vacant<'g, S>),
+}
+
+/// A live node of the name.
+pub(crate) struct Occupied<'g, S> {
+    table: &'g Table<S>,
+    node: Pinned<'g, S>,
+    next: Link,
+}
+
+/// The place of a name that the table does not hold.
+pub(crate) struct Vacant<'g, S>(Place<'g, S>);
+
+impl<S> Table<S> {
+    /// An empty table that counts on `gauges`.
+    pub(crate) fn new(gauges: &'static Gauges) -> Self {
+        Self { list: List::new(), gauges, nodes: PhantomData }
+    }
+
+    /// The live node of `name`. Expected O(1); writes nothing.
+    #[inline]
+    pub(crate) fn get<'g>(&'g self, name: &Name, guard: &'g Guard) -> Option<Pinned<'g, S>> {
+        self.list.find((name.key, name.key), guard, |node| node.node().is(name))
+    }
+
+    /// The live node whose key has these upper 48 bits, and which has this stamp.
+    #[inline]
+    pub(crate) fn get_stamped<'g>(
+        &'g self,
+        prefix: u64,
+        stamp: impl Fn(u16) -> bool,
+        guard: &'g Guard,
+    ) -> Option<Pinned<'g, S>> {
+        self.list.find((prefix, prefix | 0xffff), guard, |node| stamp(node.stamp()))
+    }
+
+    /// The place of `name`, where a node can be inserted or replaced. Expected O(1).
+    #[inline]
+    pub(crate) fn entry<'g>(&'g self, name: &Name, guard: &'g Guard) -> Entry<'g, S> {
+        let place = self.list.search(name, guard);
+        match place.found {
+            Some((node, next)) => Entry::Occupied(Occupied { table: self, node, next }),
+            None => Entry::Vacant(Vacant(place)),
+        }
+    }
+
+    /// Removes this very node; `None` when another thread has removed it. Expected O(1).
+    #[inline]
+    pub(crate) fn remove(&self, node: Pinned<'_, S>) -> Option<Unlinked<S>> {
+        if planted!("take-by-load-and-store") {
+            let link = node.node().next.load();
+            node.node().next.set_private(link.removed());
+            return (!link.is_removed()).then(|| self.unlink(node));
+        }
+        if node.node().next.mark_removed().is_removed() {
+            return None;
+        }
+        Some(self.unlink(node))
+    }
+
+    /// Makes sure that a removed node is out of the list; the caller has won its removal.
+    #[inline]
+    fn unlink(&self, node: Pinned<'_, S>) -> Unlinked<S> {
+        if !planted!("no-second-search") {
+            // L3: this search passes the node and takes it out, if nobody else has.
+            let _: Place<'_, S> = self.list.search(&node.node().name(), node.guard());
+        }
+        // SAFETY: N3: the removal was won by the caller, and the node is unreachable now.
+        unsafe { Unlinked::from_won(node.ptr(), self.gauges) }
+    }
+
+    /// Shows `visit` about `most` live nodes from `from` on, in the order of keys; returns where to go
+    /// on. Nodes of equal keys come in one batch.
+    ///
+    /// What is in the table throughout is met; what comes or goes meanwhile may be.
+    pub(crate) fn batch<'g>(
+        &'g self,
+        from: u64,
+        most: usize,
+        guard: &'g Guard,
+        mut visit: impl FnMut(Pinned<'g, S>),
+    ) -> Option<u64> {
+        let (mut count, mut last, mut next) = (0, None, None);
+        self.list.walk(from, guard, |node: Pinned<'g, S>| {
+            let key = node.node().key();
+            if count >= most && last != Some(key) {
+                next = Some(key);
+                return false;
+            }
+            count += 1;
+            last = Some(key);
+            visit(node);
+            true
+        });
+        next
+    }
+
+    /// The number of cells.
+    #[inline]
+    pub(crate) fn cells(&self) -> usize {
+        self.list.size()
+    }
+
+    /// Doubles the cells if there are still `cells`. Not under a pin.
+    #[cold]
+    pub(crate) fn grow(&self, cells: usize) {
+        self.list.grow(cells);
+    }
+
+    /// Asks the processor for the cell of `key`.
+    #[inline]
+    pub(crate) fn prefetch_cell(&self, key: u64) {
+        self.list.prefetch_cell(key);
+    }
+
+    /// Asks the processor for the first node of the cell of `key`.
+    #[inline]
+    pub(crate) fn prefetch_node(&self, key: u64) {
+        self.list.prefetch_node::<S>(key);
+    }
+}
+
+impl<'g, S> Occupied<'g, S> {
+    /// The node.
+    #[inline]
+    pub(crate) fn node(&self) -> Pinned<'g, S> {
+        self.node
+    }
+
+    /// Puts `new` in the node's place, in one step. Gives it back when the node has been removed
+    /// or replaced since.
+    pub(crate) fn replace(
+        self,
+        new: NewNode<S>,
+    ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
+        let Self { table, node, next } = self;
+        let guard = node.guard();
+        #[cfg(loom)]
+        if planted!("replace-in-two-steps") {
+            return table.replace_in_two_steps(node, new);
+        }
+        new.node().next.set_private(next);
+        let new = new.into_raw();
+        if !node.node().next.replace(next, Link::to_node(new).removed()) {
+            // SAFETY: the exchange failed, so nobody has seen the new node.
+            return Err(unsafe { NewNode::from_raw(new) });
+        }
+        let old = table.unlink(node);
+        // SAFETY: P1: linked under the guard just now.
+        Ok((unsafe { Pinned::new(new, guard) }, old))
+    }
+}
+
+impl<'g, S> Vacant<'g, S> {
+    /// Links `new`. Gives it back when the place has changed since.
+    pub(crate) fn insert(
+        self,
+        new: NewNode<S>,
+        guard: &'g Guard,
+    ) -> Result<Pinned<'g, S>, NewNode<S>> {
+        let Place { previous, link, .. } = self.0;
+        new.node().next.set_private(link.in_place_of(Link::END));
+        let new = new.into_raw();
+        if !previous.replace(link, Link::to_node(new).in_place_of(link)) {
+            // SAFETY: the exchange failed, so nobody has seen the new node.
+            return Err(unsafe { NewNode::from_raw(new) });
+        }
+        // SAFETY: P1: linked under the guard just now.
+        Ok(unsafe { Pinned::new(new, guard) })
+    }
+}
+
+#[cfg(loom)]
+impl<S> Table<S> {
+    /// A seeded bug: between the steps a lookup misses.
+    fn replace_in_two_steps<'g>(
+        &'g self,
+        node: Pinned<'g, S>,
+        new: NewNode<S>,
+    ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
+        let (name, guard) = (node.node().name(), node.guard());
+        let Some(old) = self.remove(node) else { return Err(new) };
+        let Entry::Vacant(vacant) = self.entry(&name, guard) else { unreachable!() };
+        let Ok(new) = vacant.insert(new, guard) else { unreachable!() };
+        Ok((new, old))
+    }
+}
+
+impl<S> Drop for Table<S> {
+    /// Drops what is left. Handles keep their sessions.
+    fn drop(&mut self) {
+        let gauges = self.gauges;
+        self.list.drain(|node| {
+            // SAFETY: N3: the table's reference; no other thread has the table any more, so
+            // nobody can reach the node through it.
+            drop(unsafe { Unlinked::<S>::from_won(node, gauges) });
+        });
+    }
+}
+
+impl<S> fmt::Debug for Table<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("cells", &self.cells()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,393 @@
+//! A session in memory: one header, and the payload behind it.
+//!
+//! # Invariants
+//!
+//! * N1: `key`, `id`, `scope` and `weight` are written before the node is linked, and never again.
+//! * N2: the payload is initialised from birth until the count of references reaches zero. Whoever
+//!   brings it there drops the payload, once, and retires the header.
+//! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it.
+//! * N4: `visited` and `expiry` may change at any time; they are no part of the node's identity.
+//!
+//! Model: `loom-tests/tests/refs.rs`.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use super::id::SessionId;
+use super::link::{AtomicLink, Link};
+use crate::reclaim::gauge::Gauges;
+use crate::reclaim::refs::Refs;
+use crate::reclaim::{Guard, pin};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell};
+
+/// What identifies a session: its id, and the scope without which it cannot be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// The place in the order of the list: the bit-reversed keyed hash of the rest, lowest bit set.
+    pub(crate) key: u64,
+    /// The slot of the scope in the cache's registry.
+    pub(crate) scope: u32,
+    /// The session id.
+    pub(crate) id: SessionId,
+}
+
+/// A session. The fields fill 72 bytes, and the payload follows.
+///
+/// Two bytes behind `visited` are free for the state of the node's events.
+#[repr(C)]
+pub(crate) struct Node<S> {
+    pub(super) next: AtomicLink,
+    pub(super) key: u64,
+    id: SessionId,
+    visited: AtomicU8,
+    refs: Refs,
+    scope: u32,
+    weight: u32,
+    expiry: AtomicU64,
+    payload: UnsafeCell<ManuallyDrop<S>>,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Node<[usize; 2]>>() == 72 + 2 * size_of::<usize>());
+
+// SAFETY: a node is moved between threads as its payload is, which has to be `Send`; all else is
+// plain data or atomic.
+unsafe impl<S: Send + Sync> Send for Node<S> {}
+// SAFETY: shared nodes give out `&S` (hence `S: Sync`), and any thread may be the last one, which
+// drops the payload (hence `S: Send`). The cell is written at birth and at death only (N2).
+unsafe impl<S: Send + Sync> Sync for Node<S> {}
+
+impl<S> Node<S> {
+    /// Bytes of a node in memory without the payload's own allocations.
+    pub(crate) const SIZE: usize = size_of::<Self>();
+
+    #[inline]
+    pub(super) fn is(&self, name: &Name) -> bool {
+        self.key == name.key && (self.scope == name.scope) & (self.id == name.id)
+    }
+
+    /// The node's name.
+    #[inline]
+    pub(crate) fn name(&self) -> Name {
+        Name { key: self.key, scope: self.scope, id: self.id }
+    }
+
+    /// The place in the order of the list.
+    #[inline]
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// The session id.
+    #[inline]
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The scope's slot.
+    #[inline]
+    pub(crate) fn scope(&self) -> u32 {
+        self.scope
+    }
+
+    /// The payload's weight.
+    #[inline]
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// The word that the layer above keeps the expiry in.
+    #[inline]
+    pub(crate) fn expiry(&self) -> &AtomicU64 {
+        &self.expiry
+    }
+
+    /// Sixteen bits that tell this node from others of a like key, as long as it is allocated.
+    #[inline]
+    pub(crate) fn stamp(this: NonNull<Self>) -> u16 {
+        // Allocations of this size are aligned to 16 bytes; the bits above vary most.
+        (this.as_ptr().addr() >> 4) as u16
+    }
+
+    /// Notes that the session was used.
+    #[inline]
+    pub(crate) fn visit(&self) {
+        // Relaxed: a hint for eviction. The load spares the cache line a needless write.
+        if self.visited.load(Ordering::Relaxed) == 0 {
+            self.visited.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the session was used since this was last asked.
+    #[inline]
+    pub(crate) fn clear_visit(&self) -> bool {
+        // Relaxed: as in `visit`. A visit that is lost between the two costs one early eviction.
+        let visited = self.visited.load(Ordering::Relaxed) != 0;
+        if visited {
+            self.visited.store(0, Ordering::Relaxed);
+        }
+        visited
+    }
+
+    /// Adds a reference unless the node is dead.
+    #[inline]
+    pub(super) fn try_acquire(&self) -> bool {
+        self.refs.try_acquire()
+    }
+}
+
+/// A node that was never linked: it has one owner.
+pub(crate) struct NewNode<S>(Box<Node<S>>);
+
+impl<S> NewNode<S> {
+    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S) -> Self {
+        Self(Box::new(Node {
+            next: AtomicLink::new(Link::END),
+            key: name.key,
+            id: name.id,
+            visited: AtomicU8::new(0),
+            refs: Refs::new(),
+            scope: name.scope,
+            weight,
+            expiry: AtomicU64::new(expiry),
+            payload: UnsafeCell::new(ManuallyDrop::new(payload)),
+        }))
+    }
+
+    /// The payload of a node that did not get linked.
+    pub(crate) fn into_payload(self) -> S {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: N2: the node has one owner, which gives up the payload here and then the memory;
+        // `ManuallyDrop` keeps the destructor from doing it again.
+        unsafe {
+            let payload = this.0.payload.with_mut(|payload| ManuallyDrop::take(&mut *payload));
+            std::ptr::drop_in_place(&raw mut this.0);
+            payload
+        }
+    }
+
+    /// The header.
+    #[inline]
+    pub(crate) fn node(&self) -> &Node<S> {
+        &self.0
+    }
+
+    /// Gives the node to the table.
+    pub(super) fn into_raw(self) -> NonNull<Node<S>> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the box is read once and forgotten here, so it has one owner still.
+        let node = unsafe { std::ptr::read(&raw const this.0) };
+        NonNull::from(Box::leak(node))
+    }
+
+    /// Takes back a node that `into_raw` gave and no exchange linked.
+    ///
+    /// # Safety
+    ///
+    /// The pointer came from `into_raw`, was not linked, and is not used afterwards.
+    pub(super) unsafe fn from_raw(node: NonNull<Node<S>>) -> Self {
+        // SAFETY: by the caller's promise, the box that `into_raw` took apart.
+        Self(unsafe { Box::from_raw(node.as_ptr()) })
+    }
+}
+
+impl<S> Drop for NewNode<S> {
+    fn drop(&mut self) {
+        // SAFETY: N2: the only owner drops the payload, and the box goes with this value.
+        self.0.payload.with_mut(|payload| unsafe { ManuallyDrop::drop(&mut *payload) });
+    }
+}
+
+/// An owned reference to a node.
+pub(crate) struct NodeRef<S> {
+    node: NonNull<Node<S>>,
+    gauges: &'static Gauges,
+}
+
+// SAFETY: a reference is a share of a `Node<S>`, which is `Send` and `Sync` for these payloads.
+unsafe impl<S: Send + Sync> Send for NodeRef<S> {}
+// SAFETY: as above.
+unsafe impl<S: Send + Sync> Sync for NodeRef<S> {}
+
+impl<S> NodeRef<S> {
+    /// # Safety
+    ///
+    /// The caller gives up one reference of the node's count (R1, R2).
+    #[inline]
+    pub(super) unsafe fn from_owned(node: NonNull<Node<S>>, gauges: &'static Gauges) -> Self {
+        Self { node, gauges }
+    }
+
+    /// The node.
+    #[inline]
+    pub(crate) fn node(&self) -> &Node<S> {
+        // SAFETY: N2, R3: this reference keeps the count above zero, so the header is not retired.
+        unsafe { self.node.as_ref() }
+    }
+
+    /// The payload.
+    #[inline]
+    pub(crate) fn payload(&self) -> &S {
+        // SAFETY: N2: initialised, and written by nobody while this reference lives.
+        self.node().payload.with(|payload| unsafe { &*payload })
+    }
+
+    /// How many references there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.node().refs.count()
+    }
+
+    /// The node under a pin, as a lookup would have found it.
+    pub(crate) fn pinned<'g>(&self, guard: &'g Guard) -> Pinned<'g, S> {
+        // SAFETY: R3: this reference keeps the header from retirement, which can therefore only
+        // come after `guard` was pinned (P1).
+        unsafe { Pinned::new(self.node, guard) }
+    }
+
+    /// Drops the payload and retires the header; the count is zero (N2).
+    fn bury(node: NonNull<Node<S>>, gauges: &'static Gauges) {
+        /// Retires the header also when the payload's destructor panics.
+        struct Retire<S>(NonNull<Node<S>>, &'static Gauges);
+        impl<S> Drop for Retire<S> {
+            fn drop(&mut self) {
+                // SAFETY: P3: the removal's winner unlinked the node before it gave its reference
+                // away, and only one thread brings the count to zero.
+                unsafe { pin().retire(self.0, self.1) };
+            }
+        }
+        let _retire = Retire(node, gauges);
+        // SAFETY: N2: the count is zero, so this thread alone owns the payload; the header is
+        // allocated until it is retired.
+        unsafe {
+            node.as_ref().payload.with_mut(|payload| ManuallyDrop::drop(&mut *payload));
+        }
+    }
+}
+
+impl<S> Clone for NodeRef<S> {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.node().refs.acquire();
+        Self { node: self.node, gauges: self.gauges }
+    }
+}
+
+impl<S> Drop for NodeRef<S> {
+    /// The last reference is always a handle's: the table's own goes through [`Unlinked`].
+    #[inline]
+    fn drop(&mut self) {
+        let weight = self.node().weight;
+        if self.node().refs.release() {
+            self.gauges.held_ended(u64::from(weight));
+            Self::bury(self.node, self.gauges);
+        }
+    }
+}
+
+/// The table's reference of a node that has left it, in the hands of the removal's winner.
+///
+/// Dropping it drops the payload, unless handles hold the session: then the last handle does.
+#[must_use]
+pub(crate) struct Unlinked<S> {
+    node: NonNull<Node<S>>,
+    gauges: &'static Gauges,
+}
+
+// SAFETY: as for `NodeRef`.
+unsafe impl<S: Send + Sync> Send for Unlinked<S> {}
+
+impl<S> Unlinked<S> {
+    /// # Safety
+    ///
+    /// The caller won the node's removal and has unlinked it (N3).
+    #[inline]
+    pub(super) unsafe fn from_won(node: NonNull<Node<S>>, gauges: &'static Gauges) -> Self {
+        Self { node, gauges }
+    }
+
+    /// The node.
+    #[inline]
+    pub(crate) fn node(&self) -> &Node<S> {
+        // SAFETY: N3: this is the table's reference.
+        unsafe { self.node.as_ref() }
+    }
+
+    /// Turns the table's reference into a handle's.
+    #[inline]
+    pub(crate) fn into_handle(self) -> NodeRef<S> {
+        let this = ManuallyDrop::new(self);
+        this.gauges.held_began(u64::from(this.node().weight));
+        // SAFETY: the table's reference is given up here.
+        unsafe { NodeRef::from_owned(this.node, this.gauges) }
+    }
+}
+
+impl<S> Drop for Unlinked<S> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.node().refs.take_sole() {
+            return NodeRef::bury(self.node, self.gauges);
+        }
+        // Handles hold the session: count it before the last of them can go.
+        // SAFETY: the table's reference is given up here.
+        drop(Unlinked { node: self.node, gauges: self.gauges }.into_handle());
+    }
+}
+
+/// A node under a pin: found, and not owned.
+pub(crate) struct Pinned<'g, S> {
+    node: NonNull<Node<S>>,
+    guard: &'g Guard,
+}
+
+impl<S> Clone for Pinned<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Pinned<'_, S> {}
+
+impl<'g, S> Pinned<'g, S> {
+    /// # Safety
+    ///
+    /// The node was reachable while `guard` lived (P1).
+    #[inline]
+    pub(super) unsafe fn new(node: NonNull<Node<S>>, guard: &'g Guard) -> Self {
+        Self { node, guard }
+    }
+
+    /// The header. The payload may be gone: only a reference gives it out.
+    #[inline]
+    pub(crate) fn node(self) -> &'g Node<S> {
+        self.guard.assert_alive(self.node);
+        // SAFETY: P1: the header is allocated while the guard lives.
+        unsafe { self.node.as_ref() }
+    }
+
+    /// The node's stamp.
+    #[inline]
+    pub(crate) fn stamp(self) -> u16 {
+        Node::stamp(self.node)
+    }
+
+    #[inline]
+    pub(super) fn ptr(self) -> NonNull<Node<S>> {
+        self.node
+    }
+
+    #[inline]
+    pub(super) fn guard(self) -> &'g Guard {
+        self.guard
+    }
+
+    /// A reference of one's own, unless the node is dead.
+    #[inline]
+    pub(crate) fn acquire(self, gauges: &'static Gauges) -> Option<NodeRef<S>> {
+        if !self.node().try_acquire() {
+            return None;
+        }
+        // SAFETY: R2: the count was incremented for this reference.
+        Some(unsafe { NodeRef::from_owned(self.node, gauges) })
+    }
+}

@@ -1,0 +1,418 @@
+//! Each call of the interface, with its edge cases.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use resumption::{
+    BuildError, Clock, Put, Refusal, Scope, SecretBytes, SessionCache, SessionId, Sessions,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn id(number: u64) -> SessionId {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    SessionId::from(bytes)
+}
+
+/// A cache of numbers that lives for a minute by a clock of its own.
+fn numbers(max_sessions: usize) -> (SessionCache<u64>, Sessions<u64>, Clock) {
+    let clock = Clock::manual();
+    let cache = SessionCache::builder()
+        .max_sessions(max_sessions)
+        .lifetime(MINUTE)
+        .clock(clock.clone())
+        .without_ticker()
+        .build()
+        .expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    (cache, web, clock)
+}
+
+#[test]
+fn a_session_is_found_until_it_is_taken() {
+    let (cache, web, _) = numbers(10);
+    assert!(matches!(web.put(&id(1), 11), Put::Stored));
+    assert!(web.contains(&id(1)));
+    let session = web.get(&id(1)).expect("it was put");
+    assert_eq!((session.id(), *session.payload()), (&id(1), 11));
+    assert_eq!(session.ref_count(), 2);
+    let again = session.clone();
+    assert_eq!(again.ref_count(), 3);
+    let taken = web.take(&id(1)).expect("it is there");
+    assert_eq!(taken.ref_count(), 3, "the take inherits the cache's reference");
+    assert!(web.take(&id(1)).is_none());
+    assert!(web.get(&id(1)).is_none());
+    assert!(!web.contains(&id(1)));
+    assert_eq!((cache.len(), cache.bytes()), (0, 0));
+}
+
+#[test]
+fn a_replace_returns_the_old_session() {
+    let (cache, web, _) = numbers(10);
+    assert!(web.put(&id(1), 11).is_stored());
+    let Put::Replaced(old) = web.put(&id(1), 12) else { panic!("there was one") };
+    assert_eq!(*old.payload(), 11);
+    assert_eq!(web.get(&id(1)).map(|session| *session.payload()), Some(12));
+    assert_eq!(cache.len(), 1);
+    assert_eq!(cache.stats().removals.replaced, 1);
+}
+
+#[test]
+fn put_if_absent_gives_the_payload_back() {
+    let (_, web, clock) = numbers(10);
+    assert!(web.put_if_absent(&id(1), 11).is_stored());
+    let Put::Refused(Refusal::Present, 12) = web.put_if_absent(&id(1), 12) else {
+        panic!("there is one")
+    };
+    clock.advance(MINUTE);
+    assert!(matches!(web.put_if_absent(&id(1), 13), Put::Stored), "an expired one is none");
+}
+
+#[test]
+fn removals_are_told_apart() {
+    let (cache, web, _) = numbers(10);
+    for number in 0..4 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    assert!(web.remove(&id(0)) && !web.remove(&id(0)));
+    assert!(web.remove_faulty(&id(1)) && !web.remove_faulty(&id(1)));
+    assert!(web.take(&id(2)).is_some());
+    assert_eq!(cache.flush(), 1);
+    let removals = cache.stats().removals;
+    assert_eq!((removals.removed, removals.faulty, removals.taken, removals.flushed), (1, 1, 1, 1));
+    assert_eq!(removals.total(), 4);
+}
+
+#[test]
+fn ids_of_every_length_are_their_own() {
+    let (cache, web, _) = numbers(100);
+    for len in 1..=32 {
+        let id = SessionId::try_from(&[0; 32][..len]).expect("1 to 32 bytes");
+        assert!(matches!(web.put(&id, len as u64), Put::Stored), "zeros of another length");
+    }
+    for len in 1..=32 {
+        let id = SessionId::try_from(&[0; 32][..len]).expect("1 to 32 bytes");
+        assert_eq!(web.get(&id).map(|session| *session.payload()), Some(len as u64));
+    }
+    assert_eq!(cache.len(), 32);
+    for len in [0, 33, 64, 65_535] {
+        let error = SessionId::try_from(&vec![0; len][..]).expect_err("not an id");
+        assert!(error.to_string().contains(&len.to_string()));
+    }
+}
+
+#[test]
+fn ids_equal_in_their_first_24_bytes_are_told_apart() {
+    let (_, web, _) = numbers(1000);
+    let id = |last: u8| {
+        let mut bytes = [0xaa; 32];
+        bytes[31] = last;
+        SessionId::from(bytes)
+    };
+    for last in 0..=255 {
+        assert!(matches!(web.put(&id(last), u64::from(last)), Put::Stored));
+    }
+    for last in 0..=255 {
+        assert_eq!(web.take(&id(last)).map(|session| *session.payload()), Some(u64::from(last)));
+    }
+}
+
+#[test]
+fn another_scope_finds_nothing() {
+    let (cache, web, _) = numbers(10);
+    let mtls = cache.scope(&Scope::new("web").with("client-ca", b"ours"));
+    assert!(web.put(&id(1), 1).is_stored());
+    assert!(mtls.get(&id(1)).is_none());
+    assert!(mtls.take(&id(1)).is_none());
+    assert!(!mtls.remove(&id(1)));
+    assert!(!mtls.extend(&id(1), MINUTE));
+    assert!(matches!(mtls.put(&id(1), 2), Put::Stored), "the same id in another scope");
+    assert_eq!(*web.get(&id(1)).expect("untouched").payload(), 1);
+    let same = cache.scope(&Scope::new("web"));
+    assert!(same.contains(&id(1)), "the same scope, attached again");
+}
+
+#[test]
+fn a_dropped_scope_is_empty_and_goes_on() {
+    let (cache, web, _) = numbers(1000);
+    let other = cache.scope(&Scope::new("other"));
+    for number in 0..100 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    assert!(other.put(&id(1), 1).is_stored());
+    let held = web.get(&id(7)).expect("it was put");
+    assert_eq!(cache.drop_scope(&Scope::new("web")), 100);
+    assert!((0..100).all(|number| web.get(&id(number)).is_none()));
+    assert_eq!(cache.stats().removals.scope_dropped, 100);
+    assert_eq!(cache.len(), 1);
+    assert_eq!(*held.payload(), 7);
+    assert!(other.contains(&id(1)));
+    assert!(matches!(web.put(&id(1), 2), Put::Stored));
+    assert!(web.contains(&id(1)), "the handle of the scope sees its new life");
+    assert_eq!(cache.drop_scope(&Scope::new("never seen")), 0);
+}
+
+#[test]
+fn small_caches_are_exact_and_evict_the_soonest_to_expire() {
+    for max in [1, 2, 7, 100, 1024] {
+        let (cache, web, _) = numbers(max);
+        for number in 0..max as u64 * 3 {
+            assert!(web.put(&id(number), number).is_stored());
+            assert_eq!(cache.len(), max.min(number as usize + 1));
+        }
+        for number in max as u64 * 2..max as u64 * 3 {
+            assert!(web.contains(&id(number)), "{max}: the newest stay");
+        }
+        assert_eq!(cache.stats().removals.evicted, max as u64 * 2);
+    }
+}
+
+#[test]
+fn eviction_spares_what_was_used() {
+    let (_, web, _) = numbers(10);
+    for number in 0..10 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for number in [0, 3] {
+        assert!(web.get(&id(number)).is_some());
+    }
+    for number in 10..18 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    assert!(web.contains(&id(0)) && web.contains(&id(3)));
+    assert!(!web.contains(&id(1)) && !web.contains(&id(2)));
+}
+
+#[test]
+fn large_caches_keep_97_percent() {
+    for max in [2_000, 20_480, 100_000] {
+        let (cache, web, _) = numbers(max);
+        for number in 0..max as u64 {
+            assert!(web.put(&id(number), number).is_stored());
+        }
+        assert!(cache.len() <= max);
+        assert!(cache.len() * 100 >= max * 97, "{} of {max}", cache.len());
+    }
+}
+
+#[test]
+fn a_replace_evicts_nobody() {
+    let (cache, web, _) = numbers(10);
+    for number in 0..10 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for round in 0..100 {
+        assert!(matches!(web.put(&id(round % 10), round), Put::Replaced(_)));
+    }
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (10, 0));
+}
+
+#[test]
+fn bytes_are_the_weight_and_the_overhead() {
+    const OVERHEAD: usize = SessionCache::<SecretBytes>::OVERHEAD;
+    let cache: SessionCache =
+        SessionCache::builder().max_bytes(1 << 20).without_ticker().build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    assert!(web.put(&id(1), vec![1; 300].into()).is_stored());
+    assert_eq!(cache.bytes(), 300 + OVERHEAD);
+    assert!(web.put(&id(1), vec![1; 100].into()).is_stored());
+    assert_eq!(cache.bytes(), 100 + OVERHEAD);
+    assert!(web.put(&id(1), vec![1; 500].into()).is_stored());
+    assert_eq!(cache.bytes(), 500 + OVERHEAD);
+    let handle = web.take(&id(1)).expect("it is there");
+    assert_eq!(cache.bytes(), 0);
+    let stats = cache.stats();
+    assert_eq!((stats.held_sessions, stats.held_bytes), (1, (500 + OVERHEAD) as u64));
+    drop(handle);
+    let stats = cache.stats();
+    assert_eq!((stats.held_sessions, stats.held_bytes), (0, 0));
+}
+
+#[test]
+fn payloads_that_fit_are_stored_and_larger_ones_come_back() {
+    let cache: SessionCache =
+        SessionCache::builder().max_bytes(1 << 20).without_ticker().build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..100 {
+        assert!(web.put(&id(number), vec![0; 64 << 10].into()).is_stored());
+        assert!(cache.bytes() <= 1 << 20);
+    }
+    assert!(web.put(&id(0), SecretBytes::default()).is_stored(), "an empty payload");
+    let Put::Refused(Refusal::TooLarge, back) = web.put(&id(1), vec![7; 1 << 20].into()) else {
+        panic!("it cannot fit")
+    };
+    assert_eq!(back.as_bytes(), vec![7; 1 << 20]);
+    assert!(!cache.is_empty(), "a refusal empties nothing");
+}
+
+#[test]
+fn own_payloads_are_weighed() {
+    let cache = SessionCache::<String>::builder()
+        .max_bytes(10_000)
+        .weigher(String::len)
+        .without_ticker()
+        .build()
+        .expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    assert!(web.put(&id(1), "x".repeat(5_000)).is_stored());
+    assert!(web.put(&id(2), "x".repeat(4_900)).is_stored());
+    assert!(!web.contains(&id(1)), "both do not fit");
+    let huge = SessionCache::<u8>::builder().max_bytes(10_000).weigher(|_| usize::MAX).build();
+    let web = huge.expect("sane").scope(&Scope::new("web"));
+    assert!(matches!(web.put(&id(1), 0), Put::Refused(Refusal::TooLarge, 0)));
+}
+
+#[test]
+fn limits_change_at_run_time() {
+    let (cache, web, _) = numbers(100_000);
+    for number in 0..50_000 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for max in [40_000, 1_000, 10, 1] {
+        cache.set_max_sessions(max);
+        assert!(cache.len() <= max, "obeyed when it returns");
+        for number in 0..2 * max as u64 {
+            assert!(web.put(&id(number), number).is_stored());
+            assert!(cache.len() <= max);
+        }
+        let least = if max <= 1024 { max } else { max * 97 / 100 };
+        assert!(cache.len() >= least, "{} of {max}", cache.len());
+    }
+    cache.set_max_sessions(0);
+    assert!(cache.is_empty());
+    assert!(matches!(web.put(&id(1), 1), Put::Refused(Refusal::Full, 1)));
+    cache.set_max_sessions(usize::MAX);
+    assert_eq!(cache.stats().max_sessions, None);
+    assert!(web.put(&id(1), 1).is_stored());
+}
+
+#[test]
+fn limits_on_bytes_change_at_run_time() {
+    let cache: SessionCache = SessionCache::builder().unlimited().build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..1000 {
+        assert!(web.put(&id(number), vec![0; 1000].into()).is_stored());
+    }
+    cache.set_max_bytes(100_000);
+    assert!(cache.bytes() <= 100_000 && cache.len() > 80);
+    cache.set_max_bytes(0);
+    assert!(cache.is_empty());
+    assert!(matches!(web.put(&id(1), b"x".into()), Put::Refused(Refusal::TooLarge, _)));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    type Cache = SessionCache<u8>;
+    assert!(matches!(Cache::builder().max_sessions(0).build(), Err(BuildError::NoSessions)));
+    assert!(matches!(Cache::builder().max_bytes(1).build(), Err(BuildError::TooFewBytes { .. })));
+    let error = Cache::builder().lifetime(Duration::ZERO).build().expect_err("no lifetime");
+    assert!(error.to_string().contains("lifetime"));
+    assert!(matches!(Cache::builder().ticker(Duration::ZERO).build(), Err(BuildError::NoTick)));
+    let huge = Cache::builder().max_sessions(usize::MAX).max_bytes(usize::MAX).build();
+    assert!(huge.is_ok_and(|cache| cache.scope(&Scope::new("a")).put(&id(1), 1).is_stored()));
+}
+
+#[test]
+fn use_after_close_is_harmless() {
+    let (cache, web, _) = numbers(100);
+    for number in 0..50 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    let held = web.get(&id(3)).expect("it was put");
+    cache.close();
+    cache.close();
+    assert!(cache.is_closed() && cache.is_empty());
+    assert_eq!(cache.stats().removals.closed, 50);
+    assert!(matches!(web.put(&id(1), 1), Put::Refused(Refusal::Closed, 1)));
+    assert!(matches!(web.put_if_absent(&id(1), 1), Put::Refused(Refusal::Closed, 1)));
+    assert!(web.get(&id(3)).is_none() && web.take(&id(3)).is_none());
+    assert!(!web.remove(&id(3)) && !web.extend(&id(3), MINUTE));
+    assert_eq!((cache.flush(), cache.flush_expired(), cache.iter().count()), (0, 0, 0));
+    cache.set_max_sessions(5);
+    assert_eq!(*held.payload(), 3);
+}
+
+#[test]
+fn iteration_meets_every_session_once() {
+    let (cache, web, clock) = numbers(100_000);
+    for number in 0..10_000 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    assert!(web.put_with(&id(20_000), 20_000, Duration::from_secs(1)).is_stored());
+    clock.advance(Duration::from_secs(2));
+    let mut met: Vec<_> = cache.iter().map(|session| *session.payload()).collect();
+    met.sort_unstable();
+    assert_eq!(met, (0..10_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn retain_removes_what_is_not_wanted() {
+    let (cache, web, _) = numbers(100_000);
+    for number in 0..10_000 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    assert_eq!(cache.retain(|session| session.payload() % 3 != 0), 3_334);
+    assert_eq!(cache.len(), 6_666);
+    assert!((0..10_000).all(|number| web.contains(&id(number)) == (number % 3 != 0)));
+    let inside = web.clone();
+    cache.retain(|session| inside.remove(session.id()));
+    assert!(cache.is_empty(), "a predicate may use the cache");
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn payloads_are_dropped_with_the_last_handle_at_that_moment() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let new = || {
+        alive.fetch_add(1, Ordering::SeqCst);
+        Counted(Arc::clone(&alive))
+    };
+    let cache = SessionCache::builder().max_sessions(2).build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..100 {
+        assert!(web.put(&id(number), new()).is_stored());
+        assert!(alive.load(Ordering::SeqCst) <= 2);
+    }
+    let held = web.get(&id(99)).expect("the newest");
+    let also = held.clone();
+    drop(cache);
+    drop(web);
+    assert_eq!(alive.load(Ordering::SeqCst), 1, "the cache is gone, the handle is not");
+    drop(held);
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    drop(also);
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+struct PanicsOnDrop(bool);
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        assert!(!self.0, "a payload that panics");
+    }
+}
+
+#[test]
+fn a_payload_that_panics_loses_nothing_else() {
+    let cache = SessionCache::builder().max_sessions(4).without_ticker().build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..4 {
+        assert!(web.put(&id(number), PanicsOnDrop(number == 0)).is_stored());
+    }
+    let put = std::panic::AssertUnwindSafe(|| web.put(&id(9), PanicsOnDrop(false)).is_stored());
+    assert!(std::panic::catch_unwind(put).is_err());
+    for number in 10..20 {
+        assert!(web.put(&id(number), PanicsOnDrop(false)).is_stored());
+    }
+    assert_eq!(cache.len(), 4, "its place came back");
+    assert_eq!(cache.flush(), 4);
+}
