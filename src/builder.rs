@@ -1,5 +1,7 @@
 //! How a cache is made.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::fmt;
 use std::io;

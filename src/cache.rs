@@ -1,7 +1,10 @@
 //! The cache: what is done to all sessions at once.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -176,9 +179,13 @@ fn start_ticker<S: Send + Sync + 'static>(
 ) -> io::Result<Thread> {
     let run = move || {
         while let Some(engine) = engine.upgrade() {
-            for shard in 0..engine.shards() {
-                while engine.tick(shard) {}
-            }
+            // A payload that panics in its drop must not end the expiry of the others; the panic
+            // hook has reported it.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                for shard in 0..engine.shards() {
+                    while engine.tick(shard) {}
+                }
+            }));
             drop(engine);
             thread::park_timeout(every);
         }

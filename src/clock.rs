@@ -1,5 +1,7 @@
 //! Time: milliseconds since the clock began.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

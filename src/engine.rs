@@ -10,6 +10,8 @@
 //! step of the table (see there), or of the expiry's word. Counts and sweeps promise less, and say
 //! what where they are offered.
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod limits;
 pub(crate) mod sweep;
 

@@ -13,6 +13,8 @@
 //!
 //! Model: `loom-tests/tests/gate.rs`.
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{AtomicU64, Ordering, Striped, planted};
 
 const CLOSED: u64 = 1 << 63;

@@ -1,5 +1,68 @@
 //! The engine that remembers TLS sessions for servers.
-#![deny(missing_docs)]
+//!
+//! A TLS client that comes back can skip the expensive half of the handshake if the server still
+//! knows its session. This crate is what a server remembers sessions with: a sharded, lock-free,
+//! epoch-reclaimed hash table of reference-counted sessions, with timer-wheel expiry, strict limits
+//! and isolation by construction.
+//!
+//! ```
+//! use std::time::Duration;
+//! use resumption::{Scope, SessionCache, SessionId};
+//!
+//! let cache: SessionCache = SessionCache::builder()
+//!     .max_sessions(1_000_000)
+//!     .lifetime(Duration::from_secs(7200))
+//!     .build()?;
+//!
+//! // Sessions are reached through the scope that they belong to, and through no other.
+//! let web = cache.scope(&Scope::new("public-web"));
+//! let id = SessionId::try_from(&[7; 32][..])?;
+//! assert!(web.put(&id, b"what TLS remembers".into()).is_stored());
+//!
+//! let session = web.take(&id).expect("exactly one take wins");
+//! assert_eq!(&session.payload()[..], b"what TLS remembers");
+//! assert!(web.take(&id).is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With the feature `rustls`, `config.session_storage = web.rustls()` is all that a rustls server
+//! needs.
+//!
+//! # Guarantees
+//!
+//! * **Lock-free.** A thread that is stopped at any instruction of a put, a get, a take, a removal,
+//!   an eviction, an expiry or a growth keeps no other from going on. [`SessionCache::close`] is the
+//!   one call that waits. What the allocator does is the allocator's.
+//! * **Linearizable per id.** Puts, gets, takes, removals and extensions of one id take effect one
+//!   after the other. A replace is never seen as a miss; a session has one taker, and every removal
+//!   has one winner and one [`Reason`].
+//! * **Limits hold at every instant.** Sessions and bytes never exceed theirs, however many threads
+//!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
+//!   after n distinct puts. What handles hold after a removal is counted apart.
+//! * **Expired sessions are never returned.** Their memory comes back in bounded steps that ride on
+//!   puts, and on a background thread, at most an eighth of the lifetime late.
+//! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
+//!   wiped then. Only headers wait for the epoch, counted and bounded.
+//! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
+//! * **No panic past the builder**, whatever the ids, payloads, limits and clocks.
+//!
+//! # Trade-offs
+//!
+//! * A cell array never shrinks: about 16 bytes for each session of the largest number so far.
+//! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
+//!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
+//!   either order.
+//! * A thread that is stopped in the middle of an operation keeps headers from being freed. At a
+//!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
+//! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
+//! * In a forked child the background thread does not exist; make the cache after the fork.
+//!
+//! # Inside
+//!
+//! Data goes down the layers and comes back: `sessions` and `cache` (the face), `engine` (how a
+//! session enters, is found and leaves), `shard`, then `table` and `expiry`, which do not know each
+//! other, `reclaim`, and `sync`, the only door to atomics. Each module begins with its invariants,
+//! its orderings and its races, and names the loom model that checks them.
 
 #[cfg(not(loom))]
 mod builder;

@@ -1,5 +1,7 @@
 //! What a put has come to.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::fmt;
 

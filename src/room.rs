@@ -1,5 +1,7 @@
 //! Room for sessions: the two budgets of a cache, and what a thread has in its hand of them.
 
+#![forbid(unsafe_code)]
+
 use crate::expiry::capacity::Budget;
 
 /// A number of tokens of each budget.

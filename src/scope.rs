@@ -1,5 +1,7 @@
 //! Scopes: which security context a session belongs to.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,7 @@
 //! Bytes that are wiped when they are dropped.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::ops::Deref;
 

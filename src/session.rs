@@ -1,5 +1,7 @@
 //! Handles of sessions.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! The cache as one scope sees it.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,8 @@
 //! and where sessions leave because of time or of room. Nothing here runs user code: what has left
 //! is returned to the engine, which accounts for it once no pin is held.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};

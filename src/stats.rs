@@ -1,5 +1,7 @@
 //! Statistics: striped counters, and what the cache remembers of sessions that have left.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering, Striped};
@@ -13,7 +15,8 @@ use crate::sync::{AtomicU64, Ordering, Striped};
 pub struct Stats {
     /// Sessions in the cache.
     pub sessions: u64,
-    /// Bytes of the sessions in the cache: payload weights, and [`OVERHEAD`](crate::OVERHEAD) each.
+    /// Bytes of the sessions in the cache: payload weights, and [`OVERHEAD`](crate::SessionCache::OVERHEAD)
+    /// each.
     pub bytes: u64,
     /// The limit on sessions; `None` when there is none.
     pub max_sessions: Option<u64>,

@@ -1,5 +1,7 @@
 //! Making room: eviction on behalf of a put, and changes of the limits.
 
+#![forbid(unsafe_code)]
+
 use super::Engine;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;

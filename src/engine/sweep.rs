@@ -4,6 +4,8 @@
 //! each; growth does not disturb it. It meets every session that is there from its beginning to its
 //! end, and no session twice.
 
+#![forbid(unsafe_code)]
+
 use super::Engine;
 use crate::expiry::Due;
 use crate::reclaim::pin;

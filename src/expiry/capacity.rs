@@ -19,6 +19,8 @@
 //!
 //! Model: `loom-tests/tests/capacity.rs`.
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{AtomicU64, Ordering, Padded, planted};
 
 /// More than any machine holds: what "unlimited" is made of.

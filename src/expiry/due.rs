@@ -6,6 +6,8 @@
 //! The highest bit means that a thread has *decided* that the session is expired. It is set by one
 //! exchange, so an extension and an expiry of one session never both succeed.
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{AtomicU64, Ordering};
 
 const TIME_BITS: u32 = 42;

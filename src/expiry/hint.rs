@@ -4,6 +4,8 @@
 //! from a later one of the same id. A hint whose session has left finds nothing: cancelling costs
 //! nothing. A false match can do no more than evict another live session early.
 
+#![forbid(unsafe_code)]
+
 /// Set in every stamp, so that no hint is one of the queue's two marks.
 const NEVER_A_MARK: u16 = 2;
 
