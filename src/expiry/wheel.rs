@@ -100,10 +100,10 @@ impl Wheel {
     /// Files a hint that comes due at `due`. Allocates a segment for each sixtieth hint of a list;
     /// hence not under a pin.
     pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, age: Age) {
-        let list = self.list_for(due, now, age);
+        let (list, slot) = self.list_for(due, now, age);
         self.push_to(list, hint);
-        if self.has_passed(list, due) {
-            self.push_to(self.list_for(due, now, age), hint);
+        if self.has_passed(list, slot) {
+            self.push_to(self.list_for(due, now, age).0, hint);
         }
     }
 
@@ -117,9 +117,9 @@ impl Wheel {
         age: Age,
         guard: &Guard,
     ) -> Result<(), Unpushed> {
-        let list = self.list_for(due, now, age);
+        let (list, slot) = self.list_for(due, now, age);
         self.try_push_to(list, hint, guard)?;
-        if self.has_passed(list, due) {
+        if self.has_passed(list, slot) {
             return Err(Unpushed);
         }
         Ok(())
@@ -323,14 +323,14 @@ impl Wheel {
             .find(|&list| self.map(list).load(Ordering::Acquire) & list.bit() != 0)
     }
 
-    /// The list for a hint that comes due at `due` (W3).
+    /// The list for a hint that comes due at `due`, and the number of its slot (W3).
     #[inline]
-    fn list_for(&self, due: u64, now: u64, age: Age) -> List {
+    fn list_for(&self, due: u64, now: u64, age: Age) -> (List, u64) {
         let (level, slot) = self.slot_for(due, now);
         // Acquire: as in `earliest`.
         let fresh = self.parity.load(Ordering::Acquire) as usize & 1;
         let parity = if age == Age::Fresh { fresh } else { 1 - fresh };
-        List { level, slot: slot % SLOTS, parity }
+        (List { level, slot: slot % SLOTS, parity }, slot)
     }
 
     #[inline]
@@ -356,16 +356,14 @@ impl Wheel {
         }
     }
 
-    /// Whether the cursor has passed a slot while a hint was pushed there.
+    /// Whether the cursor has passed the slot of this number while a hint was pushed there.
     #[inline]
-    fn has_passed(&self, list: List, due: u64) -> bool {
+    fn has_passed(&self, list: List, slot: u64) -> bool {
         if planted!("no-second-read-of-the-cursor") {
             return false;
         }
         // Acquire: after the read-modify-write of `mark`, see the second race above.
-        let cursor = self.cursors[list.level].load(Ordering::Acquire);
-        let slot = number(due, list.level);
-        slot < cursor && slot % SLOTS == list.slot
+        slot < self.cursors[list.level].load(Ordering::Acquire)
     }
 
     #[inline]
