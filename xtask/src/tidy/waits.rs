@@ -33,8 +33,6 @@ const WAITS: &[&str] = &[
     "Once",
     "OnceLock",
     "LazyLock",
-    "OnceCell",
-    "Lazy",
     "Parker",
     "park",
     "park_timeout",
