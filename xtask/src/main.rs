@@ -1,1 +1,133 @@
-fn main() {}
+//! The project's own tooling: `cargo xtask <command>`, one file a command.
+//!
+//! A command is a row of [`COMMANDS`]: its name, one line for the help, and the function that runs
+//! it. The function parses what is left of the command line with [`flag`] or on its own.
+
+mod debian;
+mod deps;
+mod step;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::{Arg, Parser};
+
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(Parser) -> Result<()>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        arguments: "[--no-skips]",
+        about: "every check and every test; with --no-skips a skip is a failure",
+        run: test::run,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        about: "the house rules: lengths, layers, locks, unsafe code, unfinished work",
+        run: tidy::run,
+    },
+    Command {
+        name: "deps",
+        arguments: "",
+        about: "what a plain `cargo add resumption` must not bring",
+        run: deps::run,
+    },
+];
+
+fn main() -> ExitCode {
+    match dispatch(Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+/// Reads the rest of the command line, which may hold `--<name>` and nothing else.
+fn flag(mut parser: Parser, name: &str) -> Result<bool> {
+    let mut seen = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long(long) if long == name => seen = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(seen)
+}
+
+/// Refuses whatever is left of the command line.
+fn no_arguments(mut parser: Parser) -> Result<()> {
+    match parser.next()? {
+        None => Ok(()),
+        Some(arg) => Err(arg.unexpected().into()),
+    }
+}
+
+fn dispatch(mut parser: Parser) -> Result<()> {
+    let name = match parser.next()? {
+        None | Some(Arg::Long("help") | Arg::Short('h')) => {
+            print!("{}", help());
+            return Ok(());
+        }
+        Some(Arg::Value(name)) => name,
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match COMMANDS.iter().find(|command| name == command.name) {
+        Some(command) => (command.run)(parser),
+        None => bail!("no command {name:?}; `cargo xtask --help` lists them"),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("Usage: cargo xtask <command>\n\nCommands:\n");
+    for Command { name, arguments, about, .. } in COMMANDS {
+        let usage = format!("{name} {arguments}");
+        text += &format!("  {usage:<20} {about}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_has_one_line_per_command() {
+        let help = help();
+        for command in COMMANDS {
+            let start = format!("  {} ", command.name);
+            assert_eq!(help.lines().filter(|line| line.starts_with(&start)).count(), 1, "{help}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_or_flag_is_an_error() {
+        assert!(dispatch(Parser::from_args(["destroy"])).is_err());
+        assert!(dispatch(Parser::from_args(["--version"])).is_err());
+        assert!(flag(Parser::from_args(["--skips"]), "no-skips").is_err());
+        assert!(no_arguments(Parser::from_args(["x"])).is_err());
+    }
+
+    #[test]
+    fn a_flag_is_seen_where_it_is() {
+        assert!(flag(Parser::from_args(["--no-skips"]), "no-skips").unwrap());
+        assert!(!flag(Parser::from_args::<[&str; 0]>([]), "no-skips").unwrap());
+    }
+}

@@ -1,0 +1,229 @@
+//! `cargo xtask test`: the test command. It runs every check and every test, in the order of
+//! [`steps`], stops at the first that fails, and ends with the totals of the test runner.
+
+use std::process::Command;
+
+use anyhow::Result;
+use lexopt::Parser;
+
+use crate::debian::{self, Skips};
+use crate::step::{self, cargo};
+use crate::{deps, tidy};
+
+/// The member whose tests are started with the library's default features alone.
+const DEFAULT_TESTS: &str = "default-tests";
+
+/// The member with the loom models, whose tests are started with flags of their own.
+const MODELS: &str = "loom-tests";
+
+pub(crate) fn run(parser: Parser) -> Result<()> {
+    let no_skips = crate::flag(parser, "no-skips")?;
+    let mut skips = Skips::default();
+    step::step("preflight", false, || {
+        skips = debian::prepare(no_skips)?;
+        Ok(())
+    })?;
+    let steps = steps(&Tests::new(&skips));
+    let last = steps.len() - 1;
+    for (idx, Step { name, work }) in steps.into_iter().enumerate() {
+        step::step(name, idx == last, || work.run())?;
+    }
+    skips.lines().try_for_each(|line| step::say(&line))
+}
+
+struct Step {
+    name: &'static str,
+    work: Work,
+}
+
+enum Work {
+    Commands(Vec<Command>),
+    Call(fn() -> Result<()>),
+}
+
+impl Work {
+    fn run(self) -> Result<()> {
+        match self {
+            Work::Commands(commands) => {
+                commands.into_iter().try_for_each(|mut c| step::run(&mut c))
+            }
+            Work::Call(check) => check(),
+        }
+    }
+}
+
+fn steps(tests: &Tests) -> Vec<Step> {
+    let commands = |name, commands| Step { name, work: Work::Commands(commands) };
+    vec![
+        commands("formatting", vec![cargo(&["fmt", "--all", "--check"])]),
+        commands("clippy", clippy()),
+        Step { name: "tidy", work: Work::Call(tidy::check) },
+        Step { name: "dependencies", work: Work::Call(deps::check) },
+        commands("docs", docs()),
+        commands("doc tests", vec![tests.doc()]),
+        Step { name: "models", work: models(tests) },
+        commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
+        commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
+        commands("tests", vec![tests.together(tests.of(&[]))]),
+    ]
+}
+
+/// Every target with the features that the dev-dependency on itself turns on, then the library as
+/// a user gets it.
+fn clippy() -> Vec<Command> {
+    vec![
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        cargo(&["clippy", "--package", "resumption", "--lib", "--", "-D", "warnings"]),
+    ]
+}
+
+/// The documentation of the private items, where most of what explains the engine stands, and whose
+/// links are checked in no other way; then the documentation as it is published, which stays.
+fn docs() -> Vec<Command> {
+    let doc = || {
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        doc
+    };
+    vec![with(doc(), &["--document-private-items"]), doc()]
+}
+
+/// The loom models: in release mode, because they run millions of interleavings; in a target
+/// folder of their own, because `--cfg loom` changes every artifact. Clippy sees the code that only
+/// loom compiles nowhere else.
+///
+/// Nothing switches this step off: it is there if the member is, and says so if it is not.
+fn models(tests: &Tests) -> Work {
+    if !tests.models {
+        return Work::Call(|| step::say("    there are no models: loom-tests/ is not in the tree"));
+    }
+    let package = ["--package", MODELS, "--release"];
+    let clippy = with(cargo(&["clippy", "--all-targets"]), &package);
+    let mut commands = vec![with(clippy, &["--", "-D", "warnings"]), tests.of(&package)];
+    for command in &mut commands {
+        command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
+    }
+    Work::Commands(commands)
+}
+
+fn with(mut command: Command, args: &[&str]) -> Command {
+    command.args(args);
+    command
+}
+
+/// How tests are started: by nextest where it is installed, else by cargo itself; always told what
+/// they have to skip, whatever the caller's environment says.
+struct Tests {
+    nextest: bool,
+    models: bool,
+    skip: Option<String>,
+}
+
+impl Tests {
+    fn new(skips: &Skips) -> Self {
+        let nextest = step::read(&mut cargo(&["nextest", "--version"])).is_ok();
+        let models = crate::root().join(MODELS).join("Cargo.toml").exists();
+        Self { nextest, models, skip: skips.value() }
+    }
+
+    /// All tests of a selection but the doc tests.
+    fn of(&self, selection: &[&str]) -> Command {
+        let runner: &[&str] =
+            if self.nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
+        with(self.told(cargo(runner)), selection)
+    }
+
+    fn doc(&self) -> Command {
+        self.together(self.told(cargo(&["test", "--doc"])))
+    }
+
+    /// The command for the workspace as one, without the members that have a step of their own.
+    fn together(&self, mut command: Command) -> Command {
+        command.args(["--workspace", "--exclude", DEFAULT_TESTS]);
+        if self.models {
+            command.args(["--exclude", MODELS]);
+        }
+        command
+    }
+
+    fn told(&self, mut command: Command) -> Command {
+        match &self.skip {
+            Some(skip) => command.env(debian::SKIP, skip),
+            None => command.env_remove(debian::SKIP),
+        };
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    /// The arguments of a step's commands, by its name.
+    fn lines(steps: &[Step], name: &str) -> Vec<String> {
+        let step = steps.iter().find(|step| step.name == name).unwrap();
+        let Work::Commands(commands) = &step.work else { panic!("{name} is no command") };
+        let words = |command: &Command| {
+            let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+            words.join(" ")
+        };
+        commands.iter().map(words).collect()
+    }
+
+    fn tests(nextest: bool, models: bool, skip: Option<&str>) -> Tests {
+        Tests { nextest, models, skip: skip.map(String::from) }
+    }
+
+    #[test]
+    fn the_tests_of_the_workspace_come_last() {
+        for (nextest, runner) in [(true, "nextest run "), (false, "test --no-fail-fast --tests ")] {
+            let steps = steps(&tests(nextest, true, None));
+            assert_eq!(steps.last().unwrap().name, "tests");
+            let expected = "--workspace --exclude default-tests --exclude loom-tests";
+            assert_eq!(lines(&steps, "tests"), [format!("{runner}{expected}")]);
+        }
+    }
+
+    #[test]
+    fn no_step_unites_the_default_features_with_others() {
+        let steps = steps(&tests(true, true, None));
+        assert_eq!(lines(&steps, "default features"), ["nextest run --package default-tests"]);
+    }
+
+    #[test]
+    fn warnings_are_denied_with_all_features_and_with_none() {
+        let steps = steps(&tests(true, true, None));
+        let clippy = [lines(&steps, "clippy"), lines(&steps, "models")].concat();
+        for selection in ["--workspace --all-targets", "--package resumption --lib"] {
+            let expected = format!("clippy {selection} -- -D warnings");
+            assert!(clippy.contains(&expected), "{clippy:?}");
+        }
+        assert_eq!(clippy[2], "clippy --all-targets --package loom-tests --release -- -D warnings");
+    }
+
+    #[test]
+    fn the_models_are_run_with_loom_if_they_are_there() {
+        let steps = steps(&tests(true, true, None));
+        assert_eq!(lines(&steps, "models")[1], "nextest run --package loom-tests --release");
+        let Work::Commands(commands) = models(&tests(true, true, None)) else { unreachable!() };
+        for command in commands {
+            let flags = (OsStr::new("RUSTFLAGS"), Some(OsStr::new("--cfg loom")));
+            assert!(command.get_envs().any(|env| env == flags));
+        }
+        let member = crate::root().join(MODELS).join("Cargo.toml");
+        assert_eq!(Tests::new(&Skips::default()).models, member.exists());
+    }
+
+    #[test]
+    fn every_test_is_told_what_to_skip_and_inherits_nothing() {
+        for skip in [Some("curl"), None] {
+            let tests = tests(false, true, skip);
+            for command in [tests.of(&[]), tests.doc()] {
+                let told = command.get_envs().find(|(name, _)| *name == debian::SKIP);
+                assert_eq!(told, Some((OsStr::new(debian::SKIP), skip.map(OsStr::new))));
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Nothing waits in the tables, the wheel and the reclamation, nor on the way of put, get and take.
+//!
+//! A lock is refused everywhere in those files. What else waits for another thread (a condition, a
+//! parked thread, a spinning loop, a queue that spins on a stopped peer) is refused in the code that
+//! is shipped; a unit test may line up its threads. Code for loom, and the bugs that are planted to
+//! see whether a test catches them, are never shipped and are spared.
+
+use super::scan::PathSeen;
+use super::{Finding, Source, library};
+
+const FOLDERS: &[&str] = &["src/table", "src/expiry", "src/reclaim"];
+
+/// The files on the way of put, get and take, by the beginnings of their paths; one that does not
+/// exist is no mistake.
+const FILES: &[&str] = &[
+    "src/clock.rs",
+    "src/engine.rs",
+    "src/engine/",
+    "src/gate.rs",
+    "src/outcome.rs",
+    "src/room.rs",
+    "src/secret.rs",
+    "src/session.rs",
+    "src/sessions.rs",
+    "src/shard.rs",
+    "src/stats.rs",
+    "src/tls/rustls.rs",
+];
+
+const LOCKS: &[&str] = &["Mutex", "RwLock", "ReentrantLock", "FairMutex", "ShardedLock"];
+
+/// `OnceLock` and its like block the second caller while the first makes the value. Of the queues
+/// it is known that push and pop spin on a peer that was stopped halfway.
+const WAITS: &[&str] = &[
+    "Condvar",
+    "Barrier",
+    "Once",
+    "OnceLock",
+    "LazyLock",
+    "Parker",
+    "park",
+    "park_timeout",
+    "sleep",
+    "yield_now",
+    "spin_loop",
+    "Backoff",
+    "mpsc",
+    "mpmc",
+    "SegQueue",
+    "ArrayQueue",
+    "ConcurrentQueue",
+    "parking_lot",
+    "spin",
+];
+
+/// A name that one file may use after all, and why nobody waits for it on the way of a put.
+struct Exception {
+    file: &'static str,
+    name: &'static str,
+    why: &'static str,
+}
+
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        file: "src/clock.rs",
+        name: "LazyLock",
+        why: "the clock is given to the builder, and its making forces the cell",
+    },
+    Exception {
+        file: "src/reclaim/epoch.rs",
+        name: "LazyLock",
+        why: "the builder pins once, before there is a cache that others could use",
+    },
+    Exception {
+        file: "src/engine/limits.rs",
+        name: "yield_now",
+        why: "lowering a limit waits for the puts that hold the places; none of them waits for it",
+    },
+    Exception {
+        file: "src/gate.rs",
+        name: "sleep",
+        why: "closing waits for the puts inside; none of them waits for it",
+    },
+];
+
+pub(super) fn waits(sources: &[Source]) -> Vec<Finding> {
+    let mut findings = vanished(sources);
+    findings.extend(idle_exceptions(sources));
+    for (source, scan) in library(sources).filter(|(source, _)| is_guarded(&source.path)) {
+        for seen in &scan.paths {
+            let excepted = |name: &str| exceptions_of(&source.path).any(|e| e.name == name);
+            if let Some(name) = refused(seen).filter(|name| !excepted(name)) {
+                let what = format!("`{name}` waits for other threads, and this file must not");
+                findings.push(source.finding(seen.line, what));
+            }
+        }
+    }
+    findings
+}
+
+/// The first name of the path that waits.
+fn refused(seen: &PathSeen) -> Option<&str> {
+    if seen.only.loom || seen.only.planted {
+        return None;
+    }
+    let waits = |name: &&str| LOCKS.contains(name) || !seen.only.test && WAITS.contains(name);
+    seen.segments.iter().map(String::as_str).find(waits)
+}
+
+fn is_guarded(path: &str) -> bool {
+    let on_the_way = FILES.iter().any(|start| path.starts_with(start));
+    on_the_way || FOLDERS.iter().any(|folder| is_in(path, folder))
+}
+
+fn is_in(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn exceptions_of(path: &str) -> impl Iterator<Item = &'static Exception> {
+    EXCEPTIONS.iter().filter(move |exception| exception.file == path)
+}
+
+/// An exception that its file does not need any more would let the next lock pass unseen.
+fn idle_exceptions(sources: &[Source]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (source, scan) in library(sources) {
+        for Exception { name, why, .. } in exceptions_of(&source.path) {
+            if !scan.paths.iter().any(|seen| refused(seen) == Some(name)) {
+                let what = format!("`{name}` is excepted here ({why}), and is not used");
+                findings.push(source.finding(1, what));
+            }
+        }
+    }
+    findings
+}
+
+/// A guarded folder that moved would leave its rule without anything to hold. So as soon as one of
+/// the folders exists, all of them must.
+fn vanished(sources: &[Source]) -> Vec<Finding> {
+    let exists = |folder: &str| sources.iter().any(|source| is_in(&source.path, folder));
+    if !FOLDERS.iter().any(|folder| exists(folder)) {
+        return Vec::new();
+    }
+    let gone = FOLDERS.iter().filter(|folder| !exists(folder));
+    gone.map(|folder| Finding {
+        path: (*folder).into(),
+        line: 0,
+        what: "this folder is guarded against locks, and is gone".into(),
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::found;
+    use super::*;
+
+    /// The guarded folders with this file among them.
+    fn found_in(path: &str, text: &str) -> Vec<String> {
+        let folders = ["src/table/mod.rs", "src/expiry/mod.rs", "src/reclaim/mod.rs"];
+        let mut files: Vec<(&str, &str)> = folders.iter().map(|path| (*path, "")).collect();
+        files.push((path, text));
+        found(waits, &files)
+    }
+
+    #[test]
+    fn a_lock_is_found_in_every_guarded_place() {
+        let folders = FOLDERS.iter().map(|folder| format!("{folder}/deep/file.rs"));
+        let files = FILES.iter().map(|start| start.replace("engine/", "engine/deep.rs"));
+        for path in folders.chain(files) {
+            let excepted = |name: &&&str| exceptions_of(&path).any(|e| e.name == **name);
+            for name in LOCKS.iter().chain(WAITS).filter(|name| !excepted(name)) {
+                let text = format!("use somewhere::{{a, b::{name}}};");
+                let found = found_in(&path, &text);
+                assert!(found.iter().any(|f| f.contains("waits for")), "{path}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_is_found_however_it_is_written() {
+        let ways = [
+            "use std::sync::Mutex as M;",
+            "struct S { lock: std::sync::Mutex<u8> }",
+            "fn f() { let lock = Mutex::new(0); }",
+            "fn f() { let lock: Option<Box<RwLock<u8>>> = None; }",
+            "thread_local! { static LOCK: Mutex<u8> = Mutex::new(0); }",
+            "fn f() { std::thread::park(); }",
+            "fn f() { while busy() { core::hint::spin_loop() } }",
+        ];
+        for text in ways {
+            assert!(!found_in("src/table/list.rs", text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_files_and_mere_words_are_free() {
+        assert!(found_in("src/ticker.rs", "use std::sync::{Condvar, Mutex};").is_empty());
+        assert!(found_in("tests/stress.rs", "use std::sync::Mutex;").is_empty());
+        let words = "//! No Mutex here.\nconst WORD: &str = \"Mutex\"; // and no RwLock";
+        assert!(found_in("src/table/list.rs", words).is_empty());
+    }
+
+    #[test]
+    fn a_unit_test_may_line_up_its_threads_but_not_lock() {
+        let test = |name| format!("#[cfg(test)] mod tests {{ use std::sync::{name}; }}");
+        assert!(found_in("src/table/list.rs", &test("Barrier")).is_empty());
+        assert_eq!(found_in("src/table/list.rs", &test("Mutex")).len(), 1);
+    }
+
+    #[test]
+    fn what_is_never_shipped_is_spared() {
+        let loom = "#[cfg(loom)] mod mock { use std::sync::Mutex; }";
+        let planted =
+            "fn f() { #[cfg(planted = \"lock\")] let held = LOCK.get_or_init(Mutex::new); }";
+        let shipped = "#[cfg(not(loom))] mod real { use std::sync::Mutex; }";
+        assert!(found_in("src/reclaim/refs.rs", loom).is_empty());
+        assert!(found_in("src/sessions.rs", planted).is_empty());
+        assert_eq!(found_in("src/reclaim/refs.rs", shipped).len(), 1);
+    }
+
+    #[test]
+    fn an_exception_holds_for_its_name_and_file_only_and_while_it_is_used() {
+        let text = "use std::sync::LazyLock;";
+        assert!(found_in("src/clock.rs", text).is_empty());
+        assert_eq!(found_in("src/shard.rs", text).len(), 1);
+        let two = found_in("src/clock.rs", "use std::sync::{LazyLock, OnceLock};");
+        assert!(two.len() == 1 && two[0].contains("`OnceLock` waits"), "{two:?}");
+        let idle = found_in("src/clock.rs", "");
+        assert!(idle.len() == 1 && idle[0].contains("is not used"), "{idle:?}");
+    }
+
+    #[test]
+    fn a_guarded_folder_that_vanished_is_found() {
+        assert!(found(waits, &[("src/lib.rs", "")]).is_empty());
+        let findings = found(waits, &[("src/table/mod.rs", ""), ("src/expiry/mod.rs", "")]);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].starts_with("src/reclaim:"), "{findings:?}");
+    }
+}
