@@ -103,5 +103,5 @@ fn wait() {
 
 #[cfg(loom)]
 fn wait() {
-    loom::thread::yield_now();
+    crate::sync::yield_now();
 }

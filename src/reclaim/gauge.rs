@@ -141,8 +141,8 @@ mod list {
     //! All gauges of the process, in a list that only grows at its head.
 
     use super::{Gauges, Ordering};
+    use crate::sync::AtomicPtr;
     use std::ptr;
-    use std::sync::atomic::AtomicPtr;
 
     static HEAD: AtomicPtr<Gauges> = AtomicPtr::new(ptr::null_mut());
 

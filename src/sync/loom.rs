@@ -6,6 +6,7 @@
 //! swaps it (tokio-rs/loom #166 and #392). A protocol has to pass in both.
 
 pub(crate) use loom::sync::atomic::Ordering;
+pub(crate) use loom::thread::yield_now;
 
 use std::cell::Cell;
 

@@ -1,11 +1,10 @@
 //! The standard library's primitives, as they are.
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
 use std::cell::Cell;
-use std::sync::atomic::AtomicPtr;
 
 /// An atomic pointer whose low bits carry flags.
 #[derive(Debug)]
