@@ -33,7 +33,7 @@ use crate::room::{Hand, Room, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
-use crate::shard::{Departed, Shard};
+use crate::shard::{BATCH, Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::{Entry, Name, NewNode, Node, SessionId, Unlinked};
@@ -288,7 +288,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         match self.depart(&name, Reason::Taken) {
             Ok(left) => {
                 self.past.note(name.key, Reason::Taken);
-                Some(self.handle(left))
+                let session = self.handle(left);
+                self.compact_after(&name);
+                Some(session)
             }
             Err(Missing::Unknown) => self.missed(&name),
             Err(Missing::Expired) => {
@@ -305,23 +307,38 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes a session by name; `false` when there was none that is not expired.
     fn remove(&self, name: &Name, reason: Reason) -> bool {
-        self.depart(name, reason).map(drop).is_ok()
+        let is_removed = self.depart(name, reason).map(drop).is_ok();
+        self.compact_after(name);
+        is_removed
+    }
+
+    /// The session of `name` has left, and its hint is stale.
+    #[inline]
+    fn compact_after(&self, name: &Name) {
+        let at = self.shard_of(name);
+        if self.shards[at].has_too_many_hints() {
+            self.compact(at, self.clock.now());
+        }
     }
 
     /// Lets a session expire `lifetime` from now.
     pub(crate) fn extend(&self, scope: &ScopeEntry, id: &SessionId, lifetime: Duration) -> bool {
         let name = self.name(scope.slot(), id);
-        let shard = &self.shards[self.shard_of(&name)];
-        let now = self.clock.now();
+        let at = self.shard_of(&name);
+        let (shard, now) = (&self.shards[at], self.clock.now());
         let guard = pin();
         let Some(node) = shard.table.get(&name, &guard) else { return false };
         match Due::extend(node.node().expiry(), now, millis(lifetime)) {
             // The hint that is there comes due too early, and is filed again then.
             Extension::Later => true,
-            Extension::Sooner(due) => {
-                let hint = Hint::new(node.node().key(), node.stamp());
+            Extension::Sooner => {
+                // A new stamp first, and then the time as it is now: of several extensions the hint
+                // that stays valid is the last one's, and it knows what all of them have set.
+                let hint = Hint::new(node.node().key(), node.renew_stamp());
+                let due = Due::load(node.node().expiry()).at();
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);
+                self.compact(at, now);
                 true
             }
             Extension::Expired => {
@@ -364,7 +381,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         let unlinked = self.shards[at].table.remove(node);
         drop(guard);
-        unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)).is_some()
+        let is_removed = unlinked.map(|left| self.left(at, left, Reason::Expired)).is_some();
+        self.compact_after(name);
+        is_removed
     }
 
     /// A lookup found an expired session.
@@ -424,13 +443,25 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Does a little of what is due in a shard; rides on puts.
     #[inline]
     fn tend(&self, at: usize, now: u64) {
-        let shard = &self.shards[at];
         let mut departed = Departed::with_capacity(0);
-        shard.expire(now, DUE_PER_PUT, &mut departed);
-        shard.compact(now, &mut departed);
-        if departed.len() > 0 {
+        if self.shards[at].expire(now, DUE_PER_PUT, &mut departed) {
             self.leave(at, departed);
         }
+        self.compact(at, now);
+    }
+
+    /// Looks at a batch of hints, if too many of a shard's are stale; rides on whatever leaves
+    /// stale ones behind. `false` when there are not too many.
+    #[inline]
+    fn compact(&self, at: usize, now: u64) -> bool {
+        let shard = &self.shards[at];
+        if !shard.has_too_many_hints() {
+            return false;
+        }
+        let mut departed = Departed::with_capacity(BATCH);
+        shard.compact(now, &mut departed);
+        self.leave(at, departed);
+        true
     }
 
     /// The name of a session: its place in the order follows from a keyed hash, so that nobody can

@@ -33,7 +33,8 @@ pub enum Refusal {
     /// middle of an operation for long. The cache goes on with lookups, and takes puts again when
     /// the thread does.
     HeadersWaiting,
-    /// Every place belongs to a put in flight, or the limit is zero.
+    /// Every place belongs to a put in flight, or to a removal that is just giving it back; or the
+    /// limit is zero.
     Full,
     /// There is a live session of this id; only [`put_if_absent`](crate::Sessions::put_if_absent)
     /// refuses for that.

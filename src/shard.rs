@@ -63,9 +63,9 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn entered(&self) {
         // Relaxed: as above.
-        let live = self.live.fetch_add(1, Ordering::Relaxed) + 1;
+        self.live.fetch_add(1, Ordering::Relaxed);
         let cells = self.table.cells();
-        if live > cells as u64 && live.cast_signed() > 0 {
+        if self.live() > cells as u64 {
             self.table.grow(cells);
         }
     }
@@ -130,11 +130,14 @@ impl<S> Shard<S> {
         true
     }
 
-    /// Looks at some hints, and drops the stale ones, when there are too many of those.
+    /// Whether so many hints are stale that it is time to look at some.
+    #[inline]
+    pub(crate) fn has_too_many_hints(&self) -> bool {
+        self.wheel.hints() > 2 * self.live() + SLACK
+    }
+
+    /// Looks at a batch of hints, and drops the stale ones.
     pub(crate) fn compact(&self, now: u64, departed: &mut Departed<S>) {
-        if self.wheel.hints() <= 2 * self.live() + SLACK {
-            return;
-        }
         departed.0.reserve(BATCH);
         let mut pending = None;
         {

@@ -8,6 +8,10 @@ use crate::outcome::Refusal;
 use crate::room::{Hand, Tokens};
 use crate::shard::BATCH;
 
+/// How often a put looks for room before it is refused. A thread that takes or removes a session
+/// has its place for a few instructions more; it is let finish, and not waited for.
+const ATTEMPTS: usize = 32;
+
 /// One of the two limits of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
@@ -19,8 +23,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Evicts until the hand holds `wanted`, first from its own shard, then from the others.
     ///
     /// Lock-free: it goes around only if others have taken what was freed, which is progress of
-    /// theirs. It refuses when nothing can be evicted and nothing is free: then every place belongs
-    /// to puts in flight.
+    /// theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
+    /// every place belongs to a put in flight, or to a removal between its two steps.
     #[cold]
     pub(super) fn make_room(
         &self,
@@ -30,6 +34,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Result<(), Refusal> {
         let batch = if self.room.has_large_shares() { BATCH } else { 1 };
         let own = hand.shard();
+        let mut attempts = 0;
         while !hand.fill(wanted) {
             if self.evict(own, now, batch) > 0 || hand.gather(wanted) {
                 continue;
@@ -38,10 +43,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let others = (1..shards).map(|step| (own + step) % shards);
             let evicted = others.clone().any(|other| self.evict(other, now, batch) > 0)
                 || (0..shards).any(|shard| self.evict_any(shard) > 0);
-            if !evicted && !hand.gather(wanted) {
+            if evicted || hand.gather(wanted) {
+                hand.gather(wanted);
+                continue;
+            }
+            if attempts == ATTEMPTS {
                 return Err(Refusal::Full);
             }
-            hand.gather(wanted);
+            attempts += 1;
+            std::thread::yield_now();
         }
         Ok(())
     }

@@ -66,6 +66,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 count += self.leave(at, departed);
             }
+            // What has left has left its hints: one round over them is enough.
+            let mut hints = shard.wheel.hints();
+            while hints > 0 && self.compact(at, self.clock.now()) {
+                hints = hints.saturating_sub(BATCH as u64);
+            }
         }
         pin().flush();
         count
@@ -118,10 +123,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// One step of the ticker: removes some of what is due; `false` when nothing is.
     pub(crate) fn tick(&self, at: usize) -> bool {
         let Some(shard) = self.shards.get(at) else { return false };
-        let mut departed = Departed::with_capacity(0);
-        let more = shard.expire(self.clock.now(), 4 * BATCH, &mut departed);
+        let (now, mut departed) = (self.clock.now(), Departed::with_capacity(0));
+        let more = shard.expire(now, 4 * BATCH, &mut departed);
         self.leave(at, departed);
-        more
+        more | self.compact(at, now)
     }
 
     /// How many shards there are.

@@ -27,8 +27,8 @@ pub(crate) struct Due(u64);
 pub(crate) enum Extension {
     /// The session expires later than it did, or when it did.
     Later,
-    /// The session expires earlier than it did, at this time.
-    Sooner(u64),
+    /// The session expires earlier than it did.
+    Sooner,
     /// The session was expired.
     Expired,
 }
@@ -119,7 +119,7 @@ impl Due {
             // Relaxed: as in `decide`.
             match word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) if new.at() >= due.at() => return Extension::Later,
-                Ok(_) => return Extension::Sooner(new.at()),
+                Ok(_) => return Extension::Sooner,
                 Err(other) => due = Self(other),
             }
         }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(Due::extend(&word, 4_000, 20_000), Extension::Later);
         assert_eq!(Due::load(&word).at(), 24_000);
         assert_eq!(Due::load(&word).age(5_000), 4_000);
-        assert_eq!(Due::extend(&word, 5_000, 1_000), Extension::Sooner(6_000));
+        assert_eq!(Due::extend(&word, 5_000, 1_000), Extension::Sooner);
         assert_eq!(Due::load(&word).age(5_500), 4_500);
     }
 

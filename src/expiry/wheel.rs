@@ -1,6 +1,6 @@
 //! The timer wheel of one shard, which is the order of eviction too.
 //!
-//! Eight levels of 64 slots; a slot of level l spans 2¹⁰·8ˡ milliseconds. A hint is filed once, in
+//! Ten levels of 64 slots; a slot of level l spans 2¹⁰·8ˡ milliseconds. A hint is filed once, in
 //! the finest level that reaches its expiry, and nothing cascades (the rule of Linux's wheel): a
 //! hint comes due at the end of its slot's span, at most an eighth of the remaining lifetime late.
 //! Lookups check the expiry itself, so lateness delays the return of memory and nothing else.
@@ -37,8 +37,9 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted};
 
-/// Levels of the wheel. The last one spans 4.3 years; what expires later is filed again then.
-const LEVELS: usize = 8;
+/// Levels of the wheel. The last one has a slot for every time that an expiry can name (42 bits of
+/// milliseconds), so there is always a level that reaches far enough, whatever the cursors are.
+const LEVELS: usize = 10;
 const SLOTS: u64 = 64;
 /// A slot of level 0 spans 1024 ms.
 const SPAN_BITS: u32 = 10;
@@ -342,18 +343,26 @@ impl Wheel {
             level += 1;
         }
         loop {
-            // Acquire: pairs with the exchange in `due_in`.
-            let cursor = self.cursors[level].load(Ordering::Acquire);
-            let slot = number(due, level).max(cursor);
-            if slot - cursor < SLOTS {
+            if let Some(slot) = self.slot_in(level, due) {
                 return (level, slot);
             }
-            if level == LEVELS - 1 {
-                return (level, cursor + SLOTS - 1);
+            // The cursor is behind, for nobody has asked for a long time: move it on. If that fails,
+            // there are hints to drain first, and a coarser level does.
+            let _ = self.due_in(level, now);
+            match self.slot_in(level, due) {
+                Some(slot) => return (level, slot),
+                None => level += 1,
             }
-            // The cursor is behind: nothing has asked for a long time.
-            level += 1;
         }
+    }
+
+    /// The number of the slot of `due` in a level, if the level reaches that far (W3).
+    #[inline]
+    fn slot_in(&self, level: usize, due: u64) -> Option<u64> {
+        // Acquire: pairs with the exchange in `due_in`.
+        let cursor = self.cursors[level].load(Ordering::Acquire);
+        let slot = number(due, level).max(cursor);
+        (slot - cursor < SLOTS || level == LEVELS - 1).then_some(slot)
     }
 
     /// Whether the cursor has passed the slot of this number while a hint was pushed there.

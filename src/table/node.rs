@@ -6,7 +6,8 @@
 //! * N2: the payload is initialised from birth until the count of references reaches zero. Whoever
 //!   brings it there drops the payload, once, and retires the header.
 //! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it.
-//! * N4: `visited` and `expiry` may change at any time; they are no part of the node's identity.
+//! * N4: `visited`, `generation` and `expiry` may change at any time; they are no part of the node's
+//!   identity.
 //!
 //! Model: `loom-tests/tests/refs.rs`.
 
@@ -33,13 +34,14 @@ pub(crate) struct Name {
 
 /// A session. The fields fill 72 bytes, and the payload follows.
 ///
-/// Two bytes behind `visited` are free for the state of the node's events.
+/// One byte behind `generation` is free for the state of the node's events.
 #[repr(C)]
 pub(crate) struct Node<S> {
     pub(super) next: AtomicLink,
     pub(super) key: u64,
     id: SessionId,
     visited: AtomicU8,
+    generation: AtomicU8,
     refs: Refs,
     scope: u32,
     weight: u32,
@@ -102,13 +104,6 @@ impl<S> Node<S> {
         &self.expiry
     }
 
-    /// Sixteen bits that tell this node from others of a like key, as long as it is allocated.
-    #[inline]
-    pub(crate) fn stamp(this: NonNull<Self>) -> u16 {
-        // Allocations of this size are aligned to 16 bytes; the bits above vary most.
-        (this.as_ptr().addr() >> 4) as u16
-    }
-
     /// Notes that the session was used.
     #[inline]
     pub(crate) fn visit(&self) {
@@ -146,6 +141,7 @@ impl<S> NewNode<S> {
             key: name.key,
             id: name.id,
             visited: AtomicU8::new(0),
+            generation: AtomicU8::new(0),
             refs: Refs::new(),
             scope: name.scope,
             weight,
@@ -365,10 +361,29 @@ impl<'g, S> Pinned<'g, S> {
         unsafe { self.node.as_ref() }
     }
 
-    /// The node's stamp.
+    /// Sixteen bits that tell this node from others of a like key, as long as it is allocated, and
+    /// that change with [`renew_stamp`](Self::renew_stamp).
     #[inline]
     pub(crate) fn stamp(self) -> u16 {
-        Node::stamp(self.node)
+        // Acquire: pairs with `renew_stamp`.
+        self.stamp_of(self.node().generation.load(Ordering::Acquire))
+    }
+
+    /// Gives the node another stamp, so that what was stamped before leads nowhere. It takes 256
+    /// renewals to come back to a stamp.
+    pub(crate) fn renew_stamp(self) -> u16 {
+        // AcqRel: Release publishes what the caller changed before; Acquire shows it what others
+        // did before they renewed the stamp.
+        let before = self.node().generation.fetch_add(1, Ordering::AcqRel);
+        self.stamp_of(before.wrapping_add(1))
+    }
+
+    #[inline]
+    fn stamp_of(self, generation: u8) -> u16 {
+        // Allocations of this size are aligned to 16 bytes; the bits above vary most. The factor
+        // keeps the two bits clear that a hint does not store, and is odd above them.
+        let address = (self.node.as_ptr().addr() >> 4) as u16;
+        address ^ u16::from(generation).wrapping_mul(0x101 << 2)
     }
 
     #[inline]

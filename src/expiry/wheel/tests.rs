@@ -44,17 +44,30 @@ fn a_jump_of_the_clock_brings_everything_due_once() {
 }
 
 #[test]
-fn a_wheel_that_nobody_asked_for_years_still_files() {
+fn a_wheel_that_nobody_asked_for_years_still_files_in_time() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     let now = 30 * YEAR;
-    // Every cursor is behind, so this hint is due at once; whoever pops it files it again.
-    wheel.push(hint(1), now + SECOND, now, Age::Fresh);
-    assert_eq!(pop_due(&wheel, now, &lease), [hint(1)]);
-    // And the cursors have caught up.
     wheel.push(hint(1), now + SECOND, now, Age::Fresh);
     assert_eq!(pop_due(&wheel, now, &lease), []);
     assert_eq!(pop_due(&wheel, now + 3 * SECOND, &lease), [hint(1)]);
+}
+
+#[test]
+fn a_hint_that_is_filed_again_is_not_due_again() {
+    const END: u64 = (1 << 42) - 1;
+    let lease = Lease::new(usize::MAX);
+    for (due, now) in [(END, 5 * YEAR), (100 * YEAR, 99 * YEAR), (END, END), (7 * YEAR, 6 * YEAR)] {
+        let wheel = Wheel::new(0);
+        wheel.push(hint(1), due, 0, Age::Fresh);
+        wheel.push(hint(2), SECOND, 0, Age::Fresh);
+        let early = pop_due(&wheel, now, &lease);
+        for again in early.iter().filter(|&&early| early == hint(1)) {
+            wheel.push(*again, due, now, Age::Fresh);
+        }
+        assert_eq!(pop_due(&wheel, now, &lease), [], "due {due}, now {now}");
+        assert!(wheel.earliest().is_some(), "it is still there");
+    }
 }
 
 #[test]
