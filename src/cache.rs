@@ -19,8 +19,8 @@ use crate::session::Session;
 use crate::sessions::Sessions;
 use crate::stats::Stats;
 
-/// A cache of TLS sessions. Clones share it; it is closed when the last clone, and the last
-/// [`Sessions`] of it, is dropped.
+/// A cache of TLS sessions. Clones share it; what is in it is dropped with the last clone, and the
+/// last [`Sessions`] of it.
 ///
 /// Sessions are reached through [`scope`](Self::scope) only. What is here works on all of them:
 /// settings, sweeps and counts, each with the consistency that it states.
@@ -101,8 +101,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Changes the most sessions that the cache holds, and returns when that is obeyed. Evicts what
-    /// is too much, soonest to expire first. Zero empties the cache, and refuses puts until the
-    /// limit is raised; `usize::MAX` is no limit.
+    /// is too much, soonest to expire first, as evenly from all shards as it goes. Zero empties the
+    /// cache, and refuses puts until the limit is raised; `usize::MAX` is no limit.
+    ///
+    /// Waits for other changes of a limit, and while every place that has to go belongs to an
+    /// operation in flight; not to be called from a payload's drop.
     pub fn set_max_sessions(&self, sessions: usize) {
         self.set_limit(Limit::Sessions, sessions);
     }
@@ -160,7 +163,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Refuses puts from now on, waits for those that began before, and removes every session. What
     /// a put has stored before is removed with the rest. Lookups find nothing afterwards; handles
-    /// stay good. The one call that may wait: for a put that another thread is in the middle of.
+    /// stay good. Waits for puts that other threads are in the middle of, and for the drops of
+    /// payloads that those evict; so it must not be called from such a drop.
     pub fn close(&self) {
         self.shared.engine.close();
     }
@@ -181,11 +185,7 @@ fn start_ticker<S: Send + Sync + 'static>(
         while let Some(engine) = engine.upgrade() {
             // A payload that panics in its drop must not end the expiry of the others; the panic
             // hook has reported it.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                for shard in 0..engine.shards() {
-                    while engine.tick(shard) {}
-                }
-            }));
+            let _ = catch_unwind(AssertUnwindSafe(|| engine.tick()));
             drop(engine);
             thread::park_timeout(every);
         }

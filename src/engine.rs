@@ -6,6 +6,9 @@
 //!
 //! # Consistency
 //!
+//! Whoever reports a session as expired has *decided* that first, by the exchange on its expiry's
+//! word; so nobody extends what somebody was told is expired.
+//!
 //! Puts, gets, takes, removals and extensions of one id are linearizable: each takes effect at one
 //! step of the table (see there), or of the expiry's word. Counts and sweeps promise less, and say
 //! what where they are offered.
@@ -33,7 +36,7 @@ use crate::room::{Hand, Room, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
-use crate::shard::{BATCH, Departed, Shard};
+use crate::shard::{Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::{Entry, Name, NewNode, Node, SessionId, Unlinked};
@@ -188,6 +191,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&name);
         let shard = &self.shards[at];
         let mut hand = Hand::empty(&self.room, at);
+        let mut now = now;
         loop {
             let guard = pin();
             let entry = shard.table.entry(&name, &guard);
@@ -205,9 +209,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             };
             if !hand.fill(wanted) {
                 drop(guard);
-                if let Err(refusal) = self.make_room(&mut hand, wanted, now) {
+                if let Err(refusal) = self.make_room(&mut hand, wanted, &name) {
                     return Err((refusal, node));
                 }
+                now = self.clock.now();
                 continue;
             }
             let linked = match entry {
@@ -218,6 +223,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Ok(linked) => linked,
                 Err(unlinked) => {
                     node = unlinked;
+                    drop(guard);
+                    now = self.clock.now();
                     continue;
                 }
             };
@@ -255,14 +262,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Finds a session, and notes that it was used.
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
+        let (name, now) = (self.name(scope.slot(), id), self.clock.now());
         let table = &self.shards[self.shard_of(&name)].table;
         loop {
             let guard = pin();
             let Some(node) = table.get(&name, &guard) else { return self.missed(&name) };
-            if Due::load(node.node().expiry()).is_past(self.clock.now()) {
+            if Due::decide(node.node().expiry(), now) {
                 drop(guard);
-                return self.found_expired(&name);
+                return self.found_expired(&name, now);
             }
             // Fails only if the session was removed since it was found.
             if let Some(node_ref) = node.acquire(self.gauges()) {
@@ -276,10 +283,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Whether a session is there; notes nothing.
     pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
-        let name = self.name(scope.slot(), id);
+        let (name, now) = (self.name(scope.slot(), id), self.clock.now());
         let guard = pin();
         let node = self.shards[self.shard_of(&name)].table.get(&name, &guard);
-        node.is_some_and(|node| !Due::load(node.node().expiry()).is_past(self.clock.now()))
+        node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
     }
 
     /// Removes a session and returns it; exactly one of several takers gets it.
@@ -343,7 +350,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             Extension::Expired => {
                 drop(guard);
-                self.remove_expired(&name);
+                self.remove_expired(&name, now);
                 false
             }
         }
@@ -351,14 +358,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes the live session of `name` for `reason`, or because it is expired.
     fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
-        let at = self.shard_of(name);
+        let (at, now) = (self.shard_of(name), self.clock.now());
         let table = &self.shards[at].table;
         loop {
             let guard = pin();
             let node = table.get(name, &guard).ok_or(Missing::Unknown)?;
-            // Not for the sake of the result, which the word decides below, but so that an
-            // extension cannot come after the session was found expired.
-            let _ = Due::decide(node.node().expiry(), self.clock.now());
+            // Before the removal, so that no extension comes after the session was found expired;
+            // what the word says after the removal decides.
+            let _ = Due::decide(node.node().expiry(), now);
             // Fails only if another thread has removed or replaced it: then search again.
             let Some(unlinked) = table.remove(node) else { continue };
             let is_expired = Due::load(node.node().expiry()).is_decided();
@@ -372,24 +379,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Removes the session of `name` if it is expired.
-    fn remove_expired(&self, name: &Name) -> bool {
+    fn remove_expired(&self, name: &Name, now: u64) {
         let at = self.shard_of(name);
         let guard = pin();
-        let Some(node) = self.shards[at].table.get(name, &guard) else { return false };
-        if !Due::decide(node.node().expiry(), self.clock.now()) {
-            return false;
+        let Some(node) = self.shards[at].table.get(name, &guard) else { return };
+        if !Due::decide(node.node().expiry(), now) {
+            return;
         }
         let unlinked = self.shards[at].table.remove(node);
         drop(guard);
-        let is_removed = unlinked.map(|left| self.left(at, left, Reason::Expired)).is_some();
-        self.compact_after(name);
-        is_removed
+        drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
+        self.compact(at, now);
     }
 
     /// A lookup found an expired session.
     #[cold]
-    fn found_expired(&self, name: &Name) -> Option<Session<S>> {
-        self.remove_expired(name);
+    fn found_expired(&self, name: &Name, now: u64) -> Option<Session<S>> {
+        self.remove_expired(name, now);
         self.counters.count(Count::MissesExpired);
         None
     }
@@ -443,8 +449,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Does a little of what is due in a shard; rides on puts.
     #[inline]
     fn tend(&self, at: usize, now: u64) {
-        let mut departed = Departed::with_capacity(0);
-        if self.shards[at].expire(now, DUE_PER_PUT, &mut departed) {
+        if let Some(departed) = self.shards[at].expire(now, DUE_PER_PUT) {
             self.leave(at, departed);
         }
         self.compact(at, now);
@@ -458,9 +463,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !shard.has_too_many_hints() {
             return false;
         }
-        let mut departed = Departed::with_capacity(BATCH);
-        shard.compact(now, &mut departed);
-        self.leave(at, departed);
+        self.leave(at, shard.compact(now));
         true
     }
 

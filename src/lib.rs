@@ -32,7 +32,8 @@
 //!
 //! * **Lock-free.** A thread that is stopped at any instruction of a put, a get, a take, a removal,
 //!   an eviction, an expiry or a growth keeps no other from going on. [`SessionCache::close`] is the
-//!   one call that waits. What the allocator does is the allocator's.
+//!   one call that waits, and a lowered limit may. What the allocator does, and the C library when a
+//!   thread uses the crate for the first time, is theirs.
 //! * **Linearizable per id.** Puts, gets, takes, removals and extensions of one id take effect one
 //!   after the other. A replace is never seen as a miss; a session has one taker, and every removal
 //!   has one winner and one [`Reason`].
@@ -40,11 +41,12 @@
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
 //!   after n distinct puts. What handles hold after a removal is counted apart.
 //! * **Expired sessions are never returned.** Their memory comes back in bounded steps that ride on
-//!   puts, and on a background thread, at most an eighth of the lifetime late.
+//!   puts, and on a background thread, about an eighth of the lifetime late at most, or a second.
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
 //!   wiped then. Only headers wait for the epoch, counted and bounded.
 //! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
-//! * **No panic past the builder**, whatever the ids, payloads, limits and clocks.
+//! * **No panic past the builder**, whatever the ids, limits and clocks. A payload whose own drop
+//!   panics does so out of the call that dropped it, and nothing else is lost.
 //!
 //! # Trade-offs
 //!

@@ -37,15 +37,17 @@ impl Room {
         }
     }
 
-    /// Whether a shard's share is so large that it need not be exact: a put then evicts from its own
-    /// shard before it looks for free room in others, and evicts a batch.
+    /// Whether a shard's share is so large, for sessions of so many bytes, that it need not be
+    /// exact: a put then evicts from its own shard before it looks for free room in others, and
+    /// evicts a batch.
     ///
     /// A share of 4096 is overrun by about 0.4·√4096 sessions when as many distinct ids as fit are
     /// put, 0.6 % of it.
     #[inline]
-    pub(crate) fn has_large_shares(&self) -> bool {
+    pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
         const LARGE: u64 = 4096;
-        self.sessions.limit() / self.shards >= LARGE
+        let large = LARGE * self.shards;
+        self.sessions.limit() >= large && self.bytes.limit() / large >= bytes
     }
 }
 
@@ -69,7 +71,7 @@ impl<'a> Hand<'a> {
         if self.fill_own(wanted) {
             return true;
         }
-        !self.room.has_large_shares() && self.gather(wanted)
+        !self.room.has_large_shares(wanted.bytes) && self.gather(wanted)
     }
 
     #[inline]

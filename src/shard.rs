@@ -13,13 +13,16 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::{Node, Pinned, Table, Unlinked};
+use crate::table::{Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
 const MOST_SPARED: usize = 64;
 
-/// Hints looked at under one pin, and prefetched together.
+/// Sessions evicted together in a large cache, and hints prefetched together.
 pub(crate) const BATCH: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// Links that a walk of the table follows under one pin.
+pub(crate) const PER_PIN: usize = if cfg!(loom) { 4 } else { 256 };
 
 /// Stale hints that are let be, beside as many as there are sessions twice over.
 const SLACK: u64 = if cfg!(loom) { 0 } else { 64 };
@@ -33,7 +36,17 @@ pub(crate) struct Shard<S> {
 }
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
-pub(crate) struct Departed<S>(Vec<(Unlinked<S>, Reason)>);
+pub(crate) struct Departed<S> {
+    sessions: Vec<(Unlinked<S>, Reason)>,
+    weight: u64,
+}
+
+/// How much eviction is enough: so many sessions, or so much weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) sessions: usize,
+    pub(crate) weight: u64,
+}
 
 /// What a look at a hint has come to.
 enum Look<S> {
@@ -90,44 +103,48 @@ impl<S> Shard<S> {
         self.wheel.try_push(hint, due, now, Age::Fresh, guard).map_err(|Unpushed| (hint, due))
     }
 
-    /// Removes up to `most` sessions that come first in the order of eviction.
-    pub(crate) fn evict(&self, now: u64, most: usize) -> Departed<S> {
-        let mut departed = Departed::with_capacity(most);
+    /// Removes sessions that come first in the order of eviction, but not `spare`, until `wanted`
+    /// is enough. The session that a put replaces is spared: its room becomes the new one's.
+    pub(crate) fn evict(&self, now: u64, wanted: Wanted, spare: &Name) -> Departed<S> {
+        let mut departed = Departed::with_capacity(wanted.sessions);
         let mut spared = 0;
-        while departed.0.len() < most {
+        // Once nothing is left but what is spared by name, that is met again and again.
+        while !departed.is_enough(wanted) && spared < 2 * MOST_SPARED {
             let Some(list) = self.wheel.earliest() else { break };
-            let steps = most - departed.0.len();
-            self.each_hint(list, steps, now, |node| {
-                departed.keep(self.look_to_evict(list, node, now, &mut spared))
+            self.each_hint(list, now, &mut departed, wanted, |node| {
+                self.look_to_evict(list, node, now, spare, &mut spared)
             });
         }
         departed
     }
 
-    /// Removes one session without a hint to lead to it: a thread that was stopped has them, or
-    /// their puts are not done. Only a cache with more threads than sessions gets here.
-    pub(crate) fn evict_any(&self) -> Departed<S> {
+    /// Removes one session, but not `spare`, without a hint to lead to it: other threads have all
+    /// hints in their hands, or were stopped with them. The last resort before a put is refused.
+    pub(crate) fn evict_any(&self, spare: &Name) -> Departed<S> {
         let mut departed = Departed::with_capacity(1);
-        let guard = pin();
         let mut from = Some(0);
-        while let Some(key) = from.filter(|_| departed.0.is_empty()) {
-            from = self.table.batch(key, 1, &guard, |node| {
-                if departed.0.is_empty()
+        while let Some(key) = from.filter(|_| departed.sessions.is_empty()) {
+            let guard = pin();
+            from = self.table.batch(key, PER_PIN, &guard, |node| {
+                if departed.sessions.is_empty()
+                    && node.node().name() != *spare
                     && let Some(unlinked) = self.table.remove(node)
                 {
-                    departed.0.push((unlinked, Reason::Evicted));
+                    departed.push(unlinked, Reason::Evicted);
                 }
             });
         }
         departed
     }
 
-    /// Removes what is due at `now`; looks at up to `most` hints. `false` when nothing is due.
-    pub(crate) fn expire(&self, now: u64, most: usize, departed: &mut Departed<S>) -> bool {
-        let Some(list) = self.wheel.due(now) else { return false };
-        departed.0.reserve(most);
-        self.each_hint(list, most, now, |node| departed.keep(self.look_to_expire(node, now)));
-        true
+    /// Removes what is due at `now`; looks at up to `most` hints. `None` when nothing is due.
+    pub(crate) fn expire(&self, now: u64, most: usize) -> Option<Departed<S>> {
+        let list = self.wheel.due(now)?;
+        let mut departed = Departed::with_capacity(most);
+        self.each_hint(list, now, &mut departed, Wanted::looks(most), |node| {
+            self.look_to_expire(node, now, Age::Fresh)
+        });
+        Some(departed)
     }
 
     /// Whether so many hints are stale that it is time to look at some.
@@ -136,49 +153,48 @@ impl<S> Shard<S> {
         self.wheel.hints() > 2 * self.live() + SLACK
     }
 
-    /// Looks at a batch of hints, and drops the stale ones.
-    pub(crate) fn compact(&self, now: u64, departed: &mut Departed<S>) {
-        departed.0.reserve(BATCH);
-        let mut pending = None;
-        {
-            let guard = pin();
-            let Some((list, steps)) = self.wheel.compact(BATCH as u64, &guard) else { return };
-            self.prefetch(list, BATCH, &guard);
-            for _ in 0..steps {
-                let Some(hint) = self.wheel.pop(list, &guard, self.gauges) else { break };
-                let Some(node) = self.node_of(hint, &guard) else { continue };
-                // An extended session stays in its early list: it is filed again when that is due.
-                let Look::Stays { .. } = departed.keep(self.look_to_expire(node, now)) else {
-                    continue;
-                };
-                if self.wheel.try_push_to(list, hint, &guard).is_err() {
-                    pending = Some((list, hint));
-                    break;
-                }
-            }
-        }
-        if let Some((list, hint)) = pending {
-            self.wheel.push_to(list, hint);
-        }
+    /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time
+    /// that is left to them, which orders them no worse than before.
+    pub(crate) fn compact(&self, now: u64) -> Departed<S> {
+        let mut departed = Departed::with_capacity(BATCH);
+        let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
+        let age = self.wheel.age_of(list);
+        self.each_hint(list, now, &mut departed, Wanted::looks(steps as usize), |node| {
+            self.look_to_expire(node, now, age)
+        });
+        departed
     }
 
-    /// Pops hints of `list`, up to `steps`, and shows `look` the sessions that they lead to, under a
-    /// pin. Files again what stays. Ends early where that takes an allocation.
+    /// Pops hints of `list`, and shows `look` the sessions that they lead to, under a pin, until
+    /// `wanted` is enough. Keeps what has left; files again what stays. Ends early where that takes
+    /// an allocation.
     fn each_hint(
         &self,
         list: List,
-        steps: usize,
         now: u64,
+        departed: &mut Departed<S>,
+        wanted: Wanted,
         mut look: impl FnMut(Pinned<'_, S>) -> Look<S>,
     ) {
         let mut pending = None;
         {
             let guard = pin();
+            let steps = wanted.sessions - departed.sessions.len();
             self.prefetch(list, steps, &guard);
             for _ in 0..steps {
+                if departed.is_enough(wanted) {
+                    break;
+                }
                 let Some(hint) = self.wheel.pop(list, &guard, self.gauges) else { break };
                 let Some(node) = self.node_of(hint, &guard) else { continue };
-                let Look::Stays { due, age } = look(node) else { continue };
+                let (due, age) = match look(node) {
+                    Look::Stale => continue,
+                    Look::Left(unlinked, reason) => {
+                        departed.push(unlinked, reason);
+                        continue;
+                    }
+                    Look::Stays { due, age } => (due, age),
+                };
                 if self.wheel.try_push(hint, due, now, age, &guard).is_err() {
                     pending = Some((hint, due, age));
                     break;
@@ -201,32 +217,32 @@ impl<S> Shard<S> {
         list: List,
         node: Pinned<'_, S>,
         now: u64,
+        spare: &Name,
         spared: &mut usize,
     ) -> Look<S> {
         let expiry = node.node().expiry();
-        if Due::decide(expiry, now) {
+        let is_named = node.node().name() == *spare;
+        if !is_named && Due::decide(expiry, now) {
             return self.removed(node, Reason::Expired);
         }
         let due = Due::load(expiry).at();
-        if *spared < MOST_SPARED {
+        if is_named || *spared < MOST_SPARED && node.node().clear_visit() {
             *spared += 1;
-            if self.wheel.is_early(list, due, now) {
-                return Look::Stays { due, age: Age::Fresh };
-            }
-            if node.node().clear_visit() {
-                return Look::Stays { due, age: Age::Kept };
-            }
-            *spared -= 1;
+            return Look::Stays { due, age: Age::Kept };
+        }
+        if *spared < MOST_SPARED && self.wheel.is_early(list, due, now) {
+            *spared += 1;
+            return Look::Stays { due, age: Age::Fresh };
         }
         self.removed(node, Reason::Evicted)
     }
 
-    fn look_to_expire(&self, node: Pinned<'_, S>, now: u64) -> Look<S> {
+    fn look_to_expire(&self, node: Pinned<'_, S>, now: u64, age: Age) -> Look<S> {
         let expiry = node.node().expiry();
         if Due::decide(expiry, now) {
             return self.removed(node, Reason::Expired);
         }
-        Look::Stays { due: Due::load(expiry).at(), age: Age::Fresh }
+        Look::Stays { due: Due::load(expiry).at(), age }
     }
 
     fn removed(&self, node: Pinned<'_, S>, reason: Reason) -> Look<S> {
@@ -248,28 +264,26 @@ impl<S> Shard<S> {
     }
 }
 
+impl Wanted {
+    /// So many looks, whatever leaves.
+    fn looks(most: usize) -> Self {
+        Self { sessions: most, weight: u64::MAX }
+    }
+}
+
 impl<S> Departed<S> {
+    /// Room for `capacity` sessions, so that keeping them under a pin allocates nothing.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
+        Self { sessions: Vec::with_capacity(capacity), weight: 0 }
     }
 
     pub(crate) fn push(&mut self, unlinked: Unlinked<S>, reason: Reason) {
-        self.0.push((unlinked, reason));
+        self.weight += u64::from(unlinked.node().weight());
+        self.sessions.push((unlinked, reason));
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Keeps the session if it has left.
-    fn keep(&mut self, look: Look<S>) -> Look<S> {
-        match look {
-            Look::Left(unlinked, reason) => {
-                self.0.push((unlinked, reason));
-                Look::Stale
-            }
-            other => other,
-        }
+    fn is_enough(&self, wanted: Wanted) -> bool {
+        self.sessions.len() >= wanted.sessions || self.weight >= wanted.weight
     }
 }
 
@@ -278,7 +292,7 @@ impl<S> IntoIterator for Departed<S> {
     type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.sessions.into_iter()
     }
 }
 

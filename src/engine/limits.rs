@@ -6,7 +6,8 @@ use super::Engine;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::room::{Hand, Tokens};
-use crate::shard::BATCH;
+use crate::shard::{BATCH, Wanted};
+use crate::table::Name;
 
 /// How often a put looks for room before it is refused. A thread that takes or removes a session
 /// has its place for a few instructions more; it is let finish, and not waited for.
@@ -25,26 +26,27 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Lock-free: it goes around only if others have taken what was freed, which is progress of
     /// theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
     /// every place belongs to a put in flight, or to a removal between its two steps.
+    /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
+    /// with its eviction.
     #[cold]
     pub(super) fn make_room(
         &self,
         hand: &mut Hand<'_>,
-        wanted: Tokens,
-        now: u64,
+        tokens: Tokens,
+        name: &Name,
     ) -> Result<(), Refusal> {
-        let batch = if self.room.has_large_shares() { BATCH } else { 1 };
-        let own = hand.shard();
+        let batch = if self.room.has_large_shares(tokens.bytes) { BATCH } else { 1 };
+        let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
+        let (own, shards) = (hand.shard(), self.shards.len());
         let mut attempts = 0;
-        while !hand.fill(wanted) {
-            if self.evict(own, now, batch) > 0 || hand.gather(wanted) {
+        while !hand.fill(tokens) {
+            if self.evict(own, wanted, name) > 0 || hand.gather(tokens) {
                 continue;
             }
-            let shards = self.shards.len();
             let others = (1..shards).map(|step| (own + step) % shards);
-            let evicted = others.clone().any(|other| self.evict(other, now, batch) > 0)
-                || (0..shards).any(|shard| self.evict_any(shard) > 0);
-            if evicted || hand.gather(wanted) {
-                hand.gather(wanted);
+            let evicted = others.clone().any(|other| self.evict(other, wanted, name) > 0)
+                || (0..shards).any(|shard| self.evict_any(shard, name) > 0);
+            if hand.gather(tokens) || evicted {
                 continue;
             }
             if attempts == ATTEMPTS {
@@ -56,18 +58,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Ok(())
     }
 
-    fn evict(&self, shard: usize, now: u64, most: usize) -> usize {
-        self.leave(shard, self.shards[shard].evict(now, most))
+    /// The weight that is enough to evict for `count` sessions of so many bytes: any, if bytes are
+    /// not limited.
+    fn weight_of(&self, count: u64, bytes: u64) -> u64 {
+        if self.room.bytes.limit() >= UNLIMITED { u64::MAX } else { (count * bytes).max(1) }
     }
 
-    fn evict_any(&self, shard: usize) -> usize {
-        self.leave(shard, self.shards[shard].evict_any())
+    fn evict(&self, shard: usize, wanted: Wanted, spare: &Name) -> usize {
+        self.leave(shard, self.shards[shard].evict(self.clock.now(), wanted, spare))
+    }
+
+    fn evict_any(&self, shard: usize, spare: &Name) -> usize {
+        self.leave(shard, self.shards[shard].evict_any(spare))
     }
 
     /// Changes a limit, and evicts until it is obeyed. Changes exclude each other by the caller's
     /// lock; everything else goes on meanwhile.
     ///
-    /// Waits only while every place that has to go belongs to a put in flight.
+    /// Waits only while every place that has to go belongs to an operation in flight.
     pub(crate) fn set_limit(&self, which: Limit, limit: u64) {
         let budget = match which {
             Limit::Sessions => &self.room.sessions,
@@ -82,24 +90,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     fn lower(&self, budget: &Budget, count: u64) {
         let shards = self.shards.len();
-        let absorb = |taken: u64| {
-            budget.lowered(taken);
-            taken
-        };
+        budget.lower(count);
         let mut left = count;
         // Evenly, so that the shares stay equal; then what the fuller shards have.
         for shard in 0..shards {
-            let share = (count / shards as u64 + 1).min(left);
-            left -= absorb(budget.take_up_to(shard, share));
+            left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
         }
-        left -= absorb(budget.gather(0, left));
-        while left > 0 {
-            let now = self.clock.now();
-            let evicted: usize = (0..shards).map(|shard| self.evict(shard, now, 1)).sum();
-            if evicted == 0 && (0..shards).all(|shard| self.evict_any(shard) == 0) {
+        left -= budget.gather(0, left);
+        let one = Wanted { sessions: 1, weight: u64::MAX };
+        for shard in (0..shards).cycle() {
+            if left == 0 {
+                return;
+            }
+            let is_idle = self.evict(shard, one, &Name::NOBODY) == 0
+                && self.evict_any(shard, &Name::NOBODY) == 0;
+            left -= budget.gather(shard, left);
+            if is_idle {
                 std::thread::yield_now();
             }
-            left -= absorb(budget.gather(0, left));
         }
     }
 }

@@ -10,12 +10,9 @@ use super::Engine;
 use crate::expiry::Due;
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{BATCH, Departed};
+use crate::shard::{BATCH, Departed, PER_PIN};
 use crate::stats::Reason;
 use crate::table::Node;
-
-/// Sessions that one pin of a sweep looks at.
-const PER_PIN: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// Where a walk is: a shard, and the key to go on from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,17 +117,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Some((sessions, next))
     }
 
-    /// One step of the ticker: removes some of what is due; `false` when nothing is.
-    pub(crate) fn tick(&self, at: usize) -> bool {
-        let Some(shard) = self.shards.get(at) else { return false };
-        let (now, mut departed) = (self.clock.now(), Departed::with_capacity(0));
-        let more = shard.expire(now, 4 * BATCH, &mut departed);
-        self.leave(at, departed);
-        more | self.compact(at, now)
-    }
-
-    /// How many shards there are.
-    pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
+    /// What the ticker does: removes what is due, and drops stale hints, in steps of bounded work.
+    /// Ends after about as many hints as there were when it began.
+    pub(crate) fn tick(&self) {
+        /// Hints that one step looks at.
+        const STEP: usize = 4 * BATCH;
+        for (at, shard) in self.shards.iter().enumerate() {
+            for _ in 0..=shard.wheel.hints() / BATCH as u64 + 1 {
+                let now = self.clock.now();
+                let departed = shard.expire(now, STEP);
+                let was_due = departed.map(|departed| self.leave(at, departed)).is_some();
+                if !self.compact(at, now) && !was_due {
+                    break;
+                }
+            }
+        }
     }
 }

@@ -50,11 +50,18 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// How many tokens are not free.
+    /// How many tokens are not free. While the limit changes it may be too small; it is too large
+    /// only if the limit changes several times meanwhile.
     pub(crate) fn used(&self) -> u64 {
-        // Relaxed: outdated as soon as it is read.
-        let free: u64 = self.free.iter().map(|free| free.0.load(Ordering::Relaxed)).sum();
-        self.limit().saturating_sub(free)
+        loop {
+            // Acquire: pairs with `raise`, which gives the tokens before it raises the limit. A
+            // lowering takes them after it lowered it, hence the second look.
+            let limit = self.limit.load(Ordering::Acquire);
+            let free: u64 = self.free.iter().map(|free| free.0.load(Ordering::Acquire)).sum();
+            if self.limit.load(Ordering::Acquire) == limit {
+                return limit.saturating_sub(free);
+            }
+        }
     }
 
     /// Takes as many tokens of a shard as there are, up to `most`.
@@ -100,30 +107,43 @@ impl Budget {
         taken
     }
 
-    /// Gives tokens to a shard.
+    /// Gives tokens to a shard; so many that its share would grow out of proportion, to all shards.
     #[inline]
     pub(crate) fn give(&self, shard: usize, count: u64) {
-        if count > 0 {
-            // Release: pairs with the take of these tokens.
-            self.free[shard].0.fetch_add(count, Ordering::Release);
+        if count == 0 {
+            return;
         }
-    }
-
-    /// Makes `count` tokens.
-    pub(crate) fn raise(&self, count: u64) {
         let shards = self.free.len() as u64;
-        // Relaxed: before the tokens exist, so that `used` never wraps.
-        self.limit.fetch_add(count, Ordering::Relaxed);
-        for shard in 0..shards {
+        if shards > 1 && count > self.limit() / shards / 8 {
+            return self.spread(count);
+        }
+        // Release: pairs with the take of these tokens.
+        self.free[shard].0.fetch_add(count, Ordering::Release);
+    }
+
+    /// Gives tokens to all shards, evenly.
+    #[cold]
+    fn spread(&self, count: u64) {
+        let shards = self.free.len() as u64;
+        for (shard, free) in (0..).zip(&self.free) {
             let share = count / shards + u64::from(shard < count % shards);
-            self.give(shard as usize, share);
+            // Release: as in `give`.
+            free.0.fetch_add(share, Ordering::Release);
         }
     }
 
-    /// Notes that `count` tokens, which the caller has taken, are gone for good.
-    pub(crate) fn lowered(&self, count: u64) {
-        // Relaxed: a number to show.
-        self.limit.fetch_sub(count, Ordering::Relaxed);
+    /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
+    pub(crate) fn raise(&self, count: u64) {
+        self.spread(count);
+        // Release: pairs with `used`.
+        self.limit.fetch_add(count, Ordering::Release);
+    }
+
+    /// Lowers the limit by `count`; the caller takes as many tokens then, and keeps them for good.
+    /// Meanwhile [`used`](Self::used) is too small, never too large.
+    pub(crate) fn lower(&self, count: u64) {
+        // AcqRel: so that `used` sees the lower limit before fewer tokens.
+        self.limit.fetch_sub(count, Ordering::AcqRel);
     }
 }
 

@@ -110,17 +110,23 @@ impl Due {
 
     /// Lets the session expire `lifetime` milliseconds after `now`, unless it is expired.
     pub(crate) fn extend(word: &AtomicU64, now: u64, lifetime: u64) -> Extension {
-        let mut due = Self::load(word);
         loop {
+            let due = Self::load(word);
             if due.is_past(now) {
-                return Extension::Expired;
+                if Self::decide(word, now) {
+                    return Extension::Expired;
+                }
+                // Another extension came first.
+                continue;
             }
             let new = Self::with_age(now, lifetime, due.age(now));
             // Relaxed: as in `decide`.
-            match word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed) {
+            let extended =
+                word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed);
+            match extended {
                 Ok(_) if new.at() >= due.at() => return Extension::Later,
                 Ok(_) => return Extension::Sooner,
-                Err(other) => due = Self(other),
+                Err(_) => {}
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Ten levels of 64 slots; a slot of level l spans 2¹⁰·8ˡ milliseconds. A hint is filed once, in
 //! the finest level that reaches its expiry, and nothing cascades (the rule of Linux's wheel): a
-//! hint comes due at the end of its slot's span, at most an eighth of the remaining lifetime late.
+//! hint comes due at the end of its slot's span, which is about an eighth of the remaining lifetime
+//! long at most, and never shorter than a second.
 //! Lookups check the expiry itself, so lateness delays the return of memory and nothing else.
 //!
 //! Each slot has two lists, *fresh* and *kept* (SIEVE, Zhang et al. 2024): eviction takes the oldest
@@ -11,9 +12,12 @@
 //!
 //! # Invariants
 //!
-//! * W1: a list's bit in the map is set while the list has a hint that no thread is just pushing.
-//! * W2: a level's cursor only grows; slots before it have been drained or are being drained.
-//! * W3: a slot of a level is at most 63 after the cursor when a hint is filed there.
+//! * W1: a list's bit in the map is set while the list has a hint, but between the two steps of a
+//!   push, and between those of the clearing of a bit.
+//! * W2: a level's progress only grows. Slots before `next` have been found without hints once,
+//!   slots before `swept` twice, at two calls.
+//! * W3: a hint is filed at `next` or later, and less than 64 slots after `swept`; so a slot number
+//!   and its index stand for each other.
 //!
 //! # Races, both orders
 //!
@@ -21,11 +25,14 @@
 //!   after it pushed; the popper clears it by one and looks at the list again. If the clearing is
 //!   first, the push sets the bit after it; if the setting is first, the popper's clearing reads it,
 //!   and its second look sees the hint and sets the bit again.
-//! * Push and the advance of the cursor over the push's slot: the push sets the bit, then reads the
-//!   cursor again; the advance moves the cursor, then reads the map again by a read-modify-write.
-//!   If the push's setting is first, the advance sees the bit and drains the slot; if the advance's
-//!   reading is first, the push sees the new cursor and files its hint a second time, where it is
-//!   due next. A second hint does no harm: a hint is a value.
+//! * Push and the progress of a level over the push's slot: the push sets the bit, then reads the
+//!   progress again; the other makes the progress, then reads both maps by a read-modify-write. If
+//!   the push's setting is first, the other's reading sees the bit, and so do the looks that follow
+//!   at the slots before `next`; if the reading is first, the push sees the new progress and files
+//!   its hint a second time, where it is due next. A second hint does no harm: a hint is a value.
+//!
+//! A thread that is stopped for long between two of its steps can leave a hint in a slot that has
+//! been passed twice. It comes due a turn later; its session is still never found once expired.
 //!
 //! Model: `loom-tests/tests/wheel.rs`.
 
@@ -49,8 +56,8 @@ const LEVEL_BITS: u32 = 3;
 /// The wheel.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// For each level the first slot number that has not been drained.
-    cursors: [AtomicU64; LEVELS],
+    /// For each level how far it has been drained, a [`Progress`].
+    progress: [AtomicU64; LEVELS],
     /// For each level and parity, a bit for each list that has hints.
     maps: [[AtomicU64; 2]; LEVELS],
     /// Its lowest bit tells which lists are the fresh ones.
@@ -89,7 +96,10 @@ impl Wheel {
     /// An empty wheel at the time `now`, in milliseconds.
     pub(crate) fn new(now: u64) -> Self {
         Self {
-            cursors: std::array::from_fn(|level| AtomicU64::new(now >> shift(level))),
+            progress: std::array::from_fn(|level| {
+                let next = now >> shift(level);
+                AtomicU64::new(Progress { swept: next, next }.to_word())
+            }),
             maps: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             parity: AtomicU64::new(0),
             compaction: AtomicU64::new(0),
@@ -101,10 +111,12 @@ impl Wheel {
     /// Files a hint that comes due at `due`. Allocates a segment for each sixtieth hint of a list;
     /// hence not under a pin.
     pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, age: Age) {
-        let (list, slot) = self.list_for(due, now, age);
-        self.push_to(list, hint);
-        if self.has_passed(list, slot) {
-            self.push_to(self.list_for(due, now, age).0, hint);
+        loop {
+            let (list, slot) = self.list_for(due, now, age);
+            self.push_to(list, hint);
+            if !self.has_passed(list, slot) {
+                return;
+            }
         }
     }
 
@@ -119,32 +131,6 @@ impl Wheel {
         guard: &Guard,
     ) -> Result<(), Unpushed> {
         let (list, slot) = self.list_for(due, now, age);
-        self.try_push_to(list, hint, guard)?;
-        if self.has_passed(list, slot) {
-            return Err(Unpushed);
-        }
-        Ok(())
-    }
-
-    /// Appends a hint to a list. Not under a pin.
-    pub(crate) fn push_to(&self, list: List, hint: Hint) {
-        let queue = self.queue_or_new(list);
-        let mut spare = None;
-        // Relaxed: a count.
-        self.hints.fetch_add(1, Ordering::Relaxed);
-        while let Err(NeedsSegment) = queue.push(hint, &mut spare, &pin()) {
-            spare = Some(Segment::new());
-        }
-        self.mark(list);
-    }
-
-    /// Appends a hint to a list under the caller's pin, unless that takes an allocation.
-    pub(crate) fn try_push_to(
-        &self,
-        list: List,
-        hint: Hint,
-        guard: &Guard,
-    ) -> Result<(), Unpushed> {
         let queue = self.queue(list).ok_or(Unpushed)?;
         // Relaxed, both: a count.
         self.hints.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +139,26 @@ impl Wheel {
             return Err(Unpushed);
         }
         self.mark(list);
+        if self.has_passed(list, slot) {
+            return Err(Unpushed);
+        }
         Ok(())
+    }
+
+    /// Appends a hint to a list. Not under a pin.
+    fn push_to(&self, list: List, hint: Hint) {
+        let queue = self.queue_or_new(list);
+        let mut spare = None;
+        // Relaxed: a count.
+        self.hints.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let pushed = queue.push(hint, &mut spare, &pin());
+            match pushed {
+                Ok(()) => break,
+                Err(NeedsSegment) => spare = Some(Segment::new()),
+            }
+        }
+        self.mark(list);
     }
 
     /// Sets a list's bit (W1).
@@ -163,7 +168,7 @@ impl Wheel {
             return;
         }
         // AcqRel, always as a read-modify-write: both races above are decided by its order among
-        // those of `clear` and `advance`.
+        // those of `clear` and `due_in`.
         self.map(list).fetch_or(list.bit(), Ordering::AcqRel);
     }
 
@@ -234,10 +239,7 @@ impl Wheel {
             if map == 0 {
                 continue;
             }
-            // Relaxed: a cursor that is behind makes a slot look a turn later than it is; the
-            // order of eviction is a preference.
-            let cursor = self.cursors[level].load(Ordering::Relaxed);
-            let slot = first_slot(map, cursor);
+            let slot = first_slot(map, self.progress(level).swept);
             let due = slot << shift(level);
             if earliest.is_none_or(|(first, _)| due < first) {
                 earliest = Some((due, List { level, slot: slot % SLOTS, parity }));
@@ -246,26 +248,29 @@ impl Wheel {
         earliest.map(|(_, list)| list)
     }
 
-    /// A list with hints that are due at `now`; moves the cursors over the slots that have none.
+    /// A list with hints that are due at `now`; notes the progress over the slots that have none.
     pub(crate) fn due(&self, now: u64) -> Option<List> {
         (0..LEVELS).find_map(|level| self.due_in(level, now))
     }
 
     fn due_in(&self, level: usize, now: u64) -> Option<List> {
         let last = now >> shift(level);
-        // Acquire: pairs with the exchange below.
-        let cursor = self.cursors[level].load(Ordering::Acquire);
-        if cursor > last {
+        let progress = self.progress(level);
+        if progress.next > last && progress.swept + 1 >= progress.next {
             return None;
         }
-        let passed = window(cursor, last);
-        if let Some(list) = self.marked(level, passed, |map| map.load(Ordering::Acquire)) {
+        let passed = window(progress.swept, last.max(progress.next.saturating_sub(1)));
+        // Acquire: pairs with `mark`.
+        let read = |map: &AtomicU64| map.load(Ordering::Acquire);
+        if let Some(list) = self.marked(level, passed, read) {
             return Some(list);
         }
-        // AcqRel: pairs with the loads of the cursor. If it fails, another thread has moved it.
-        let moved = self.cursors[level].compare_exchange(
-            cursor,
-            last + 1,
+        let swept = progress.next.min(last);
+        let new = Progress { swept, next: progress.next.max(last + 1) };
+        // AcqRel: pairs with `progress`. If it fails, another thread has made progress.
+        let moved = self.progress[level].compare_exchange(
+            progress.to_word(),
+            new.to_word(),
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
@@ -276,12 +281,25 @@ impl Wheel {
         self.marked(level, passed, |map| map.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// A list of `level` whose bit is set and in `window`.
+    /// A list of `level` whose bit is set and in `window`; reads the maps of both parities.
     fn marked(&self, level: usize, window: u64, read: impl Fn(&AtomicU64) -> u64) -> Option<List> {
-        (0..2).find_map(|parity| {
-            let map = read(&self.maps[level][parity]) & window;
-            (map != 0).then(|| List { level, slot: u64::from(map.trailing_zeros()), parity })
-        })
+        let maps = [read(&self.maps[level][0]) & window, read(&self.maps[level][1]) & window];
+        let parity = maps.iter().position(|&map| map != 0)?;
+        Some(List { level, slot: u64::from(maps[parity].trailing_zeros()), parity })
+    }
+
+    /// How far a level has been drained.
+    #[inline]
+    fn progress(&self, level: usize) -> Progress {
+        // Acquire: pairs with the exchange in `due_in`.
+        Progress::from_word(self.progress[level].load(Ordering::Acquire))
+    }
+
+    /// Whether a list is one of those that eviction looks at in this turn.
+    pub(crate) fn age_of(&self, list: List) -> Age {
+        // Acquire: as in `earliest`.
+        let is_fresh = self.parity.load(Ordering::Acquire) as usize & 1 == list.parity;
+        if is_fresh { Age::Fresh } else { Age::Kept }
     }
 
     /// Whether a hint for `due` belongs to a later slot than the one where it was found: the session
@@ -289,13 +307,12 @@ impl Wheel {
     #[inline]
     pub(crate) fn is_early(&self, list: List, due: u64, now: u64) -> bool {
         let (level, slot) = self.slot_for(due, now);
-        // Relaxed: as in `earliest_of`.
-        let cursor = self.cursors[list.level].load(Ordering::Relaxed);
-        slot << shift(level) > first_slot(list.bit(), cursor) << shift(list.level)
+        let filed = first_slot(list.bit(), self.progress(list.level).swept);
+        slot << shift(level) > filed << shift(list.level)
     }
 
     /// Takes up to `steps` steps of compaction: the list whose oldest hints are to be looked at and
-    /// filed again at its end, and how many.
+    /// filed again, and how many.
     pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Option<(List, u64)> {
         /// Bits of a count; the list's number is above them.
         const COUNT_BITS: u32 = 48;
@@ -337,7 +354,7 @@ impl Wheel {
     #[inline]
     fn slot_for(&self, due: u64, now: u64) -> (usize, u64) {
         let distance = due.saturating_sub(now) >> SPAN_BITS;
-        // Two slots less than there are: the due time is rounded up, the cursor down.
+        // Some slots less than there are: the due time is rounded up, the progress down.
         let mut level = 0;
         while level < LEVELS - 1 && distance >> (LEVEL_BITS * level as u32) > SLOTS - 3 {
             level += 1;
@@ -346,8 +363,8 @@ impl Wheel {
             if let Some(slot) = self.slot_in(level, due) {
                 return (level, slot);
             }
-            // The cursor is behind, for nobody has asked for a long time: move it on. If that fails,
-            // there are hints to drain first, and a coarser level does.
+            // The level's progress is behind, for nobody has asked for long: move it on. If that
+            // fails, there are hints to drain first, and a coarser level does.
             let _ = self.due_in(level, now);
             match self.slot_in(level, due) {
                 Some(slot) => return (level, slot),
@@ -359,20 +376,19 @@ impl Wheel {
     /// The number of the slot of `due` in a level, if the level reaches that far (W3).
     #[inline]
     fn slot_in(&self, level: usize, due: u64) -> Option<u64> {
-        // Acquire: pairs with the exchange in `due_in`.
-        let cursor = self.cursors[level].load(Ordering::Acquire);
-        let slot = number(due, level).max(cursor);
-        (slot - cursor < SLOTS || level == LEVELS - 1).then_some(slot)
+        let Progress { swept, next } = self.progress(level);
+        let slot = number(due, level).max(next);
+        (slot - swept < SLOTS || level == LEVELS - 1).then_some(slot)
     }
 
-    /// Whether the cursor has passed the slot of this number while a hint was pushed there.
+    /// Whether a level has passed the slot of this number while a hint was pushed there.
     #[inline]
     fn has_passed(&self, list: List, slot: u64) -> bool {
-        if planted!("no-second-read-of-the-cursor") {
+        if planted!("no-second-read-of-the-progress") {
             return false;
         }
-        // Acquire: after the read-modify-write of `mark`, see the second race above.
-        slot < self.cursors[list.level].load(Ordering::Acquire)
+        // After the read-modify-write of `mark`: see the second race above.
+        slot < self.progress(list.level).next
     }
 
     #[inline]
@@ -447,6 +463,29 @@ impl List {
     }
 }
 
+/// How far a level has been drained (W2), in one word: slot numbers have 33 bits at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    swept: u64,
+    next: u64,
+}
+
+impl Progress {
+    const NEXT_BITS: u32 = 48;
+
+    /// The word; `swept` is brought to at most 63 slots before `next`.
+    #[inline]
+    fn to_word(self) -> u64 {
+        (self.next - self.swept).min(SLOTS - 1) << Self::NEXT_BITS | self.next
+    }
+
+    #[inline]
+    fn from_word(word: u64) -> Self {
+        let next = word & ((1 << Self::NEXT_BITS) - 1);
+        Self { swept: next - (word >> Self::NEXT_BITS), next }
+    }
+}
+
 /// Bits by which milliseconds become slot numbers of a level.
 #[inline]
 fn shift(level: usize) -> u32 {
@@ -460,11 +499,11 @@ fn number(due: u64, level: usize) -> u64 {
     due.saturating_add((1 << shift) - 1) >> shift
 }
 
-/// The first slot number from `cursor` on whose bit is set in `map`, which is not zero.
+/// The first slot number from `from` on whose bit is set in `map`, which is not zero.
 #[inline]
-fn first_slot(map: u64, cursor: u64) -> u64 {
-    let from = (cursor % SLOTS) as u32;
-    cursor + u64::from(map.rotate_right(from).trailing_zeros())
+fn first_slot(map: u64, from: u64) -> u64 {
+    let index = (from % SLOTS) as u32;
+    from + u64::from(map.rotate_right(index).trailing_zeros())
 }
 
 /// The bits of the slots from `first` to `last`, at most all.

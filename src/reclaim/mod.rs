@@ -9,7 +9,9 @@
 //!
 //! * P1: a block that was reachable while a guard lived stays allocated while that guard lives.
 //! * P2: guards never leave the crate. While one lives, the thread runs no user code (no payload's
-//!   drop, no callback, no weigher), allocates nothing and calls into no system.
+//!   drop, no callback, no weigher), reads no clock and allocates nothing. What is left is the
+//!   epoch's own bookkeeping: it frees due blocks in one of 128 pins, and allocates a bag for each 64
+//!   retirements.
 //! * P3: a block is retired once, by the one thread that made it unreachable *and* owned it last.
 //!
 //! A retired block waits; what a session holds does not. The payload is dropped when the count of

@@ -38,6 +38,9 @@ pub struct SessionIdError {
 }
 
 impl SessionId {
+    /// 32 zeros.
+    pub(crate) const ZERO: Self = Self { bytes: [0; MOST_BYTES], len: MOST_BYTES as u8 };
+
     /// The id's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

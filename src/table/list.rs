@@ -166,27 +166,44 @@ impl List {
         }
     }
 
-    /// Calls `visit` with the live nodes from `from` on, in order, until it answers `false`.
-    pub(super) fn walk<'g, S>(
+    /// Calls `visit` with the live nodes from `from` on, in order; follows `most` links, and then as
+    /// many more as it takes to come to another key. Returns the key to go on from.
+    pub(super) fn walk<'g, S: 'g>(
         &'g self,
         from: u64,
+        most: usize,
         guard: &'g Guard,
-        mut visit: impl FnMut(Pinned<'g, S>) -> bool,
-    ) {
+        mut visit: impl FnMut(Pinned<'g, S>),
+    ) -> Option<u64> {
         let mut link = self.start::<S>(from, guard).cell.load();
+        let (mut steps, mut last) = (0, None);
         loop {
+            steps += 1;
             let node = match link.target::<S>() {
-                Target::End => return,
+                Target::End => return None,
                 Target::Cell(cell) => {
+                    if steps > most {
+                        // Not before `from`, where a walk from an ancestor may still be.
+                        let key = dummy_key(self.cells.index_of(cell));
+                        if key > from {
+                            return Some(key);
+                        }
+                    }
                     link = self.cell(cell).load();
                     continue;
                 }
                 // SAFETY: P1: reached through links under the guard.
                 Target::Node(node) => unsafe { Pinned::new(node, guard) },
             };
-            let next = node.node().next.load();
-            if node.node().key >= from && !next.is_removed() && !visit(node) {
-                return;
+            let (key, next) = (node.node().key, node.node().next.load());
+            if key >= from {
+                if steps > most && last.is_some_and(|last| last != key) {
+                    return Some(key);
+                }
+                last = Some(key);
+                if !next.is_removed() {
+                    visit(node);
+                }
             }
             link = next;
         }

@@ -29,6 +29,7 @@ mod node;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) use id::SessionId;
 pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
@@ -68,7 +69,7 @@ impl<S> Table<S> {
         Self { list: List::new(), gauges, nodes: PhantomData }
     }
 
-    /// The live node of `name`. Expected O(1); writes nothing.
+    /// The live node of `name`. Expected O(1); writes nothing but a cell that nobody has linked yet.
     #[inline]
     pub(crate) fn get<'g>(&'g self, name: &Name, guard: &'g Guard) -> Option<Pinned<'g, S>> {
         self.list.find((name.key, name.key), guard, |node| node.node().is(name))
@@ -120,8 +121,9 @@ impl<S> Table<S> {
         unsafe { Unlinked::from_won(node.ptr(), self.gauges) }
     }
 
-    /// Shows `visit` about `most` live nodes from `from` on, in the order of keys; returns where to go
-    /// on. Nodes of equal keys come in one batch.
+    /// Shows `visit` the next live nodes from `from` on, in the order of keys, and returns where to
+    /// go on. Follows about `most` links: nodes, removed or not, and cells. Nodes of equal keys come
+    /// in one batch.
     ///
     /// What is in the table throughout is met; what comes or goes meanwhile may be.
     pub(crate) fn batch<'g>(
@@ -129,21 +131,9 @@ impl<S> Table<S> {
         from: u64,
         most: usize,
         guard: &'g Guard,
-        mut visit: impl FnMut(Pinned<'g, S>),
+        visit: impl FnMut(Pinned<'g, S>),
     ) -> Option<u64> {
-        let (mut count, mut last, mut next) = (0, None, None);
-        self.list.walk(from, guard, |node: Pinned<'g, S>| {
-            let key = node.node().key();
-            if count >= most && last != Some(key) {
-                next = Some(key);
-                return false;
-            }
-            count += 1;
-            last = Some(key);
-            visit(node);
-            true
-        });
-        next
+        self.list.walk(from, most, guard, visit)
     }
 
     /// The number of cells.
@@ -241,11 +231,18 @@ impl<S> Drop for Table<S> {
     /// Drops what is left. Handles keep their sessions.
     fn drop(&mut self) {
         let gauges = self.gauges;
+        let mut panic = None;
         self.list.drain(|node| {
             // SAFETY: N3: the table's reference; no other thread has the table any more, so
             // nobody can reach the node through it.
-            drop(unsafe { Unlinked::<S>::from_won(node, gauges) });
+            let unlinked = unsafe { Unlinked::<S>::from_won(node, gauges) };
+            // A payload that panics must not keep the others from being dropped and wiped.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(unlinked)));
+            panic = dropped.err().or(panic.take());
         });
+        if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) struct Name {
     pub(crate) id: SessionId,
 }
 
+impl Name {
+    /// The name of no session: keys of nodes are odd.
+    pub(crate) const NOBODY: Self = Self { key: 0, scope: 0, id: SessionId::ZERO };
+}
+
 /// A session. The fields fill 72 bytes, and the payload follows.
 ///
 /// One byte behind `generation` is free for the state of the node's events.

@@ -121,12 +121,33 @@ fn compaction_visits_every_hint_once_a_round() {
         for _ in 0..steps {
             let hint = wheel.pop(list, &guard, lease.gauges()).expect("not more than there are");
             seen.push(hint.prefix());
-            wheel.try_push_to(list, hint, &guard).expect("there is room");
+            let due = (hint.prefix() >> 16) * 60 * SECOND;
+            wheel.try_push(hint, due, 0, wheel.age_of(list), &guard).expect("there is room");
         }
     }
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 100);
+}
+
+#[test]
+fn a_slot_is_looked_at_twice() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    assert_eq!(wheel.due(9 * SECOND), None);
+    // As a push does that chose its slot before the level passed it.
+    wheel.push_to(List { level: 0, slot: 3, parity: 0 }, hint(1));
+    assert_eq!(pop_due(&wheel, 9 * SECOND, &lease), [hint(1)]);
+}
+
+#[test]
+fn progress_survives_packing() {
+    for (swept, next) in [(0, 0), (5, 6), (100, 163), ((1 << 32) - 1, 1 << 32)] {
+        let progress = Progress { swept, next };
+        assert_eq!(Progress::from_word(progress.to_word()), progress);
+    }
+    let far = Progress { swept: 0, next: 1000 };
+    assert_eq!(Progress::from_word(far.to_word()), Progress { swept: 937, next: 1000 });
 }
 
 #[test]
