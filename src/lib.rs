@@ -86,6 +86,8 @@ mod shard;
 mod stats;
 mod sync;
 mod table;
+#[cfg(all(feature = "rustls", not(loom)))]
+pub mod tls;
 
 #[cfg(not(loom))]
 pub use builder::{BuildError, Builder};
