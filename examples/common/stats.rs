@@ -1,0 +1,47 @@
+//! The statistics of a cache as JSON, field by field under the names they have in `Stats`.
+
+use resumption::Stats;
+use serde_json::{Value, json};
+
+pub(crate) fn json(stats: &Stats) -> Value {
+    json!({
+        "sessions": stats.sessions,
+        "bytes": stats.bytes,
+        "max_sessions": stats.max_sessions,
+        "max_bytes": stats.max_bytes,
+        "puts": stats.puts,
+        "replaced": stats.replaced,
+        "refused": stats.refused,
+        "hits": stats.hits,
+        "takes": stats.takes,
+        "misses": stats.misses(),
+        "misses_unknown": stats.misses_unknown,
+        "misses_expired": stats.misses_expired,
+        "misses_malformed": stats.misses_malformed,
+        "approx_misses_taken_before": stats.approx_misses_taken_before,
+        "approx_misses_evicted_before": stats.approx_misses_evicted_before,
+        "removals": removals(stats),
+        "headers_waiting": stats.headers_waiting,
+        "held_sessions": stats.held_sessions,
+        "held_bytes": stats.held_bytes,
+        "mean_age_at_eviction_ms":
+            stats.mean_age_at_eviction.map(|age| u64::try_from(age.as_millis()).ok()),
+        "hints": stats.hints,
+    })
+}
+
+fn removals(stats: &Stats) -> Value {
+    let removals = &stats.removals;
+    json!({
+        "expired": removals.expired,
+        "evicted": removals.evicted,
+        "replaced": removals.replaced,
+        "removed": removals.removed,
+        "faulty": removals.faulty,
+        "taken": removals.taken,
+        "flushed": removals.flushed,
+        "scope_dropped": removals.scope_dropped,
+        "rejected": removals.rejected,
+        "closed": removals.closed,
+    })
+}

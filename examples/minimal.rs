@@ -1,0 +1,37 @@
+//! An echo server on tokio-rustls whose clients resume their sessions:
+//! `openssl s_client -connect 127.0.0.1:4433 -sess_out s.pem`, then again with `-sess_in s.pem`.
+
+use std::{env, error::Error, io, sync::Arc};
+
+use resumption::{Scope, SessionCache};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = made.signing_key.serialize_der().try_into()?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
+
+    let cache: SessionCache = SessionCache::builder().max_sessions(1_000_000).build()?;
+    config.session_storage = cache.scope(&Scope::new("echo")).rustls();
+
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:4433".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("Echoing on {}", listener.local_addr()?);
+    loop {
+        let (tcp, client) = listener.accept().await?;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let tls = acceptor.accept(tcp).await?;
+            println!("{client}: {:?}", tls.get_ref().1.handshake_kind());
+            let (mut from, mut to) = tokio::io::split(tls);
+            tokio::io::copy(&mut from, &mut to).await?;
+            to.shutdown().await?;
+            io::Result::Ok(())
+        });
+    }
+}
