@@ -102,3 +102,8 @@ pub use session::Session;
 pub use sessions::Sessions;
 pub use stats::{Reason, Removals, Stats};
 pub use table::id::{SessionId, SessionIdError};
+
+/// The README's code is compiled and run with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
