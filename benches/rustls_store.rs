@@ -12,6 +12,8 @@ mod handshakes;
 mod honest;
 #[path = "common/report.rs"]
 mod report;
+#[path = "common/rounds.rs"]
+mod rounds;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -21,8 +23,9 @@ use std::time::{Duration, Instant};
 use args::Args;
 use handshakes::{Done, Identity, Pair};
 use honest::Honest;
-use report::{Table, machine, median};
+use report::{Table, machine};
 use resumption::{Scope, SecretBytes, SessionCache, SessionId, Sessions};
+use rounds::{median, ratio};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 const ABOUT: &str = "rustls, TLS 1.3, 2 threads, 95 % resumed: handshakes and the store's share.";
@@ -83,9 +86,8 @@ fn measure(args: &Args, sessions: usize, length: usize, identity: &Identity, tab
             side.rounds.push(round);
         }
     }
-    let default = sides[0].rate();
     for side in &sides {
-        table.row(&side.row(sessions, default));
+        table.row(&side.row(sessions, &sides[0]));
     }
 }
 
@@ -102,28 +104,30 @@ impl Side {
         (done, rate)
     }
 
-    fn rate(&self) -> f64 {
-        self.median(|(_, rate)| *rate)
+    fn each(&self, of: impl Fn(&Done) -> f64) -> Vec<f64> {
+        self.rounds.iter().map(|(done, _)| of(done)).collect()
     }
 
-    fn median(&self, of: impl Fn(&(Done, f64)) -> f64) -> f64 {
-        median(&self.rounds.iter().map(of).collect::<Vec<_>>())
+    fn rates(&self) -> Vec<f64> {
+        self.rounds.iter().map(|(_, rate)| *rate).collect()
     }
 
-    fn row(&self, sessions: usize, default: f64) -> [String; 7] {
-        let share =
-            self.median(|(done, _)| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0);
-        let each = self.median(|(done, _)| done.store.as_secs_f64() * 1e6 / done.handshakes as f64);
-        let resumed = self.median(|(done, _)| done.resumed as f64 * 100.0 / done.handshakes as f64);
-        let rates = || self.rounds.iter().map(|(_, rate)| *rate);
-        let (slowest, fastest) = (rates().fold(f64::MAX, f64::min), rates().fold(0.0, f64::max));
+    fn row(&self, sessions: usize, default: &Self) -> [String; 7] {
+        let share = |done: &Done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0;
+        let micros = |done: &Done| done.store.as_secs_f64() * 1e6 / done.handshakes as f64;
+        let resumed = |done: &Done| done.resumed as f64 * 100.0 / done.handshakes as f64;
+        let rates = self.rates();
+        let (slowest, fastest) = (
+            rates.iter().copied().fold(f64::MAX, f64::min),
+            rates.iter().copied().fold(0.0, f64::max),
+        );
         [
             format!("{}, {sessions}", self.name),
-            format!("{:.0}", self.rate()),
-            format!("{:.2}", self.rate() / default),
-            format!("{share:.2} %"),
-            format!("{each:.2}"),
-            format!("{resumed:.1} %"),
+            format!("{:.0}", median(&rates)),
+            format!("{:.2}", ratio(&rates, &default.rates())),
+            format!("{:.2} %", median(&self.each(share))),
+            format!("{:.2}", median(&self.each(micros))),
+            format!("{:.1} %", median(&self.each(resumed))),
             format!("{slowest:.0}..{fastest:.0}"),
         ]
     }
@@ -159,8 +163,7 @@ fn length_of_a_session(identity: &Identity) -> usize {
     }
     let store = Arc::new(Length::default());
     Pair::new(identity, Arc::clone(&store) as Store).run(Duration::ZERO);
-    let length = *store.0.lock().expect("no panic");
-    length
+    *store.0.lock().expect("no panic")
 }
 
 /// What the measurement of a call adds to the time of the store and of the server.

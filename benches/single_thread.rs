@@ -13,11 +13,15 @@ mod honest;
 mod load;
 #[path = "common/report.rs"]
 mod report;
+#[path = "common/rounds.rs"]
+mod rounds;
 
 use args::Args;
 use caches::{CONTENDERS, Cache};
-use load::{Round, Stream};
-use report::{Table, machine, median};
+use cpu_time::ThreadTime;
+use load::Stream;
+use report::{Table, machine};
+use rounds::{median, ratio};
 
 const ABOUT: &str = "One thread: random hits, and put + put + take on a full cache.";
 
@@ -35,7 +39,10 @@ struct Side {
     name: &'static str,
     cache: Box<dyn Cache>,
     stream: Stream,
-    rounds: Vec<Round>,
+    /// Nanoseconds of a step in each round, of the processor's time: other programs on the machine
+    /// take less from that than from the clock's.
+    nanos: Vec<f64>,
+    found: f64,
 }
 
 /// Every contender, with a cache for `max` sessions.
@@ -44,7 +51,8 @@ fn sides(max: usize, sessions: usize) -> Vec<Side> {
         name: contender.name,
         cache: (contender.make)(max),
         stream: Stream::new(0, 1, sessions),
-        rounds: Vec::new(),
+        nanos: Vec::new(),
+        found: 0.0,
     };
     CONTENDERS.iter().map(side).collect()
 }
@@ -56,7 +64,9 @@ fn hits(args: &Args, sessions: usize) {
         side.stream.fill(&*side.cache, sessions as u64);
     }
     let steps = args.pick(200_000, 100_000);
-    interleave(args, &mut sides, |side| side.stream.hit(&*side.cache, sessions as u64, steps));
+    interleave(args, &mut sides, steps, |side| {
+        side.stream.hit(&*side.cache, sessions as u64, steps)
+    });
     show(&format!("hit, {sessions} sessions"), "ns/get", &sides);
 }
 
@@ -67,39 +77,34 @@ fn churn(args: &Args, sessions: usize) {
         side.stream.churn(&*side.cache, sessions as u64 * 3 / 2);
     }
     let steps = args.pick(50_000, 30_000);
-    interleave(args, &mut sides, |side| side.stream.churn(&*side.cache, steps));
+    interleave(args, &mut sides, steps, |side| side.stream.churn(&*side.cache, steps));
     show(&format!("put + put + take, {sessions} sessions"), "ns/3 calls", &sides);
 }
 
-fn interleave(args: &Args, sides: &mut [Side], mut round: impl FnMut(&mut Side) -> Round) {
+fn interleave(args: &Args, sides: &mut [Side], steps: u64, run: impl Fn(&mut Side) -> f64) {
     for _ in 0..args.pick(11, 5) {
         for side in &mut *sides {
-            let done = round(side);
-            side.rounds.push(done);
+            let start = ThreadTime::now();
+            side.found = run(side);
+            side.nanos.push(start.elapsed().as_nanos() as f64 / steps as f64);
         }
     }
 }
 
 fn show(title: &str, unit: &str, sides: &[Side]) {
     let mut table =
-        Table::new(&[title, unit, "time / ours", "found", "sessions", "fastest..slowest"]);
-    let nanos = |side: &Side| side.rounds.iter().map(Round::nanos).collect::<Vec<_>>();
-    let ours = nanos(&sides[0]);
+        Table::new(&[title, unit, "ours / theirs", "found", "sessions", "fastest..slowest"]);
     for side in sides {
-        let all = nanos(side);
+        let all = &side.nanos;
         let (fastest, slowest) = (
             all.iter().copied().fold(f64::INFINITY, f64::min),
             all.iter().copied().fold(0.0, f64::max),
         );
         table.row(&[
             side.name.to_owned(),
-            format!("{:.0}", median(&all)),
-            // Of neighbours in time, so that a slow minute of the machine is both sides'.
-            format!(
-                "{:.2}",
-                median(&all.iter().zip(&ours).map(|(a, b)| a / b).collect::<Vec<_>>())
-            ),
-            format!("{:.1} %", side.rounds.last().map_or(0.0, Round::found)),
+            format!("{:.0}", median(all)),
+            format!("{:.2}", ratio(all, &sides[0].nanos)),
+            format!("{:.1} %", side.found),
             side.cache.len().to_string(),
             format!("{fastest:.0}..{slowest:.0}"),
         ]);

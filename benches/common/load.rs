@@ -1,7 +1,5 @@
 //! What is done to the caches, the same for all of them.
 
-use std::time::{Duration, Instant};
-
 use crate::caches::Cache;
 use crate::honest::Id;
 
@@ -43,14 +41,6 @@ pub(crate) struct Stream {
     random: u64,
 }
 
-/// How a round went.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Round {
-    pub(crate) steps: u64,
-    pub(crate) found: u64,
-    pub(crate) time: Duration,
-}
-
 impl Stream {
     /// The stream of thread `thread` of `threads` on a cache of `sessions`.
     pub(crate) fn new(thread: u64, threads: u64, sessions: usize) -> Self {
@@ -64,9 +54,9 @@ impl Stream {
         id(self.base + 2 * step + which)
     }
 
-    /// Makes `steps` handshakes: puts two sessions, takes one.
-    pub(crate) fn churn(&mut self, cache: &dyn Cache, steps: u64) -> Round {
-        let start = Instant::now();
+    /// Makes `steps` handshakes: puts two sessions, takes one. Returns how many takes found theirs, in
+    /// percent.
+    pub(crate) fn churn(&mut self, cache: &dyn Cache, steps: u64) -> f64 {
         let mut found = 0;
         for _ in 0..steps {
             for which in 0..2 {
@@ -75,7 +65,7 @@ impl Stream {
             found += u64::from(cache.take(&self.ticket(self.returning(), 0)));
             self.step += 1;
         }
-        Round { steps, found, time: start.elapsed() }
+        found as f64 * 100.0 / steps as f64
     }
 
     /// The handshake whose client comes back now: the block of steps before, in another order, each
@@ -93,27 +83,15 @@ impl Stream {
         }
     }
 
-    /// Looks `steps` times for one of those sessions, at random.
-    pub(crate) fn hit(&mut self, cache: &dyn Cache, sessions: u64, steps: u64) -> Round {
-        let start = Instant::now();
+    /// Looks `steps` times for one of those sessions, at random. Returns how many were found, in
+    /// percent.
+    pub(crate) fn hit(&mut self, cache: &dyn Cache, sessions: u64, steps: u64) -> f64 {
         let mut found = 0;
         for _ in 0..steps {
             self.random = mix(self.random);
             let number = (u128::from(self.random) * u128::from(sessions)) >> 64;
             found += u64::from(cache.get(&id(self.base + number as u64)));
         }
-        Round { steps, found, time: start.elapsed() }
-    }
-}
-
-impl Round {
-    /// Nanoseconds for each step.
-    pub(crate) fn nanos(&self) -> f64 {
-        self.time.as_nanos() as f64 / self.steps as f64
-    }
-
-    /// The share of lookups that found something, in percent.
-    pub(crate) fn found(&self) -> f64 {
-        self.found as f64 * 100.0 / self.steps as f64
+        found as f64 * 100.0 / steps as f64
     }
 }

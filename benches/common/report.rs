@@ -16,13 +16,6 @@ pub(crate) fn machine() -> String {
     format!("{model}, {processors} processors, {}, {rustc}", std::env::consts::OS)
 }
 
-/// The middle one of some numbers; of two middle ones the lower.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// A table of text, its columns as wide as they have to be; the first one is aligned left.
 #[derive(Debug)]
 pub(crate) struct Table(Vec<Vec<String>>);
