@@ -127,7 +127,7 @@ fn run_child(place: usize, sessions: usize, churns: usize) -> Vec<f64> {
 
 /// What a child does: prints bytes and blocks for each session.
 fn measure(child: &str) {
-    let numbers = child.split(' ').map(|number| number.parse().expect("a number"));
+    let numbers = child.split(' ').map(|number| number.parse::<usize>().expect("a number"));
     let [place, sessions, churns] = numbers.collect::<Vec<_>>()[..] else {
         panic!("not understood: {child}")
     };
