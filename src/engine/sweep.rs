@@ -93,7 +93,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let guard = pin();
         let unlinked = self.shards[at].table.remove(session.node().pinned(&guard));
         drop(guard);
-        unlinked.map(|unlinked| self.left(at, unlinked, Reason::Removed)).is_some()
+        let Some(unlinked) = unlinked else { return false };
+        drop(self.left(at, unlinked, Reason::Removed));
+        self.compact_after(&name);
+        true
     }
 
     /// Handles of the next sessions, and where to go on; `None` at the end. Expired ones are left
