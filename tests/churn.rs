@@ -1,0 +1,190 @@
+//! What churn leaves behind is bounded: stale hints, and headers that wait for the epoch.
+
+mod support;
+
+use std::thread;
+
+use resumption::{Clock, SessionCache, Sessions};
+
+use support::{HOUR, MINUTE, Random, SECOND, id, manual};
+
+/// Puts and takes for each session that is there.
+const TURNS: u64 = 100;
+
+const MANY: u64 = 10_000;
+
+/// Stale hints that may be there beside twice the sessions: a slack for each shard, and what puts
+/// in flight have counted.
+const CONSTANT: u64 = 1_024;
+
+#[track_caller]
+fn assert_few_hints(cache: &SessionCache<u64>, when: &str) {
+    let stats = cache.stats();
+    let stale = stats.hints.saturating_sub(stats.sessions);
+    let most = 2 * stats.sessions + CONSTANT;
+    assert!(stale <= most, "{when}: {stale} stale hints for {} sessions", stats.sessions);
+}
+
+/// Puts a new session and takes the oldest, over and over.
+fn turn_over(sessions: &Sessions<u64>, first: u64, live: u64, after_each: impl Fn()) {
+    for number in first..first + live {
+        assert!(sessions.put(&id(number), number).is_stored());
+    }
+    for number in first + live..first + live + TURNS * live {
+        assert!(sessions.put(&id(number), number).is_stored());
+        assert!(sessions.take(&id(number - live)).is_some());
+        if number % 1_000 == 0 {
+            after_each();
+        }
+    }
+}
+
+#[test]
+fn stale_hints_stay_few_over_puts_and_takes() {
+    for live in [0, 1, 10, 1_000, 20_000] {
+        let (cache, web, _) = manual(1_000_000, HOUR);
+        turn_over(&web, 0, live, || assert_few_hints(&cache, "meanwhile"));
+        assert_eq!(cache.len() as u64, live);
+        assert_few_hints(&cache, "meanwhile");
+    }
+}
+
+#[test]
+fn stale_hints_stay_few_for_eight_threads() {
+    let (cache, web, _) = manual(1_000_000, HOUR);
+    thread::scope(|threads| {
+        for at in 0..8 {
+            let (cache, web) = (&cache, &web);
+            threads.spawn(move || {
+                turn_over(web, at << 32, 1_000, || assert_few_hints(cache, "meanwhile"))
+            });
+        }
+    });
+    assert_eq!(cache.len(), 8_000);
+    assert_few_hints(&cache, "meanwhile");
+}
+
+/// As TLS 1.3 clients do: two tickets are put for each that is taken, and the rest is evicted.
+#[test]
+fn stale_hints_stay_few_over_evictions() {
+    let (cache, web, _) = manual(1_000, HOUR);
+    let mut random = Random::new(1);
+    for number in 0..100 * 1_000 {
+        assert!(web.put(&id(number), number).is_stored());
+        let ago = random.below(1_500);
+        drop(web.take(&id(number.saturating_sub(ago))));
+        assert_few_hints(&cache, "meanwhile");
+    }
+    assert!(cache.stats().removals.evicted > 0);
+}
+
+#[test]
+fn stale_hints_stay_few_over_replaces() {
+    let (cache, web, _) = manual(1_000_000, HOUR);
+    for number in 0..TURNS * 1_000 {
+        assert!(web.put(&id(number % 1_000), number).is_stored());
+        assert_few_hints(&cache, "meanwhile");
+    }
+}
+
+/// Lifetimes of a wide range: the stale hints lie in many lists.
+#[test]
+fn stale_hints_stay_few_over_lifetimes_of_all_lengths() {
+    let (cache, web, clock) = manual(1_000_000, HOUR);
+    let mut random = Random::new(2);
+    for number in 0..TURNS * 1_000 {
+        let lifetime = SECOND * (1 << random.below(25)) as u32;
+        assert!(web.put_with(&id(number), number, lifetime).is_stored());
+        if number >= 1_000 {
+            drop(web.take(&id(number - 1_000)));
+        }
+        clock.advance(SECOND / 100);
+        assert_few_hints(&cache, "meanwhile");
+    }
+}
+
+/// An extension to an earlier time files a hint there; the one before becomes a stale one.
+#[test]
+fn stale_hints_stay_few_over_extensions() {
+    let (cache, web, clock) = manual(1_000_000, HOUR);
+    for number in 0..100 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for turn in 0..TURNS {
+        for number in 0..100 {
+            assert!(web.extend(&id(number), MINUTE * (1 + (turn % 7) as u32)));
+            assert!(web.extend(&id(number), HOUR));
+        }
+        assert_few_hints(&cache, "meanwhile");
+        clock.advance(SECOND / 10);
+    }
+    assert_eq!(cache.len(), 100);
+}
+
+/// Without a put that could clear up: each way out does so itself.
+#[test]
+fn stale_hints_are_few_after_every_way_out() {
+    let ways = [
+        "take",
+        "remove",
+        "expired get",
+        "flush_expired",
+        "flush",
+        "retain",
+        "drop_scope",
+        "close",
+    ];
+    for max in [15_000, 1_000_000] {
+        for way in ways {
+            let (cache, web, clock) = manual(max, HOUR);
+            for number in 0..MANY {
+                assert!(web.put(&id(number), number).is_stored());
+            }
+            leave(way, &cache, &web, &clock);
+            assert!(cache.is_empty(), "{way} leaves nothing");
+            assert_few_hints(&cache, way);
+        }
+    }
+}
+
+fn leave(way: &str, cache: &SessionCache<u64>, web: &Sessions<u64>, clock: &Clock) {
+    let mut numbers = 0..MANY;
+    match way {
+        "take" => assert!(numbers.all(|number| web.take(&id(number)).is_some())),
+        "remove" => assert!(numbers.all(|number| web.remove(&id(number)))),
+        "expired get" => {
+            clock.advance(HOUR);
+            assert!(numbers.all(|number| web.get(&id(number)).is_none()));
+        }
+        "flush_expired" => {
+            clock.advance(HOUR);
+            assert_eq!(cache.flush_expired() as u64, MANY);
+        }
+        "flush" => assert_eq!(cache.flush() as u64, MANY),
+        "retain" => assert_eq!(cache.retain(|_| false) as u64, MANY),
+        "drop_scope" => assert_eq!(cache.drop_scope(web.scope()) as u64, MANY),
+        "close" => cache.close(),
+        other => unreachable!("{other}"),
+    }
+}
+
+/// Headers of removed sessions are freed by whoever goes on: all of them but a few.
+#[test]
+fn headers_do_not_wait_when_the_cache_is_at_rest() {
+    let (cache, web, _) = manual(1_000_000, HOUR);
+    thread::scope(|threads| {
+        for at in 0..8u64 {
+            let web = &web;
+            threads.spawn(move || turn_over(web, at << 32, 100, || ()));
+        }
+    });
+    let waiting = || cache.stats().headers_waiting;
+    // A pin now and then moves the epoch; nothing is put or removed any more.
+    for number in 0..100_000 {
+        if waiting() == 0 {
+            return;
+        }
+        drop(web.get(&id(number)));
+    }
+    panic!("{} headers wait at rest", waiting());
+}
