@@ -1,0 +1,188 @@
+//! No secret is in memory that was freed: every way out of the cache wipes it.
+//!
+//! The allocator of this binary looks through each block that is freed, on whatever thread, for a
+//! marker that every secret of the test has.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use resumption::{Clock, Put, Scope, SecretBytes, SessionCache, Sessions};
+
+use support::{HOUR, MINUTE, id};
+
+/// Inverted, so that neither the constant nor code that has it is the marker.
+const INVERTED: u64 = !0x6d61_726b_6564_2121;
+
+static LOOKED_AT: AtomicU64 = AtomicU64::new(0);
+static FOUND: AtomicU64 = AtomicU64::new(0);
+
+/// The counts are the process's: one test at a time.
+static ONE_TEST: Mutex<()> = Mutex::new(());
+
+struct Looking;
+
+#[global_allocator]
+static ALLOCATOR: Looking = Looking;
+
+// SAFETY: the system's allocator does the work; blocks are read before they are freed only.
+unsafe impl GlobalAlloc for Looking {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Zeroed, so that what is read when the block is freed was written by its owner, or never.
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // Secrets are words in blocks that are aligned to a word or were made by `secret` below.
+        for at in 0..layout.size() / mem::size_of::<u64>() {
+            // SAFETY: within the block, which is initialised, see `alloc`.
+            let word = unsafe { block.cast::<u64>().add(at).read_unaligned() };
+            if word == !INVERTED {
+                FOUND.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        LOOKED_AT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn secret(len: usize) -> SecretBytes {
+    let words = std::hint::black_box(!INVERTED).to_ne_bytes();
+    words.iter().copied().cycle().take(len).collect::<Vec<u8>>().into_boxed_slice().into()
+}
+
+fn cache(clock: &Clock) -> (SessionCache, Sessions) {
+    let cache = SessionCache::builder()
+        .max_sessions(100)
+        .lifetime(HOUR)
+        .clock(clock.clone())
+        .without_ticker()
+        .build()
+        .expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    (cache, web)
+}
+
+/// Runs `leave` on a cache of 50 secrets, of some lengths; none may be found in freed memory, not
+/// even once the cache is gone.
+#[track_caller]
+fn assert_wiped(leave: impl Fn(&SessionCache, &Sessions, &Clock)) {
+    let _one = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let (looked_at, found) = (LOOKED_AT.load(Ordering::SeqCst), FOUND.load(Ordering::SeqCst));
+    let clock = Clock::manual();
+    let (cache, web) = cache(&clock);
+    for number in 0..50 {
+        assert!(web.put(&id(number), secret(8 + 40 * number as usize)).is_stored());
+    }
+    leave(&cache, &web, &clock);
+    drop((cache, web));
+    let looked_at = LOOKED_AT.load(Ordering::SeqCst) - looked_at;
+    assert!(looked_at >= 50, "blocks were freed: {looked_at}");
+    assert_eq!(FOUND.load(Ordering::SeqCst), found, "a secret is in freed memory");
+}
+
+#[test]
+fn the_marker_is_found_where_nothing_wipes_it() {
+    let _one = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = FOUND.load(Ordering::SeqCst);
+    drop(secret(100).to_vec());
+    assert!(FOUND.load(Ordering::SeqCst) > before, "this test can fail");
+}
+
+#[test]
+fn a_cache_that_is_dropped_wipes() {
+    assert_wiped(|_, _, _| ());
+}
+
+#[test]
+fn replaces_wipe() {
+    assert_wiped(|_, web, _| {
+        for number in 0..200 {
+            drop(web.put(&id(number % 50), secret(300)));
+        }
+        let Put::Replaced(old) = web.put(&id(7), secret(30)) else { panic!("there was one") };
+        assert!(web.remove(&id(7)));
+        drop(old);
+    });
+}
+
+#[test]
+fn takes_and_removals_wipe() {
+    assert_wiped(|_, web, _| {
+        let held: Vec<_> = (0..20).filter_map(|number| web.take(&id(number))).collect();
+        assert!((20..40).all(|number| web.remove(&id(number))));
+        assert_eq!(held.len(), 20);
+    });
+}
+
+#[test]
+fn evictions_wipe() {
+    assert_wiped(|cache, web, _| {
+        for number in 100..1_000 {
+            assert!(web.put(&id(number), secret(100)).is_stored());
+        }
+        assert!(cache.stats().removals.evicted > 800);
+        cache.set_max_sessions(1);
+    });
+}
+
+#[test]
+fn expiry_wipes() {
+    assert_wiped(|cache, web, clock| {
+        clock.advance(HOUR);
+        assert!(web.get(&id(1)).is_none());
+        assert_eq!(cache.flush_expired(), 49);
+        assert!(web.put_with(&id(2), secret(64), MINUTE).is_stored());
+        clock.advance(HOUR);
+        assert!(web.put(&id(3), secret(64)).is_stored());
+    });
+}
+
+#[test]
+fn sweeps_wipe() {
+    assert_wiped(|cache, _, _| assert_eq!(cache.flush(), 50));
+    assert_wiped(|cache, web, _| assert_eq!(cache.drop_scope(web.scope()), 50));
+    assert_wiped(|cache, _, _| assert_eq!(cache.retain(|_| false), 50));
+    assert_wiped(|cache, _, _| cache.close());
+}
+
+#[test]
+fn refusals_wipe() {
+    assert_wiped(|cache, web, _| {
+        drop(web.put_if_absent(&id(1), secret(100)));
+        cache.set_max_bytes(1_000);
+        drop(web.put(&id(1), secret(5_000)));
+        cache.close();
+        drop(web.put(&id(1), secret(100)));
+    });
+}
+
+/// A handle keeps the secret, and nobody else does.
+#[test]
+fn the_last_handle_wipes() {
+    assert_wiped(|cache, web, _| {
+        let handle = web.get(&id(9)).expect("it was put");
+        cache.flush();
+        let other = handle.clone();
+        drop(handle);
+        assert_eq!(**other.payload(), *secret(8 + 40 * 9));
+    });
+}
+
+/// Bytes that were given in other ways are wiped where the cache got hold of them.
+#[test]
+fn conversions_wipe_what_they_take() {
+    assert_wiped(|_, web, _| {
+        let mut roomy = Vec::with_capacity(1_000);
+        roomy.extend_from_slice(&secret(100));
+        assert!(web.put(&id(60), roomy.into()).is_stored());
+        assert!(web.put(&id(61), secret(48).as_bytes().into()).is_stored());
+        let clone = web.get(&id(61)).expect("it was put").payload().clone();
+        drop(clone);
+    });
+}
