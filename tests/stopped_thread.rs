@@ -111,6 +111,25 @@ fn a_stopped_thread_stops_no_other() {
     assert!(hits.iter().all(|&count| count > 0), "each operation was hit: {hits:?}");
 }
 
+/// Growth is rare, and short: it takes an ambush to stop a thread there.
+#[test]
+fn a_thread_that_is_stopped_in_growth_stops_no_other() {
+    let _one = one_test();
+    let crew = Crew::new(stage(4, usize::MAX), 2, false);
+    for _ in 0..100 {
+        crew.change_stage(stage(4, usize::MAX));
+        // The others wait on their leash soon; the victim's own puts are enough to grow.
+        ALLOCATOR.lie_in_ambush();
+        let stopped = stop::wait();
+        let doing = usize::from(crew.arena.doing.load(Ordering::SeqCst));
+        let stall = crew.others_complete(OPERATIONS, support::PATIENCE);
+        drop(stopped);
+        assert!((1..=3).contains(&doing), "a put grows, not {}", DOINGS[doing]);
+        assert!(stall.is_ok(), "a thread stands while another is stopped in growth: {stall:?}");
+    }
+    assert_eq!(crew.arena.refused.load(Ordering::SeqCst), 0);
+}
+
 #[test]
 fn with_a_mutex_in_the_way_the_others_stand() {
     let _one = one_test();
@@ -314,6 +333,9 @@ impl Drop for Crew {
 impl Arena {
     fn run(&self, at: usize) {
         let mut random = Random::new(at as u64);
+        if at == 0 {
+            ALLOCATOR.is_victim();
+        }
         while !self.is_over.load(Ordering::SeqCst) {
             if self.completed[at].load(Ordering::Relaxed)
                 >= self.allowed[at].load(Ordering::Relaxed)

@@ -7,7 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Address space; pages that were never used are not resident.
 const REGION: usize = 8 << 30;
@@ -19,15 +19,33 @@ const CLASSES: usize = 20;
 pub(crate) struct Bump {
     base: AtomicPtr<u8>,
     used: AtomicUsize,
+    /// The next zeroed block of the victim's is an ambush: it gets the signal there. The cache asks
+    /// for zeroed blocks when it grows, and only then.
+    ambush: AtomicBool,
 }
 
 thread_local! {
+    static IS_VICTIM: Cell<bool> = const { Cell::new(false) };
     static FREE: [Cell<*mut u8>; CLASSES] = const { [const { Cell::new(ptr::null_mut()) }; CLASSES] };
 }
 
 impl Bump {
     pub(crate) const fn new() -> Self {
-        Self { base: AtomicPtr::new(ptr::null_mut()), used: AtomicUsize::new(0) }
+        Self {
+            base: AtomicPtr::new(ptr::null_mut()),
+            used: AtomicUsize::new(0),
+            ambush: AtomicBool::new(false),
+        }
+    }
+
+    /// The calling thread is the one that an ambush is for.
+    pub(crate) fn is_victim(&self) {
+        IS_VICTIM.set(true);
+    }
+
+    /// Sends the victim `SIGUSR1` when it grows a table next, in the middle of that.
+    pub(crate) fn lie_in_ambush(&self) {
+        self.ambush.store(true, Ordering::SeqCst);
     }
 
     /// Bytes of the region that were ever used.
@@ -100,6 +118,20 @@ unsafe impl GlobalAlloc for Bump {
             Some(block)
         });
         recycled.unwrap_or_else(|| self.cut(size))
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if IS_VICTIM.get() && self.ambush.swap(false, Ordering::SeqCst) {
+            // SAFETY: the signal has a handler.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        }
+        // SAFETY: as the caller promises.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: the block has this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

@@ -49,6 +49,12 @@ pub(crate) fn stop<T>(thread: &JoinHandle<T>) -> Stopped {
     stopped
 }
 
+/// Waits until a thread stands that stops by itself.
+pub(crate) fn wait() -> Stopped {
+    wait_until("a thread stops", || PARKED.load(Ordering::SeqCst));
+    Stopped(())
+}
+
 impl Drop for Stopped {
     fn drop(&mut self) {
         let releaser = *RELEASER.get().expect("installed before a stop");
