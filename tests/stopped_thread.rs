@@ -340,7 +340,8 @@ impl Arena {
             if self.completed[at].load(Ordering::Relaxed)
                 >= self.allowed[at].load(Ordering::Relaxed)
             {
-                thread::yield_now();
+                // Leaves the processor to the victim.
+                thread::sleep(Duration::from_micros(50));
                 continue;
             }
             // SAFETY: a stage is freed when this thread has read the pointer to the next one.
