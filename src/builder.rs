@@ -148,8 +148,10 @@ impl<S: Send + Sync + 'static> Builder<S> {
     }
 
     /// The most headers of removed sessions that wait for the epoch before puts are refused;
-    /// 262 144 by default, about 25 MB. A bit more may: 32 for each processor, and the sessions that
-    /// are in the cache when the limit is met and leave it then.
+    /// 262 144 by default, about 25 MB. They wait for as long as a thread is stopped in the middle of
+    /// an operation. Segments of the queues of hints count too, one for 60 sessions. A bit more than
+    /// the limit may wait: 32 for each processor, and what is in the cache when the limit is met and
+    /// leaves it then.
     #[must_use]
     pub fn max_waiting_headers(mut self, headers: usize) -> Self {
         self.max_waiting_headers = headers;
