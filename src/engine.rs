@@ -39,7 +39,7 @@ use crate::session::Session;
 use crate::shard::{Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::{Entry, Name, NewNode, Node, SessionId, Unlinked};
+use crate::table::{CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Table, Unlinked, prefetch};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;
@@ -139,9 +139,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Err(refusal) => return self.refused(refusal, payload),
         };
         let name = self.name(slot, id);
+        let table = &self.shards[self.shard_of(&name)].table;
+        // The clock and the allocation take about as long as the memory.
+        table.prefetch_cell(name.key);
         let now = self.clock.now();
         let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
         let node = NewNode::new(name, weight, Due::new(now, lifetime).to_word(), payload);
+        table.prefetch_node(name.key);
         let stored = self.store(node, now, mode);
         drop(inside);
         if scope.slot() != slot {
@@ -262,8 +266,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Finds a session, and notes that it was used.
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
-        let (name, now) = (self.name(scope.slot(), id), self.clock.now());
+        let name = self.name(scope.slot(), id);
         let table = &self.shards[self.shard_of(&name)].table;
+        let now = self.now_while_fetching(table, &name);
         loop {
             let guard = pin();
             let Some(node) = table.get(&name, &guard) else { return self.missed(&name) };
@@ -273,12 +278,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             // Fails only if the session was removed since it was found.
             if let Some(node_ref) = node.acquire(self.gauges()) {
+                prefetch_payload(node_ref.payload());
                 node.node().visit();
                 drop(guard);
                 self.counters.count(Count::Hits);
                 return Some(Session::new(node_ref, &self.clock));
             }
         }
+    }
+
+    /// The time. The search for `name` comes next: what it reads first is asked for, so that the wait
+    /// for memory and the reading of the clock overlap.
+    #[inline]
+    fn now_while_fetching(&self, table: &Table<S>, name: &Name) -> u64 {
+        table.prefetch_cell(name.key);
+        let now = self.clock.now();
+        table.prefetch_node(name.key);
+        now
     }
 
     /// Whether a session is there; notes nothing.
@@ -358,8 +374,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes the live session of `name` for `reason`, or because it is expired.
     fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
-        let (at, now) = (self.shard_of(name), self.clock.now());
+        let at = self.shard_of(name);
         let table = &self.shards[at].table;
+        let now = self.now_while_fetching(table, name);
         loop {
             let guard = pin();
             let node = table.get(name, &guard).ok_or(Missing::Unknown)?;
@@ -368,6 +385,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let _ = Due::decide(node.node().expiry(), now);
             // Fails only if another thread has removed or replaced it: then search again.
             let Some(unlinked) = table.remove(node) else { continue };
+            prefetch_payload(unlinked.payload());
             let is_expired = Due::load(node.node().expiry()).is_decided();
             drop(guard);
             if !is_expired {
@@ -491,14 +509,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if let Some(weigher) = &self.weigher {
             return weigher(payload);
         }
-        let payload: &dyn Any = payload;
-        if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
-            return bytes.len();
-        }
-        if let Some(bytes) = payload.downcast_ref::<Vec<u8>>() {
-            return bytes.len();
-        }
-        payload.downcast_ref::<Box<[u8]>>().map_or(0, |bytes| bytes.len())
+        bytes_of(payload).map_or(0, <[u8]>::len)
     }
 
     /// What a session of this weight is charged.
@@ -554,6 +565,31 @@ impl<S: Send + Sync + 'static> Engine<S> {
             headers_waiting: self.gauges().waiting() as u64,
             hints: self.shards.iter().map(|shard| shard.wheel.hints()).sum(),
             ..self.counters.snapshot()
+        }
+    }
+}
+
+/// The bytes that a payload of bytes points to.
+#[inline]
+fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
+    let payload: &dyn Any = payload;
+    if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
+        return Some(bytes);
+    }
+    if let Some(bytes) = payload.downcast_ref::<Vec<u8>>() {
+        return Some(bytes);
+    }
+    payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
+}
+
+/// Asks the processor for the bytes that a payload points to, at least for the first of them: the
+/// caller reads them next, or they are wiped.
+#[inline]
+fn prefetch_payload<S: 'static>(payload: &S) {
+    const MOST: usize = 4;
+    if let Some(bytes) = bytes_of(payload) {
+        for line in bytes.chunks(CACHE_LINE).take(MOST) {
+            prefetch(line.as_ptr());
         }
     }
 }

@@ -130,9 +130,12 @@ impl Drop for Cells {
     }
 }
 
+/// Bytes that a processor fetches together, on most of them.
+pub(crate) const CACHE_LINE: usize = 64;
+
 /// Asks the processor for a cache line; a no-op where there is no such instruction in Rust.
 #[inline]
-pub(super) fn prefetch<T>(address: *const T) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -31,7 +31,7 @@
 
 use std::ptr::NonNull;
 
-use super::cells::{Cells, prefetch};
+use super::cells::{CACHE_LINE, Cells, prefetch};
 use super::link::{AtomicLink, Link, Target};
 use super::node::{Name, Node, Pinned};
 use crate::reclaim::Guard;
@@ -215,12 +215,14 @@ impl List {
         self.cells.prefetch(bucket(key, self.cells.size()));
     }
 
-    /// Asks the processor for the first node behind the cell of `key`.
+    /// Asks the processor for the first node behind the cell of `key`: for both its cache lines, the
+    /// search's and the expiry's.
     #[inline]
     pub(super) fn prefetch_node<S>(&self, key: u64) {
         let cell = self.cells.get(bucket(key, self.cells.size()));
         if let Target::Node(node) = cell.load().target::<S>() {
             prefetch(node.as_ptr());
+            prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
         }
     }
 

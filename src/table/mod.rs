@@ -31,6 +31,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+pub(crate) use cells::{CACHE_LINE, prefetch};
 pub(crate) use id::SessionId;
 pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 

@@ -313,6 +313,13 @@ impl<S> Unlinked<S> {
         unsafe { self.node.as_ref() }
     }
 
+    /// The payload.
+    #[inline]
+    pub(crate) fn payload(&self) -> &S {
+        // SAFETY: N2, N3: as for `NodeRef::payload`; this is the table's reference.
+        self.node().payload.with(|payload| unsafe { &*payload })
+    }
+
     /// Turns the table's reference into a handle's.
     #[inline]
     pub(crate) fn into_handle(self) -> NodeRef<S> {
