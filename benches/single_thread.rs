@@ -1,6 +1,6 @@
 //! How fast is one thread, beside the caches that are usually taken?
 //!
-//! Two loads: random hits, and TLS 1.3's put + put + take on a full cache. All contenders run in one
+//! Two loads: random hits, in a rush and one by one, and TLS 1.3's put + put + take on a full cache. All contenders run in one
 //! process, in turn, round after round; the medians are shown, and how they compare to resumption.
 
 #[path = "common/args.rs"]
@@ -19,7 +19,7 @@ mod rounds;
 use args::Args;
 use caches::{CONTENDERS, Cache};
 use cpu_time::ThreadTime;
-use load::Stream;
+use load::{Pace, Stream};
 use report::{Table, machine};
 use rounds::{median, ratio};
 
@@ -63,11 +63,13 @@ fn hits(args: &Args, sessions: usize) {
     for side in &sides {
         side.stream.fill(&*side.cache, sessions as u64);
     }
-    let steps = args.pick(200_000, 100_000);
-    interleave(args, &mut sides, steps, |side| {
-        side.stream.hit(&*side.cache, sessions as u64, steps)
-    });
-    show(&format!("hit, {sessions} sessions"), "ns/get", &sides);
+    let steps = args.pick(100_000, 50_000);
+    for (title, pace) in [("hit", Pace::Rush), ("hit, one by one", Pace::OneByOne)] {
+        interleave(args, &mut sides, steps, |side| {
+            side.stream.hit(&*side.cache, sessions as u64, steps, pace)
+        });
+        show(&format!("{title}, {sessions} sessions"), "ns/get", &sides);
+    }
 }
 
 fn churn(args: &Args, sessions: usize) {
@@ -76,13 +78,14 @@ fn churn(args: &Args, sessions: usize) {
         // Until it is full, and has been full for a while.
         side.stream.churn(&*side.cache, sessions as u64 * 3 / 2);
     }
-    let steps = args.pick(50_000, 30_000);
+    let steps = args.pick(40_000, 20_000);
     interleave(args, &mut sides, steps, |side| side.stream.churn(&*side.cache, steps));
     show(&format!("put + put + take, {sessions} sessions"), "ns/3 calls", &sides);
 }
 
 fn interleave(args: &Args, sides: &mut [Side], steps: u64, run: impl Fn(&mut Side) -> f64) {
-    for _ in 0..args.pick(11, 5) {
+    sides.iter_mut().for_each(|side| side.nanos.clear());
+    for _ in 0..args.pick(11, 7) {
         for side in &mut *sides {
             let start = ThreadTime::now();
             side.found = run(side);

@@ -18,10 +18,10 @@ use resumption::{Scope, SecretBytes, Session, SessionCache, SessionId, Sessions}
 pub(crate) trait Cache: Send + Sync {
     /// Stores a payload of these bytes.
     fn put(&self, id: &Id, payload: &[u8]);
-    /// Whether the session is there; reads from its payload.
-    fn get(&self, id: &Id) -> bool;
-    /// Whether the session was there; removes it, reads from its payload, and drops it.
-    fn take(&self, id: &Id) -> bool;
+    /// The first byte of the session's payload, if the session is there.
+    fn get(&self, id: &Id) -> Option<u8>;
+    /// As `get`; removes the session, and drops it.
+    fn take(&self, id: &Id) -> Option<u8>;
     /// How many sessions there are.
     fn len(&self) -> usize;
 }
@@ -76,12 +76,9 @@ impl AsRef<[u8]> for SharedSecret {
     }
 }
 
-/// Whether a payload was found, which is read from so that its memory is waited for.
-fn is_read(payload: Option<impl AsRef<[u8]>>) -> bool {
-    payload.is_some_and(|payload| {
-        std::hint::black_box(payload.as_ref()[0]);
-        true
-    })
+/// The first byte of a payload, so that its memory is waited for.
+fn first(payload: Option<impl AsRef<[u8]>>) -> Option<u8> {
+    payload.map(|payload| payload.as_ref()[0])
 }
 
 struct Ours {
@@ -102,12 +99,12 @@ impl Cache for Ours {
         assert!(put.is_stored(), "a put was refused");
     }
 
-    fn get(&self, id: &Id) -> bool {
-        is_read(self.sessions.get(&SessionId::from(*id)).as_ref().map(Session::payload))
+    fn get(&self, id: &Id) -> Option<u8> {
+        first(self.sessions.get(&SessionId::from(*id)).as_ref().map(Session::payload))
     }
 
-    fn take(&self, id: &Id) -> bool {
-        is_read(self.sessions.take(&SessionId::from(*id)).as_ref().map(Session::payload))
+    fn take(&self, id: &Id) -> Option<u8> {
+        first(self.sessions.take(&SessionId::from(*id)).as_ref().map(Session::payload))
     }
 
     fn len(&self) -> usize {
@@ -150,12 +147,12 @@ impl<V: Payload> Cache for QuickCache<V> {
         self.0.insert(*id, V::new(payload));
     }
 
-    fn get(&self, id: &Id) -> bool {
-        is_read(self.0.get(id))
+    fn get(&self, id: &Id) -> Option<u8> {
+        first(self.0.get(id))
     }
 
-    fn take(&self, id: &Id) -> bool {
-        is_read(self.0.remove(id).map(|(_, payload)| payload))
+    fn take(&self, id: &Id) -> Option<u8> {
+        first(self.0.remove(id).map(|(_, payload)| payload))
     }
 
     fn len(&self) -> usize {
@@ -177,13 +174,13 @@ impl<V: Payload> Cache for Scc<V> {
         let _ = self.0.put_sync(*id, V::new(payload));
     }
 
-    fn get(&self, id: &Id) -> bool {
+    fn get(&self, id: &Id) -> Option<u8> {
         // Not `read_sync`, which notes no use.
-        is_read(self.0.get_sync(id).map(|entry| entry.get().clone()))
+        first(self.0.get_sync(id).map(|entry| entry.get().clone()))
     }
 
-    fn take(&self, id: &Id) -> bool {
-        is_read(self.0.remove_sync(id).map(|(_, payload)| payload))
+    fn take(&self, id: &Id) -> Option<u8> {
+        first(self.0.remove_sync(id).map(|(_, payload)| payload))
     }
 
     fn len(&self) -> usize {
@@ -202,12 +199,12 @@ impl<V: Payload> Cache for Mutex<V> {
         self.0.put(*id, V::new(payload));
     }
 
-    fn get(&self, id: &Id) -> bool {
-        is_read(self.0.get(id))
+    fn get(&self, id: &Id) -> Option<u8> {
+        first(self.0.get(id))
     }
 
-    fn take(&self, id: &Id) -> bool {
-        is_read(self.0.take(id))
+    fn take(&self, id: &Id) -> Option<u8> {
+        first(self.0.take(id))
     }
 
     fn len(&self) -> usize {

@@ -62,7 +62,8 @@ impl Stream {
             for which in 0..2 {
                 cache.put(&self.ticket(self.step, which), payload(2 * self.step + which));
             }
-            found += u64::from(cache.take(&self.ticket(self.returning(), 0)));
+            let taken = cache.take(&self.ticket(self.returning(), 0));
+            found += u64::from(std::hint::black_box(taken).is_some());
             self.step += 1;
         }
         found as f64 * 100.0 / steps as f64
@@ -85,13 +86,27 @@ impl Stream {
 
     /// Looks `steps` times for one of those sessions, at random. Returns how many were found, in
     /// percent.
-    pub(crate) fn hit(&mut self, cache: &dyn Cache, sessions: u64, steps: u64) -> f64 {
+    pub(crate) fn hit(&mut self, cache: &dyn Cache, sessions: u64, steps: u64, pace: Pace) -> f64 {
         let mut found = 0;
         for _ in 0..steps {
             self.random = mix(self.random);
             let number = (u128::from(self.random) * u128::from(sessions)) >> 64;
-            found += u64::from(cache.get(&id(self.base + number as u64)));
+            let payload = cache.get(&id(self.base + number as u64));
+            found += u64::from(payload.is_some());
+            if pace == Pace::OneByOne {
+                self.random ^= u64::from(payload.unwrap_or(0));
+            }
         }
         found as f64 * 100.0 / steps as f64
     }
+}
+
+/// How lookups follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as they can: the processor begins the next one while it waits for memory.
+    Rush,
+    /// Each id depends on the payload before, as if something else came in between: the time is what
+    /// one lookup takes.
+    OneByOne,
 }
