@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use args::Args;
 use caches::CONTENDERS;
-use load::{Pace, Stream, payload};
+use load::{Stream, payload};
 use report::{Table, machine};
 
 const ABOUT: &str = "Memory of a full cache beyond the payloads, in bytes for each session.";
@@ -140,7 +140,7 @@ fn measure(child: &str) {
     stream.churn(&*cache, (churns * sessions) as u64);
     let (bytes, blocks) = (now(&BYTES) - bytes, now(&BLOCKS) - blocks);
     let resident = resident_bytes().saturating_sub(resident);
-    let found = stream.hit(&*cache, 4 * sessions as u64, 1_000, Pace::OneByOne);
+    let found = stream.hit(&*cache, 4 * sessions as u64, 1_000, true);
     assert!(found > 5.0, "of what was put only {found} % is there");
     let each = |bytes: usize| bytes as f64 / cache.len() as f64;
     let heap = each(bytes) - mean_length();

@@ -19,7 +19,7 @@ mod rounds;
 use args::Args;
 use caches::{CONTENDERS, Cache};
 use cpu_time::ThreadTime;
-use load::{Pace, Stream};
+use load::Stream;
 use report::{Table, machine};
 use rounds::{median, ratio};
 
@@ -64,9 +64,9 @@ fn hits(args: &Args, sessions: usize) {
         side.stream.fill(&*side.cache, sessions as u64);
     }
     let steps = args.pick(100_000, 50_000);
-    for (title, pace) in [("hit", Pace::Rush), ("hit, one by one", Pace::OneByOne)] {
+    for (title, one_by_one) in [("hit", false), ("hit, one by one", true)] {
         interleave(args, &mut sides, steps, |side| {
-            side.stream.hit(&*side.cache, sessions as u64, steps, pace)
+            side.stream.hit(&*side.cache, sessions as u64, steps, one_by_one)
         });
         show(&format!("{title}, {sessions} sessions"), "ns/get", &sides);
     }

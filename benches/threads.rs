@@ -23,7 +23,7 @@ use std::time::Instant;
 use args::Args;
 use caches::{CONTENDERS, Cache};
 use cpu_time::ThreadTime;
-use load::{Pace, Stream};
+use load::Stream;
 use report::{Table, machine};
 use rounds::{median, ratio};
 
@@ -89,7 +89,7 @@ fn measure(args: &Args, load: Load, sessions: usize, threads: usize) {
     for _ in 0..args.pick(9, 5) {
         for side in &mut sides {
             side.round(steps, |cache, stream| match load {
-                Load::Hit => stream.hit(cache, share, steps, Pace::Rush),
+                Load::Hit => stream.hit(cache, share, steps, false),
                 Load::Churn => stream.churn(cache, steps),
             });
         }

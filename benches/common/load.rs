@@ -86,27 +86,27 @@ impl Stream {
 
     /// Looks `steps` times for one of those sessions, at random. Returns how many were found, in
     /// percent.
-    pub(crate) fn hit(&mut self, cache: &dyn Cache, sessions: u64, steps: u64, pace: Pace) -> f64 {
+    ///
+    /// In a rush the processor begins the next lookup while it waits for memory. `one_by_one` makes
+    /// each id depend on the payload before, as if something else came in between: the time is then
+    /// what one lookup takes.
+    pub(crate) fn hit(
+        &mut self,
+        cache: &dyn Cache,
+        sessions: u64,
+        steps: u64,
+        one_by_one: bool,
+    ) -> f64 {
         let mut found = 0;
         for _ in 0..steps {
             self.random = mix(self.random);
             let number = (u128::from(self.random) * u128::from(sessions)) >> 64;
             let payload = cache.get(&id(self.base + number as u64));
             found += u64::from(payload.is_some());
-            if pace == Pace::OneByOne {
+            if one_by_one {
                 self.random ^= u64::from(payload.unwrap_or(0));
             }
         }
         found as f64 * 100.0 / steps as f64
     }
-}
-
-/// How lookups follow each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// As fast as they can: the processor begins the next one while it waits for memory.
-    Rush,
-    /// Each id depends on the payload before, as if something else came in between: the time is what
-    /// one lookup takes.
-    OneByOne,
 }
