@@ -1,8 +1,8 @@
 //! The engine: how a session enters, is found, and leaves.
 //!
-//! Every way out goes through [`Engine::left`], but for replacement ([`Engine::entered`]): they count
-//! the removal and its reason, and make sure that the session's room is given back. No user code (a weigher, a payload's
-//! drop) runs under a pin.
+//! Every way out goes through [`Engine::account`], but for replacement ([`Engine::entered`]): they
+//! count the removal and its reason, and make sure that the session's room is given back. No user
+//! code (a weigher, a payload's drop) runs under a pin.
 //!
 //! # Consistency
 //!
@@ -255,7 +255,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
         let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
         let is_expired = Due::load(old.node().expiry()).is_decided();
-        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced });
+        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced }, 1);
         let left = Left { unlinked: old, _refund: refund };
         if is_expired {
             drop(left);
@@ -427,29 +427,55 @@ impl<S: Send + Sync + 'static> Engine<S> {
         None
     }
 
-    /// Accounts for a session that has left shard `at`: the one way out but for replacement.
+    /// Accounts for a session that has left shard `at`.
     #[inline]
     fn left(&self, at: usize, unlinked: Unlinked<S>, reason: Reason) -> Left<'_, S> {
-        let node = unlinked.node();
-        self.shards[at].left();
-        self.counters.removal(reason);
-        if reason == Reason::Evicted {
-            let age = Due::load(node.expiry()).age(self.clock.now());
-            self.counters.add(Count::AgesAtEviction, age);
-            self.past.note(node.key(), reason);
-        }
-        let tokens = Tokens { sessions: 1, bytes: Self::charge(node.weight()) };
+        let tokens = self.account(at, [(&unlinked, reason)].into_iter());
         Left { unlinked, _refund: Hand::holding(&self.room, at, tokens) }
     }
 
     /// Accounts for sessions that have left shard `at`, then drops them; returns how many.
     fn leave(&self, at: usize, departed: Departed<S>) -> usize {
-        // Collected first: if a payload's drop panics, the others still give their room back.
-        let left: Vec<_> = departed
-            .into_iter()
-            .map(|(unlinked, reason)| self.left(at, unlinked, reason))
-            .collect();
-        left.len()
+        for (unlinked, _) in departed.iter() {
+            prefetch_payload(unlinked.payload());
+        }
+        let tokens = self.account(at, departed.iter());
+        // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
+        // then their room is given back.
+        let _refund = Hand::holding(&self.room, at, tokens);
+        drop(departed);
+        tokens.sessions as usize
+    }
+
+    /// Accounts for sessions that have left shard `at`: the one way out but for replacement. Returns
+    /// their room, which is given back once they are gone.
+    #[inline]
+    fn account<'a>(
+        &self,
+        at: usize,
+        departed: impl Iterator<Item = (&'a Unlinked<S>, Reason)>,
+    ) -> Tokens {
+        let (mut tokens, mut evicted, mut ages, mut now) = (Tokens::default(), 0, 0, None);
+        for (unlinked, reason) in departed {
+            let node = unlinked.node();
+            tokens.sessions += 1;
+            tokens.bytes += Self::charge(node.weight());
+            if reason != Reason::Evicted {
+                self.counters.removal(reason, 1);
+                continue;
+            }
+            evicted += 1;
+            ages += Due::load(node.expiry()).age(*now.get_or_insert_with(|| self.clock.now()));
+            self.past.note(node.key(), reason);
+        }
+        if evicted > 0 {
+            self.counters.removal(Reason::Evicted, evicted);
+            self.counters.add(Count::AgesAtEviction, ages);
+        }
+        if tokens.sessions > 0 {
+            self.shards[at].left(tokens.sessions);
+        }
+        tokens
     }
 
     /// The handle of a session that has left; its room is given back.

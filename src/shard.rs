@@ -83,11 +83,11 @@ impl<S> Shard<S> {
         }
     }
 
-    /// Counts a session that has left.
+    /// Counts sessions that have left.
     #[inline]
-    pub(crate) fn left(&self) {
+    pub(crate) fn left(&self, count: u64) {
         // Relaxed: as above.
-        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.live.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Files a hint of a linked session under the caller's pin, or returns it.
@@ -282,17 +282,12 @@ impl<S> Departed<S> {
         self.sessions.push((unlinked, reason));
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Unlinked<S>, Reason)> {
+        self.sessions.iter().map(|(unlinked, reason)| (unlinked, *reason))
+    }
+
     fn is_enough(&self, wanted: Wanted) -> bool {
         self.sessions.len() >= wanted.sessions || self.weight >= wanted.weight
-    }
-}
-
-impl<S> IntoIterator for Departed<S> {
-    type Item = (Unlinked<S>, Reason);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.sessions.into_iter()
     }
 }
 

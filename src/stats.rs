@@ -182,8 +182,8 @@ impl Counters {
     }
 
     #[inline]
-    pub(crate) fn removal(&self, reason: Reason) {
-        self.0.mine().removals[reason as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn removal(&self, reason: Reason, count: u64) {
+        self.0.mine().removals[reason as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     fn sum(&self, what: Count) -> u64 {
