@@ -24,7 +24,7 @@ use args::Args;
 use handshakes::{Done, Identity, Pair};
 use honest::Honest;
 use report::{Table, machine};
-use resumption::{Scope, SecretBytes, SessionCache, SessionId, Sessions};
+use resumption::{Scope, SessionCache};
 use rounds::{median, ratio};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
@@ -187,29 +187,7 @@ fn cost_of_a_measurement() -> String {
 fn resumption_store(sessions: usize) -> Store {
     let builder = SessionCache::builder().max_sessions(sessions);
     let cache: SessionCache = builder.build().expect("the settings are valid");
-    Arc::new(Resumption(cache.scope(&Scope::new("bench"))))
-}
-
-#[derive(Debug)]
-struct Resumption(Sessions);
-
-impl StoresServerSessions for Resumption {
-    fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        let id = SessionId::try_from(&id[..]);
-        id.is_ok_and(|id| self.0.put(&id, SecretBytes::from(value)).is_stored())
-    }
-
-    fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
-        Some(self.0.get(&SessionId::try_from(id).ok()?)?.payload().to_vec())
-    }
-
-    fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
-        Some(self.0.take(&SessionId::try_from(id).ok()?)?.payload().to_vec())
-    }
-
-    fn can_cache(&self) -> bool {
-        true
-    }
+    cache.scope(&Scope::new("bench")).rustls()
 }
 
 /// The mutex as a store of rustls.
