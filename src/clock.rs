@@ -10,7 +10,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Where a cache reads the time.
 ///
-/// Time has a resolution of one millisecond and never goes back.
+/// Time has a resolution of a few milliseconds (the system's coarse monotonic clock, which costs a
+/// quarter of the exact one) and never goes back. A manual clock is exact to the millisecond.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,11 +42,9 @@ struct Manual {
     now: AtomicU64,
 }
 
-/// The beginning of time: a second before the first use, so that "now" is never zero.
-static START: LazyLock<Instant> = LazyLock::new(|| {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
-});
+/// The beginning of time, by the exact clock and by the coarse one.
+static START: LazyLock<(Instant, coarsetime::Instant)> =
+    LazyLock::new(|| (Instant::now(), coarsetime::Instant::now()));
 
 impl Clock {
     /// The system's monotonic clock, the default.
@@ -58,7 +57,7 @@ impl Clock {
     /// A clock that stands still until it is told to advance. Clones share their time.
     #[must_use]
     pub fn manual() -> Self {
-        let manual = Manual { start: Instant::now(), now: AtomicU64::new(1000) };
+        let manual = Manual { start: Instant::now(), now: AtomicU64::new(0) };
         Self(Source::Manual(Arc::new(manual)))
     }
 
@@ -83,7 +82,7 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.0 {
-            Source::Monotonic => millis(START.elapsed()),
+            Source::Monotonic => START.1.elapsed().as_millis(),
             // Relaxed: as in `advance`.
             Source::Manual(manual) => manual.now.load(Ordering::Relaxed),
         }
@@ -91,11 +90,11 @@ impl Clock {
 
     /// The instant of a time of this clock; far ones saturate.
     pub(crate) fn instant(&self, at: u64) -> Instant {
-        let (start, since) = match &self.0 {
-            Source::Monotonic => (*START, at),
-            Source::Manual(manual) => (manual.start, at),
+        let start = match &self.0 {
+            Source::Monotonic => START.0,
+            Source::Manual(manual) => manual.start,
         };
-        let mut since = Duration::from_millis(since);
+        let mut since = Duration::from_millis(at);
         loop {
             match start.checked_add(since) {
                 Some(instant) => return instant,

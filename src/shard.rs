@@ -24,7 +24,9 @@ pub(crate) const BATCH: usize = if cfg!(loom) { 1 } else { 16 };
 /// Links that a walk of the table follows under one pin.
 pub(crate) const PER_PIN: usize = if cfg!(loom) { 4 } else { 256 };
 
-/// Stale hints that are let be, beside as many as there are sessions twice over.
+/// Stale hints that are let be, beside three for four sessions. A cache that is full and whose
+/// sessions are taken soon settles at one for one by eviction alone; the rest of the way is a little
+/// compaction, for the sake of memory.
 const SLACK: u64 = if cfg!(loom) { 0 } else { 64 };
 
 /// A shard.
@@ -72,13 +74,13 @@ impl<S> Shard<S> {
         self.live.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
-    /// Counts a session that was linked, and adds cells when there are more sessions than cells.
+    /// Counts a session that was linked, and adds cells when there is more than one session for two.
     #[inline]
     pub(crate) fn entered(&self) {
         // Relaxed: as above.
         self.live.fetch_add(1, Ordering::Relaxed);
         let cells = self.table.cells();
-        if self.live() > cells as u64 {
+        if self.live() > cells as u64 / 2 {
             self.table.grow(cells);
         }
     }
@@ -150,7 +152,8 @@ impl<S> Shard<S> {
     /// Whether so many hints are stale that it is time to look at some.
     #[inline]
     pub(crate) fn has_too_many_hints(&self) -> bool {
-        self.wheel.hints() > 2 * self.live() + SLACK
+        let live = self.live();
+        self.wheel.hints() > live + live / 4 * 3 + SLACK
     }
 
     /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time
