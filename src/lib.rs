@@ -66,6 +66,9 @@
 //! other, `reclaim`, and `sync`, the only door to atomics. Each module begins with its invariants,
 //! its orderings and its races, and names the loom model that checks them.
 
+// The models use a part of the crate.
+#![cfg_attr(loom, allow(dead_code))]
+
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
@@ -74,6 +77,9 @@ mod clock;
 mod engine;
 mod expiry;
 mod gate;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod outcome;
 mod reclaim;
 mod room;

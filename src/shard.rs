@@ -12,7 +12,8 @@ use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::sync::tally::AtomicU64;
 use crate::table::{Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering, Striped};
+use crate::sync::tally::AtomicU64;
+use crate::sync::{Ordering, Striped};
 
 /// A snapshot of a cache's counters.
 ///

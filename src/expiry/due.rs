@@ -8,7 +8,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, planted};
 
 const TIME_BITS: u32 = 42;
 const MANTISSA_BITS: u32 = 16;
@@ -95,6 +95,10 @@ impl Due {
             if !due.is_past(now) {
                 return false;
             }
+            if planted!("decide-by-load-and-store") {
+                word.store(due.0 | DECIDED, Ordering::Relaxed);
+                return true;
+            }
             // Relaxed: one word, whose own order of changes decides.
             match word.compare_exchange(
                 due.0,
@@ -120,6 +124,10 @@ impl Due {
                 continue;
             }
             let new = Self::with_age(now, lifetime, due.age(now));
+            if planted!("extend-by-load-and-store") {
+                word.store(new.0, Ordering::Relaxed);
+                return Extension::Later;
+            }
             // Relaxed: as in `decide`.
             let extended =
                 word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed);

@@ -34,13 +34,13 @@ impl Hint {
 
     /// The word that a queue holds.
     #[inline]
-    pub(super) fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         self.0
     }
 
     /// The hint of a word that [`to_word`](Self::to_word) gave.
     #[inline]
-    pub(super) fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         Self(word)
     }
 }

@@ -11,7 +11,7 @@
 pub(crate) mod capacity;
 mod due;
 mod hint;
-mod queue;
+pub(crate) mod queue;
 mod wheel;
 
 pub(crate) use due::{Due, Extension};

@@ -45,14 +45,14 @@ const TAKEN: u64 = 1;
 
 /// A queue. It has one segment at least.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     head: AtomicPtrWord,
     tail: AtomicPtrWord,
 }
 
 /// A piece of a queue.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     next: AtomicPtrWord,
     enqueued: AtomicUsize,
     dequeued: AtomicUsize,
@@ -63,10 +63,10 @@ pub(super) struct Segment {
 
 /// The last segment is full: a push needs a new one, which is not allocated under a pin.
 #[derive(Debug)]
-pub(super) struct NeedsSegment;
+pub(crate) struct NeedsSegment;
 
 impl Segment {
-    pub(super) fn new() -> Box<Self> {
+    pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             next: AtomicPtrWord::new(ptr::null_mut()),
             enqueued: AtomicUsize::new(0),
@@ -105,13 +105,13 @@ impl Segment {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let segment = Box::into_raw(Segment::new()).cast::<()>();
         Self { head: AtomicPtrWord::new(segment), tail: AtomicPtrWord::new(segment) }
     }
 
     /// Appends `hint`; takes `spare` if it needs a segment.
-    pub(super) fn push(
+    pub(crate) fn push(
         &self,
         hint: Hint,
         spare: &mut Option<Box<Segment>>,
@@ -182,7 +182,7 @@ impl Queue {
     }
 
     /// Removes the oldest hint.
-    pub(super) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
+    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
         loop {
             let head = segment(&self.head, guard);
             match head.oldest() {
@@ -226,7 +226,7 @@ impl Queue {
     }
 
     /// Copies up to `out.len()` of the oldest hints of the first segment, without removing them.
-    pub(super) fn peek(&self, out: &mut [Hint], guard: &Guard) -> usize {
+    pub(crate) fn peek(&self, out: &mut [Hint], guard: &Guard) -> usize {
         let head = segment(&self.head, guard);
         // Relaxed: a guess at what comes next, to prefetch it.
         let from = head.dequeued.load(Ordering::Relaxed).min(SLOTS);
@@ -242,7 +242,7 @@ impl Queue {
     }
 
     /// About how many hints the queue has.
-    pub(super) fn len(&self, guard: &Guard) -> u64 {
+    pub(crate) fn len(&self, guard: &Guard) -> u64 {
         let (head, tail) = (segment(&self.head, guard), segment(&self.tail, guard));
         // Relaxed: outdated as soon as it is read.
         let enqueued = tail.enqueued.load(Ordering::Relaxed).min(SLOTS) as u64;
@@ -252,7 +252,7 @@ impl Queue {
     }
 
     /// Whether the queue was empty at an instant during the call.
-    pub(super) fn is_empty(&self, guard: &Guard) -> bool {
+    pub(crate) fn is_empty(&self, guard: &Guard) -> bool {
         let head = segment(&self.head, guard);
         match head.oldest() {
             Oldest::Hints => false,
@@ -280,6 +280,10 @@ fn fill(slot: &AtomicU64, hint: Hint) -> bool {
     if planted!("no-hand-back") {
         slot.store(hint.to_word(), Ordering::Release);
         return true;
+    }
+    if planted!("relaxed-hint") {
+        let word = hint.to_word();
+        return slot.compare_exchange(EMPTY, word, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     }
     // Release: pairs with the pop's swap. Relaxed on failure: the slot is given up.
     slot.compare_exchange(EMPTY, hint.to_word(), Ordering::Release, Ordering::Relaxed).is_ok()

@@ -6,7 +6,8 @@
 //!
 //! Every access is Relaxed unless it says otherwise: these are counts, they guard no memory.
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, Striped};
+use crate::sync::tally::{AtomicBool, AtomicU64, AtomicUsize};
+use crate::sync::{Ordering, Striped};
 
 /// A thread recounts the waiting headers once in this many retirements.
 const RECOUNT: u64 = if cfg!(loom) { 1 } else { 32 };
@@ -136,12 +137,11 @@ impl Drop for Lease {
     }
 }
 
-#[cfg(not(loom))]
 mod list {
     //! All gauges of the process, in a list that only grows at its head.
 
     use super::{Gauges, Ordering};
-    use crate::sync::AtomicPtr;
+    use crate::sync::tally::AtomicPtr;
     use std::ptr;
 
     static HEAD: AtomicPtr<Gauges> = AtomicPtr::new(ptr::null_mut());
@@ -183,19 +183,5 @@ mod list {
                 Err(_) => drop(unsafe { Box::from_raw(new) }),
             }
         }
-    }
-}
-
-/// loom's atomics live for one execution, hence no list across executions.
-#[cfg(loom)]
-mod list {
-    use super::Gauges;
-
-    pub(super) fn find_idle() -> Option<&'static Gauges> {
-        None
-    }
-
-    pub(super) fn add() -> &'static Gauges {
-        Box::leak(Box::new(Gauges::new(None)))
     }
 }

@@ -1,36 +1,39 @@
 //! The reclaimer of the models: the most aggressive one that the epoch's contract allows.
 //!
 //! A retired block dies as soon as every guard that was pinned at its retirement is gone. Its
-//! memory stays until the model ends (quarantine), so that a use after death is a clean panic: a
-//! dereference, a second retirement and a death under a guard that may see it are all checked.
+//! memory stays until the execution is over (quarantine), so that a use after death is a clean
+//! panic: a dereference under a guard and a second retirement are checked.
 //!
 //! loom runs the threads of a model on one thread of the system, hence plain thread-local state.
-//! The state's own order is not loom's order, so four fences give loom the edges that the epoch
-//! gives: at a pin, at an unpin, at a retirement, and before a death. A canary per block, a loom
-//! atomic, makes its death an event that loom reorders against dereferences.
+//! The state's own order is not loom's order, so fences give loom the edges that the epoch gives,
+//! and no others: at a pin and an unpin once something was retired, at a retirement, and before a
+//! death. The canary, a word of loom's, makes a death an event that loom orders both ways with
+//! every pin.
 
-use std::alloc::Layout;
+use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::thread::panicking;
 
 use super::gauge::Gauges;
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
+use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 
 #[derive(Default)]
 struct State {
+    canary: Option<Rc<AtomicUsize>>,
     next_guard: u64,
     pinned: BTreeSet<u64>,
     blocks: BTreeMap<usize, Block>,
 }
 
-/// A retired block: the guards that may still see it, and how its memory is freed.
+/// A retired block, and the guards that may still see it.
 struct Block {
     watchers: BTreeSet<u64>,
-    dead: std::rc::Rc<AtomicBool>,
-    buried: bool,
-    free: Box<dyn FnOnce()>,
+    is_dead: bool,
+    ptr: NonNull<u8>,
+    layout: Layout,
     gauges: &'static Gauges,
 }
 
@@ -38,7 +41,15 @@ thread_local!(static STATE: RefCell<State> = RefCell::default());
 
 /// Pins: blocks retired from now on outlive the guard.
 pub(crate) fn pin() -> Guard {
-    fence(Ordering::SeqCst);
+    // A model that has failed unwinds outside of loom.
+    if panicking() {
+        return Guard(0);
+    }
+    // Relaxed: no edge, only a point where loom may switch.
+    canary().load(Ordering::Relaxed);
+    if STATE.with_borrow(|state| !state.blocks.is_empty()) {
+        fence(Ordering::SeqCst);
+    }
     STATE.with_borrow_mut(|state| {
         state.next_guard += 1;
         let guard = state.next_guard;
@@ -55,22 +66,21 @@ impl Guard {
     ///
     /// # Safety
     ///
-    /// As for the epoch's guard; a violation panics here.
+    /// As for the epoch's guard; a second retirement panics here.
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        if panicking() {
+            return;
+        }
         fence(Ordering::SeqCst);
         gauges.waiting_began();
-        let address = ptr.as_ptr().addr();
-        let raw = ptr.as_ptr().cast::<MaybeUninit<T>>();
-        debug_assert!(Layout::new::<T>().size() > 0);
         let block = Block {
             watchers: STATE.with_borrow(|state| state.pinned.clone()),
-            dead: std::rc::Rc::new(AtomicBool::new(false)),
-            buried: false,
-            // SAFETY: by the caller's promise a box of this layout; the closure runs once, when
-            // the model is over.
-            free: Box::new(move || drop(unsafe { Box::from_raw(raw) })),
+            is_dead: false,
+            ptr: ptr.cast(),
+            layout: Layout::new::<T>(),
             gauges,
         };
+        let address = ptr.as_ptr().addr();
         let before = STATE.with_borrow_mut(|state| state.blocks.insert(address, block));
         assert!(before.is_none(), "a block was retired twice");
     }
@@ -78,51 +88,63 @@ impl Guard {
     /// Nothing waits for batches here.
     pub(crate) fn flush(&self) {}
 
-    /// Panics when the block at `ptr` died.
+    /// Panics when the block at `ptr` is dead.
     pub(crate) fn assert_alive<T>(&self, ptr: NonNull<T>) {
         let address = ptr.as_ptr().addr();
-        let canary = STATE.with_borrow(|s| s.blocks.get(&address).map(|b| b.dead.clone()));
-        if let Some(dead) = canary {
-            assert!(!dead.load(Ordering::Acquire), "a dead block was read");
-        }
+        let is_dead = STATE.with_borrow(|s| s.blocks.get(&address).is_some_and(|b| b.is_dead));
+        assert!(!is_dead, "a dead block was read");
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        fence(Ordering::SeqCst);
-        let died: Vec<_> = STATE.with_borrow_mut(|state| {
-            state.pinned.remove(&self.0);
-            let mut died = Vec::new();
-            for block in state.blocks.values_mut() {
-                block.watchers.remove(&self.0);
-                if block.watchers.is_empty() && !block.buried {
-                    block.buried = true;
-                    died.push((block.dead.clone(), block.gauges));
-                }
-            }
-            died
-        });
-        if std::thread::panicking() {
+        if panicking() {
             return;
         }
-        for (dead, gauges) in died {
+        if STATE.with_borrow(|state| !state.blocks.is_empty()) {
             fence(Ordering::SeqCst);
-            dead.store(true, Ordering::Release);
-            gauges.waiting_ended();
+        }
+        let dying: Vec<usize> = STATE.with_borrow_mut(|state| {
+            state.pinned.remove(&self.0);
+            let blocks = state.blocks.iter_mut();
+            // Only the last watcher's removal empties the set.
+            let dying = blocks.filter_map(|(&address, block)| {
+                (block.watchers.remove(&self.0) && block.watchers.is_empty()).then_some(address)
+            });
+            dying.collect()
+        });
+        for address in dying {
+            // The step comes first: loom may switch here, and the block is alive until then.
+            canary().fetch_add(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            STATE.with_borrow_mut(|state| {
+                let block = state.blocks.get_mut(&address).expect("blocks stay in quarantine");
+                block.is_dead = true;
+                block.gauges.waiting_ended();
+            });
         }
     }
 }
 
-/// Starts an execution with an empty state.
+fn canary() -> Rc<AtomicUsize> {
+    let canary = STATE.with_borrow(|state| state.canary.clone());
+    canary.expect("an execution begins with `reset`")
+}
+
+/// Begins an execution: frees what the one before has left, and starts with an empty state.
 pub(crate) fn reset() {
-    let blocks = STATE.with_borrow_mut(|state| std::mem::take(state).blocks);
-    for block in blocks.into_values() {
-        (block.free)();
+    let old =
+        STATE.replace(State { canary: Some(Rc::new(AtomicUsize::new(0))), ..State::default() });
+    for block in old.blocks.into_values() {
+        // SAFETY: retired once, from a box of this layout (P3), and the execution is over.
+        unsafe { dealloc(block.ptr.as_ptr(), block.layout) };
     }
 }
 
-/// How many blocks were retired in this execution.
-pub(crate) fn retired() -> usize {
-    STATE.with_borrow(|state| state.blocks.len())
+/// How many blocks were retired in this execution, and how many of them are dead.
+pub(crate) fn retired() -> (usize, usize) {
+    STATE.with_borrow(|state| {
+        let dead = state.blocks.values().filter(|block| block.is_dead).count();
+        (state.blocks.len(), dead)
+    })
 }

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | increment | Relaxed | nothing: the caller already sees the node, by its link or by its handle |
 //! | decrement | AcqRel | the other decrements: what each holder did comes before the drop |
+//! | look at zero | Acquire | the decrement to zero: the removal came before, and is seen |
 //! | `take_sole` | AcqRel / Relaxed | the same, when the only reference is one's own |
 //!
 //! Model: `loom-tests/tests/refs.rs`.
@@ -36,6 +37,11 @@ impl Refs {
         let mut count = self.0.load(Ordering::Relaxed);
         loop {
             if count == 0 && !planted!("resurrect") || count >= MOST {
+                // Acquire: pairs with the release that reached zero. The removal came before it,
+                // so the search that the caller makes again does not find the node again.
+                if !planted!("relaxed-zero") {
+                    self.0.load(Ordering::Acquire);
+                }
                 return false;
             }
             // Relaxed: the node's content was published by its link, which the caller has read.

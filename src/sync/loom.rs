@@ -1,14 +1,22 @@
 //! loom's primitives, each access in one of two modes.
 //!
-//! *Memory mode* runs loads and stores as they are written: it finds missing orderings.
-//! *Interleaving mode* runs a load as `fetch_or(0)` and a store as `swap`: it finds missing
-//! interleavings, which memory mode skips where a thread loads a word before it compares and
-//! swaps it (tokio-rs/loom #166 and #392). A protocol has to pass in both.
+//! *Memory mode* runs loads and stores as they are written: it finds missing orderings. loom keeps
+//! one last access per word, and skips interleavings where a thread loads a word before it compares
+//! and swaps it (tokio-rs/loom #166 and #392). Hence every word has a *shadow*, which each access
+//! first touches by a relaxed read-modify-write: those order no memory, and loom explores them all.
+//!
+//! *Interleaving mode* runs a load as `fetch_or(0)` and a store as `swap`, without shadows. It has
+//! fewer points to switch at and no old values to read, and so affords more preemptions. A protocol
+//! has to pass in both.
+//!
+//! A model that has failed unwinds, in part outside of loom, where no word may be touched. Whatever
+//! destructors do then is without effect: words read as zero and exchanges fail.
 
 pub(crate) use loom::sync::atomic::Ordering;
 pub(crate) use loom::thread::yield_now;
 
 use std::cell::Cell;
+use std::thread::panicking;
 
 thread_local! {
     static INTERLEAVING: Cell<bool> = const { Cell::new(false) };
@@ -46,31 +54,47 @@ macro_rules! atomic {
     ($name:ident, $value:ty) => {
         /// loom's atomic of the same name, in the mode of the run.
         #[derive(Debug)]
-        pub(crate) struct $name(loom::sync::atomic::$name);
+        pub(crate) struct $name {
+            word: loom::sync::atomic::$name,
+            shadow: loom::sync::atomic::AtomicU8,
+        }
 
-        #[allow(dead_code)]
         impl $name {
             pub(crate) fn new(value: $value) -> Self {
-                Self(loom::sync::atomic::$name::new(value))
+                Self {
+                    word: loom::sync::atomic::$name::new(value),
+                    shadow: loom::sync::atomic::AtomicU8::new(0),
+                }
+            }
+
+            /// The word, touched; `None` in a model that has failed.
+            fn touch(&self) -> Option<&loom::sync::atomic::$name> {
+                if panicking() {
+                    return None;
+                }
+                if !interleaving() {
+                    self.shadow.fetch_or(0, Ordering::Relaxed);
+                }
+                Some(&self.word)
             }
 
             pub(crate) fn load(&self, order: Ordering) -> $value {
-                if interleaving() {
-                    return self.0.fetch_or(0, as_rmw(order));
-                }
-                self.0.load(order)
+                self.touch().map_or(0, |word| match interleaving() {
+                    true => word.fetch_or(0, as_rmw(order)),
+                    false => word.load(order),
+                })
             }
 
             pub(crate) fn store(&self, value: $value, order: Ordering) {
-                if interleaving() {
-                    self.0.swap(value, as_rmw(order));
-                    return;
+                match self.touch() {
+                    Some(word) if interleaving() => drop(word.swap(value, as_rmw(order))),
+                    Some(word) => word.store(value, order),
+                    None => {}
                 }
-                self.0.store(value, order);
             }
 
             pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
-                self.0.swap(value, order)
+                self.touch().map_or(0, |word| word.swap(value, order))
             }
 
             pub(crate) fn compare_exchange(
@@ -80,23 +104,24 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                self.0.compare_exchange(current, new, success, failure)
+                let word = self.touch().ok_or(current)?;
+                word.compare_exchange(current, new, success, failure)
             }
 
             pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_add(value, order)
+                self.touch().map_or(0, |word| word.fetch_add(value, order))
             }
 
             pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_sub(value, order)
+                self.touch().map_or(0, |word| word.fetch_sub(value, order))
             }
 
             pub(crate) fn fetch_or(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_or(value, order)
+                self.touch().map_or(0, |word| word.fetch_or(value, order))
             }
 
             pub(crate) fn fetch_and(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_and(value, order)
+                self.touch().map_or(0, |word| word.fetch_and(value, order))
             }
         }
 
@@ -112,29 +137,6 @@ atomic!(AtomicU8, u8);
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
 atomic!(AtomicUsize, usize);
-
-/// A flag, kept in a byte.
-#[derive(Debug, Default)]
-pub(crate) struct AtomicBool(AtomicU8);
-
-#[allow(dead_code)]
-impl AtomicBool {
-    pub(crate) fn new(value: bool) -> Self {
-        Self(AtomicU8::new(u8::from(value)))
-    }
-
-    pub(crate) fn load(&self, order: Ordering) -> bool {
-        self.0.load(order) != 0
-    }
-
-    pub(crate) fn store(&self, value: bool, order: Ordering) {
-        self.0.store(u8::from(value), order);
-    }
-
-    pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
-        self.0.swap(u8::from(value), order) != 0
-    }
-}
 
 /// An atomic pointer with flag bits: loom's pointer has no `fetch_or`, hence an address.
 #[derive(Debug)]
@@ -175,21 +177,31 @@ impl AtomicPtrWord {
     }
 }
 
-/// loom's cell: it fails the model when two accesses race.
+/// A cell that fails the model when two accesses race.
 #[derive(Debug)]
-pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+pub(crate) struct UnsafeCell<T> {
+    accesses: loom::cell::UnsafeCell<()>,
+    value: std::cell::UnsafeCell<T>,
+}
 
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::cell::UnsafeCell::new(value))
+        let value = std::cell::UnsafeCell::new(value);
+        Self { accesses: loom::cell::UnsafeCell::new(()), value }
     }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        self.0.with(f)
+        if panicking() {
+            return f(self.value.get());
+        }
+        self.accesses.with(|_| f(self.value.get()))
     }
 
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        self.0.with_mut(f)
+        if panicking() {
+            return f(self.value.get());
+        }
+        self.accesses.with_mut(|_| f(self.value.get()))
     }
 }
 

@@ -22,6 +22,12 @@ mod loom;
 #[cfg(loom)]
 pub(crate) use self::loom::*;
 
+/// Words that no protocol depends on: counts to show, memories that may forget. They are the
+/// standard library's in a model too, which would only multiply its executions by their order.
+pub(crate) mod tally {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+}
+
 /// Whether a seeded bug is switched on: never, but in a model that shows that it catches the bug.
 #[cfg(not(loom))]
 macro_rules! planted {

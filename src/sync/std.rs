@@ -1,10 +1,9 @@
 //! The standard library's primitives, as they are.
 
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicPtr;
 
 /// An atomic pointer whose low bits carry flags.
 #[derive(Debug)]

@@ -13,7 +13,7 @@
 use std::ptr::{self, NonNull};
 
 use super::node::Node;
-use crate::sync::{AtomicPtrWord, Ordering};
+use crate::sync::{AtomicPtrWord, Ordering, planted};
 
 const REMOVED: usize = 1;
 const BUCKET: usize = 2;
@@ -126,6 +126,12 @@ impl AtomicLink {
     #[inline]
     #[must_use]
     pub(super) fn replace(&self, old: Link, new: Link) -> bool {
+        if planted!("relaxed-link") {
+            return self
+                .0
+                .compare_exchange(old.0, new.0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        }
         self.0.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -142,6 +148,10 @@ impl AtomicLink {
     ///
     /// Release: pairs with `load`, so that whoever starts here sees the cell linked.
     pub(super) fn mark_ready(&self) {
+        if planted!("relaxed-ready") {
+            self.0.fetch_and(!INIT, Ordering::Relaxed);
+            return;
+        }
         self.0.fetch_and(!INIT, Ordering::AcqRel);
     }
 }

@@ -1,0 +1,66 @@
+//! Models of the lock-free code of `resumption`, explored by [loom].
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom -C debug_assertions" CARGO_TARGET_DIR=target/loom cargo test --release -p loom-tests
+//! ```
+//!
+//! Without `--cfg loom` this package is empty. It is one of its own because that flag breaks crates
+//! that the library's examples and tests need.
+//!
+//! # What is modelled
+//!
+//! The code in `src/` itself, through `resumption::model`, which wraps it thinly. Each scenario is
+//! explored exhaustively within the stated bounds under loom's memory model: two or three threads,
+//! one to four calls each, and a number of preemptions that stands beside the scenario.
+//!
+//! | file | code | what holds in every execution |
+//! |---|---|---|
+//! | `table.rs` | `table/list.rs` | one live session of an id; each leaves once; none is lost or stays linked |
+//! | `replace.rs` | `table/list.rs`, engine | a replace is no miss; versions only grow; each session has one winner |
+//! | `grow.rs` | `table/cells.rs`, `list.rs` | growth and the linking of cells hide nothing; a walk meets each session once |
+//! | `refs.rs` | `reclaim/refs.rs`, `table/node.rs`, engine | a payload is dropped once, by the last reference, and never read afterwards |
+//! | `hints.rs` | `expiry/queue.rs` | no hint is lost or popped twice; no dead segment is read |
+//! | `wheel.rs` | `expiry/wheel.rs`, `shard.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |
+//! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
+//! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |
+//! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both |
+//!
+//! Memory is reclaimed by a mock, the most aggressive reclaimer that the epoch's contract allows:
+//! a block dies when the last guard of those that were pinned at its retirement is gone, and a read
+//! of a dead block or a second retirement panics. The number of retired blocks, the payloads that
+//! were dropped and the content of the table are compared after each execution. Segments have two
+//! slots here, a new table has two cells, the wheel has one level, and batches have one element.
+//!
+//! Each scenario runs in two modes, described in the library's `src/sync/loom.rs`: *memory mode*,
+//! where loads may return old values as their orderings allow, and *interleaving mode*. It prints how
+//! many executions it has explored, and fails below the floor that stands beside it: a model that
+//! explores less than it did proves less than it did. Floors are four fifths of the count that
+//! was explored when they were set.
+//!
+//! # Seeded bugs
+//!
+//! The `planted!` sites in `src/` are bugs that a model switches on to show that it catches them: by
+//! the assertion that the test names, while the same scenario passes without the bug. Weaker code
+//! that no model can tell from the right one, and why:
+//!
+//! * A removal's `fetch_or(REMOVED)` as Relaxed: the winner has found the node by Acquire loads, and
+//!   writes nothing before the removal that others look for; and a read-modify-write continues the
+//!   release sequence of the link that it marks. It is AcqRel for what winners may do one day.
+//!
+//! # What is not modelled
+//!
+//! The epoch itself (the mock is a claim about it, backed by the tests on the real one), counts that
+//! no protocol depends on, more threads or calls, a compare-and-swap that fails spuriously, and loads
+//! that a processor moves behind later stores.
+//!
+//! [loom]: https://docs.rs/loom
+
+#[cfg(loom)]
+mod payload;
+#[cfg(loom)]
+mod scenario;
+
+#[cfg(loom)]
+pub use payload::{Payload, dropped};
+#[cfg(loom)]
+pub use scenario::{ALL, Mode, Scenario, race, race3};

@@ -1,0 +1,143 @@
+//! Models of `src/expiry/capacity.rs` and `src/room.rs`: tokens.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::Put;
+use resumption::model::{Engine, Room};
+
+const TAKES: Scenario = Scenario {
+    name: "take ∥ take, give ∥ give, of one token",
+    preemptions: [3, 3],
+    floors: [2_800, 146],
+    run: || {
+        let room = Arc::new(Room::new(2, 1));
+        assert_eq!(room.take_up_to(0, 1), 1);
+        let (a, b, ()) = race3(
+            &room,
+            |r| r.take_up_to(0, 1),
+            |r| {
+                let taken = r.take_up_to(0, 1);
+                r.give(0, taken);
+                taken
+            },
+            |r| r.give(0, 1),
+        );
+        assert!(a + b > 0, "a free token is found");
+        assert_eq!(room.used(), a, "tokens are neither made nor lost");
+        assert_eq!(room.gather(0, 9), 2 - a);
+    },
+};
+
+#[test]
+fn tokens_are_conserved() {
+    TAKES.explore();
+}
+
+#[test]
+fn a_take_by_load_and_store_is_caught() {
+    TAKES.catches("take-by-load-and-store-of-tokens", "tokens are neither made nor lost");
+}
+
+#[test]
+fn a_give_by_load_and_store_is_caught() {
+    TAKES.catches("give-by-load-and-store", "tokens are neither made nor lost");
+}
+
+/// Room for one session, and what the token's owner may touch.
+struct Place {
+    room: Room,
+    content: UnsafeCell<u32>,
+}
+
+// SAFETY: loom checks every access to the cell.
+unsafe impl Sync for Place {}
+
+fn use_place(place: &Place) -> bool {
+    let mut hand = place.room.hand(0);
+    if !hand.fill() {
+        return false;
+    }
+    // SAFETY: loom fails the model when another access races with this.
+    place.content.with_mut(|content| unsafe { *content += 1 });
+    true
+}
+
+const OWNERS: Scenario = Scenario {
+    name: "use ∥ use of one place",
+    preemptions: [ALL, ALL],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [1_400, 40],
+    run: || {
+        let place = Place { room: Room::new(1, 1), content: UnsafeCell::new(0) };
+        let place = Arc::new(place);
+        let (a, b) = race(&place, use_place, use_place);
+        assert!(a || b, "one gets it");
+        assert_eq!(place.room.used(), 0, "hands give back");
+    },
+};
+
+#[test]
+fn a_token_has_one_owner_at_a_time() {
+    OWNERS.explore();
+}
+
+#[test]
+fn a_token_that_is_taken_twice_is_caught() {
+    OWNERS.catches("take-by-load-and-store-of-tokens", "Causality violation");
+}
+
+#[test]
+fn a_relaxed_give_is_caught() {
+    OWNERS.catches("relaxed-give", "Causality violation");
+}
+
+const GATHER: Scenario = Scenario {
+    name: "gather ∥ gather over two shards",
+    preemptions: [ALL, ALL],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [97, 12],
+    run: || {
+        let room = Arc::new(Room::new(3, 2));
+        let (a, b) = race(&room, |r| r.gather(0, 2), |r| r.gather(1, 2));
+        assert_eq!((a + b, room.used()), (3, 3), "all tokens are found, and no more");
+    },
+};
+
+#[test]
+fn gatherers_find_all_tokens() {
+    GATHER.explore();
+}
+
+const PUT_PUT: Scenario = Scenario {
+    name: "put ∥ put with room for one, by the engine",
+    preemptions: [1, 2],
+    floors: [42_700, 2_300],
+    run: || {
+        let engine = Arc::new(Engine::new(1));
+        let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {
+            Put::Stored => true,
+            Put::Refused(..) => false,
+            Put::Replaced(..) => panic!("the ids are different"),
+        };
+        let (a, b) = race(&engine, move |e| put(e, 1), move |e| put(e, 2));
+        assert!(a || b, "one put finds room");
+        let stats = engine.stats();
+        assert_eq!((stats.sessions, stats.puts - stats.removals.total()), (1, 1), "the limit");
+        assert_eq!(dropped().len(), 1);
+        drop(engine);
+        assert_eq!(dropped(), [1, 2]);
+    },
+};
+
+#[test]
+fn the_limit_of_one_is_kept() {
+    PUT_PUT.explore();
+}
+
+#[test]
+fn an_engine_that_takes_a_token_twice_is_caught() {
+    PUT_PUT.catches("take-by-load-and-store-of-tokens", "the limit");
+}

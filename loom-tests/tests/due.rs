@@ -1,0 +1,88 @@
+//! Models of `src/expiry/due.rs`: a session is extended or expires, never both.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::model::{Due, Engine};
+
+const EXTEND: Scenario = Scenario {
+    name: "extend ∥ decide ∥ decide",
+    preemptions: [3, 8],
+    floors: [1_700, 1_900],
+    run: || {
+        // Expires at 10. The extender's clock is behind: it still sees a live session.
+        let due = Arc::new(Due::new(0, 10));
+        let decide = |d: &Due| d.decide(10);
+        let (extended, a, b) = race3(&due, |d| d.extend(9, 10), decide, decide);
+        let expired = due.decide(0);
+        assert!(extended ^ expired, "extended or expired");
+        assert!(expired || !a && !b, "a decision is final");
+        assert!(a <= b || a <= expired, "a decision is final");
+        assert_eq!(due.at(), if extended { 19 } else { 10 });
+    },
+};
+
+#[test]
+fn an_extension_and_an_expiry_exclude_each_other() {
+    EXTEND.explore();
+}
+
+#[test]
+fn a_decision_by_load_and_store_is_caught() {
+    EXTEND.catches("decide-by-load-and-store", "a decision is final");
+}
+
+#[test]
+fn an_extension_by_load_and_store_is_caught() {
+    EXTEND.catches("extend-by-load-and-store", "extended or expired");
+}
+
+const EXTENSIONS: Scenario = Scenario {
+    name: "extend ∥ extend",
+    preemptions: [ALL, ALL],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [68, 12],
+    run: || {
+        let due = Arc::new(Due::new(0, 10));
+        let (a, b) = race(&due, |d| d.extend(0, 20), |d| d.extend(0, 30));
+        assert!(a && b && (due.at() == 20 || due.at() == 30), "the later one counts");
+    },
+};
+
+#[test]
+fn two_extensions_succeed() {
+    EXTENSIONS.explore();
+}
+
+const ENGINE: Scenario = Scenario {
+    name: "extend ∥ flush of the expired, by the engine, while the clock goes on",
+    preemptions: [1, 2],
+    floors: [526, 1_500],
+    run: || {
+        let engine = Engine::new(2);
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        engine.advance(59);
+        let engine = Arc::new(engine);
+        let (extended, expired, ()) = race3(
+            &engine,
+            |e| e.extend(1, 60),
+            |e: &Engine<Payload>| e.flush_expired() == 1,
+            |e| e.advance(1),
+        );
+        let expired = expired || engine.stats().removals.expired == 1;
+        assert!(!(extended && expired), "extended or expired");
+        assert_eq!(engine.get(1).is_some(), extended, "what was extended is found");
+        assert_eq!(dropped().len(), usize::from(!extended));
+    },
+};
+
+#[test]
+fn an_extended_session_is_not_flushed() {
+    ENGINE.explore();
+}
+
+#[test]
+fn an_engine_that_decides_by_load_and_store_is_caught() {
+    ENGINE.catches("decide-by-load-and-store", "extended or expired");
+}

@@ -1,0 +1,140 @@
+//! Models of `src/gate.rs`: close, and the drop of a scope.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::Put;
+use resumption::model::{Engine, Gate};
+
+/// A gate, and what is written inside and read after the close.
+struct World {
+    gate: Gate,
+    content: UnsafeCell<u32>,
+}
+
+// SAFETY: loom checks every access to the cell.
+unsafe impl Sync for World {}
+
+fn put(world: &World) -> u32 {
+    let Some(_inside) = world.gate.enter() else { return 0 };
+    // SAFETY: loom fails the model when another access races with this.
+    world.content.with_mut(|content| unsafe { *content += 1 });
+    1
+}
+
+const CLOSE: Scenario = Scenario {
+    name: "enter ∥ close",
+    preemptions: [ALL, ALL],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [1_000, 16],
+    run: || {
+        let world = World { gate: Gate::new(), content: UnsafeCell::new(0) };
+        let world = Arc::new(world);
+        let (stored, seen) = race(&world, put, |w| {
+            w.gate.close();
+            // SAFETY: as in `put`.
+            w.content.with(|content| unsafe { *content })
+        });
+        assert_eq!(stored, seen, "the closer sees what was put before");
+        assert!(world.gate.enter().is_none());
+    },
+};
+
+#[test]
+fn close_waits_for_those_inside() {
+    CLOSE.explore();
+}
+
+#[test]
+fn an_entry_by_load_is_caught() {
+    CLOSE.catches("enter-by-load", "");
+}
+
+#[test]
+fn a_relaxed_leave_is_caught() {
+    CLOSE.catches("relaxed-leave", "Causality violation");
+}
+
+const CLOSE_PUT: Scenario = Scenario {
+    name: "put ∥ close, by the engine",
+    preemptions: [2, 3],
+    floors: [464, 134],
+    run: || {
+        let engine = Arc::new(Engine::new(2));
+        let (put, ()) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), Engine::close);
+        let stats = engine.stats();
+        assert_eq!(stats.sessions, 0, "nothing is stored after a close");
+        assert_eq!(stats.removals.closed, u64::from(put));
+        assert_eq!(dropped(), [1]);
+    },
+};
+
+#[test]
+fn close_removes_what_was_put_before() {
+    CLOSE_PUT.explore();
+}
+
+#[test]
+fn an_engine_whose_puts_enter_by_load_is_caught() {
+    CLOSE_PUT.catches("enter-by-load", "nothing is stored after a close");
+}
+
+const CLOSES: Scenario = Scenario {
+    name: "put ∥ close ∥ take, by the engine",
+    preemptions: [1, 1],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [126, 36],
+    run: || {
+        let engine = Engine::new(2);
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        let engine = Arc::new(engine);
+        let (put, taken, ()) = race3(
+            &engine,
+            |e| matches!(e.put(1, Payload::new(2)), Put::Stored | Put::Replaced(_)),
+            |e: &Engine<Payload>| e.take(1).is_some(),
+            Engine::close,
+        );
+        let stats = engine.stats();
+        assert_eq!((stats.sessions, dropped()), (0, vec![1, 2]), "nothing is stored after a close");
+        assert_eq!(stats.removals.total(), 1 + u64::from(put), "each session leaves once");
+        assert_eq!(stats.removals.taken, u64::from(taken));
+    },
+};
+
+#[test]
+fn close_and_take_share_the_sessions() {
+    CLOSES.explore();
+}
+
+const SCOPE: Scenario = Scenario {
+    name: "put ∥ drop of the scope, by the engine",
+    preemptions: [1, 2],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [243, 49],
+    run: || {
+        let engine = Arc::new(Engine::new(2));
+        let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());
+        assert!(put, "the put went to the old scope or to the new one");
+        let found = engine.get(1).is_some();
+        let stats = engine.stats();
+        assert_eq!(stats.sessions, u64::from(found), "no session stays in a dropped scope");
+        assert_eq!(stats.removals.scope_dropped, u64::from(!found));
+    },
+};
+
+#[test]
+fn no_session_stays_in_a_dropped_scope() {
+    SCOPE.explore();
+}
+
+#[test]
+fn a_drop_without_settling_is_caught() {
+    SCOPE.catches("no-settle", "no session stays in a dropped scope");
+}
+
+#[test]
+fn a_put_that_does_not_look_at_the_scope_again_is_caught() {
+    SCOPE.catches("no-second-look-at-the-scope", "no session stays in a dropped scope");
+}

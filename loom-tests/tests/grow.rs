@@ -1,0 +1,243 @@
+//! Models of `src/table/cells.rs` and `list.rs`: growth, and cells that are linked.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::model::{self, Table};
+
+/// In cell 0, whatever the size.
+const A: u64 = 0x1000_0000_0000_0001;
+/// In cell 0 of two, and in cell 2 of four.
+const B: u64 = 0x4000_0000_0000_0001;
+/// Behind it in the same cells.
+const C: u64 = 0x5000_0000_0000_0001;
+/// In cell 1 of two, and in cell 3 of four.
+const D: u64 = 0xC000_0000_0000_0001;
+
+fn table(keys: &[u64]) -> Table<Payload> {
+    let table = Table::new();
+    for (&key, number) in keys.iter().zip(100..) {
+        assert!(table.put(key, Payload::new(number)).is_none());
+    }
+    table
+}
+
+const GET: Scenario = Scenario {
+    name: "growth, get ∥ get of a session that changes its cell",
+    preemptions: [2, 4],
+    floors: [15_900, 16_900],
+    run: || {
+        let table = Arc::new(table(&[A, B]));
+        let get = |t: &Table<Payload>| assert!(t.get(B).is_some(), "growth hides no session");
+        race(&table, get, move |t| {
+            t.grow();
+            get(t);
+        });
+        assert_eq!((table.cells(), table.keys()), (4, vec![A, B]));
+    },
+};
+
+#[test]
+fn growth_hides_no_session() {
+    GET.explore();
+}
+
+#[test]
+fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
+    GET.catches("no-size-recheck", "growth hides no session");
+}
+
+const INSERT: Scenario = Scenario {
+    name: "growth, get ∥ put",
+    preemptions: [1, 2],
+    floors: [792, 213],
+    run: || {
+        let table = Arc::new(table(&[A]));
+        race(
+            &table,
+            |t| assert!(t.put(B, Payload::new(1)).is_none()),
+            |t| {
+                t.grow();
+                // Links the cell.
+                let _ = t.get(C);
+            },
+        );
+        assert!(table.get(B).is_some(), "what was put is found");
+        assert_eq!(table.keys(), [A, B]);
+    },
+};
+
+#[test]
+fn a_put_during_growth_is_found() {
+    INSERT.explore();
+}
+
+const SAME_ID: Scenario = Scenario {
+    name: "growth, put ∥ put of the same id",
+    preemptions: [1, 2],
+    floors: [1_100, 217],
+    run: || {
+        let table = Arc::new(table(&[A]));
+        let (a, b) = race(
+            &table,
+            |t| t.put(B, Payload::new(1)).is_some(),
+            |t| {
+                t.grow();
+                t.put(B, Payload::new(2)).is_some()
+            },
+        );
+        assert!(a ^ b, "one put replaces the other's session");
+        assert_eq!((table.keys(), dropped().len(), model::retired()), (vec![A, B], 1, (1, 1)));
+    },
+};
+
+#[test]
+fn an_id_has_one_session_across_sizes() {
+    SAME_ID.explore();
+}
+
+const CELL: Scenario = Scenario {
+    name: "get ∥ put in a cell that nobody has linked",
+    preemptions: [2, 3],
+    floors: [6_500, 1_500],
+    run: || {
+        let table = table(&[A, B]);
+        table.grow();
+        let table = Arc::new(table);
+        race(
+            &table,
+            |t| assert!(t.get(B).is_some(), "a cell that is being linked hides no session"),
+            |t| assert!(t.put(C, Payload::new(1)).is_none()),
+        );
+        assert_eq!(table.keys(), [A, B, C]);
+        assert!(table.get(B).is_some() && table.get(C).is_some());
+    },
+};
+
+#[test]
+fn two_threads_link_one_cell() {
+    CELL.explore();
+}
+
+#[test]
+fn a_start_at_an_unlinked_cell_is_caught() {
+    CELL.catches("start-early", "a cell that is being linked hides no session");
+}
+
+#[test]
+fn a_walk_from_an_ancestor_that_ends_at_the_first_cell_is_caught() {
+    CELL.catches("ancestor-region-ends", "a cell that is being linked hides no session");
+}
+
+const NESTED: Scenario = Scenario {
+    name: "get ∥ put in a cell whose parent nobody has linked",
+    preemptions: [1, 2],
+    floors: [409, 197],
+    run: || {
+        let table = table(&[B, D]);
+        table.grow();
+        let table = Arc::new(table);
+        race(
+            &table,
+            |t| assert!(t.get(D).is_some(), "a cell that is being linked hides no session"),
+            |t| assert!(t.put(D | 2, Payload::new(1)).is_none()),
+        );
+        assert_eq!(table.keys(), [B, D, D | 2]);
+    },
+};
+
+#[test]
+fn two_threads_link_a_cell_and_its_parent() {
+    NESTED.explore();
+}
+
+const REMOVAL: Scenario = Scenario {
+    name: "take ∥ linking of the cell before it ∥ put behind it",
+    preemptions: [1, 2],
+    floors: [91_600, 2_500],
+    run: || {
+        let table = table(&[A, B]);
+        table.grow();
+        let table = Arc::new(table);
+        race3(
+            &table,
+            |t| assert!(t.take(B).is_some()),
+            |t| {
+                // Links the cell.
+                let _ = t.get(B | 2);
+            },
+            |t| assert!(t.put(C, Payload::new(1)).is_none()),
+        );
+        assert_eq!((table.keys(), model::retired()), (vec![A, C], (1, 1)));
+    },
+};
+
+#[test]
+fn a_cell_is_linked_beside_a_removal() {
+    REMOVAL.explore();
+}
+
+const LINKED: Scenario = Scenario {
+    name: "put ∥ linking of its cell ∥ get through the cell",
+    preemptions: [1, 2],
+    floors: [73_100, 1_300],
+    run: || {
+        let table = table(&[A]);
+        table.grow();
+        let table = Arc::new(table);
+        let read = |t: &Table<Payload>| t.get(B).map(|session| session.payload().read());
+        let ((), _, found) =
+            race3(&table, |t| assert!(t.put(B, Payload::new(1)).is_none()), read, read);
+        assert!(matches!(found, None | Some(1)));
+        assert_eq!((table.keys(), read(&table)), (vec![A, B], Some(1)));
+    },
+};
+
+#[test]
+fn who_starts_at_a_cell_sees_what_it_leads_to() {
+    LINKED.explore();
+}
+
+#[test]
+fn a_relaxed_opening_of_a_cell_is_caught() {
+    LINKED.catches("relaxed-ready", "Causality violation");
+}
+
+const GROWS: Scenario = Scenario {
+    name: "growth ∥ growth",
+    preemptions: [2, 3],
+    // Few accesses: within the bound there are no more executions to ask for.
+    floors: [138, 71],
+    run: || {
+        let table = Arc::new(table(&[A, B]));
+        race(&table, |t| t.grow(), |t| t.grow());
+        let cells = table.cells();
+        assert!(cells == 4 || cells == 8, "growth doubles");
+        assert!(table.get(A).is_some() && table.get(B).is_some());
+    },
+};
+
+#[test]
+fn two_threads_grow() {
+    GROWS.explore();
+}
+
+const WALK: Scenario = Scenario {
+    name: "walk in batches ∥ growth, get",
+    preemptions: [1, 2],
+    floors: [567, 333],
+    run: || {
+        let table = Arc::new(table(&[A, B, D]));
+        let (keys, ()) = race(&table, Table::keys, |t| {
+            t.grow();
+            assert!(t.get(B).is_some());
+        });
+        assert_eq!(keys, [A, B, D], "a walk meets each session once");
+    },
+};
+
+#[test]
+fn a_walk_meets_each_session_once() {
+    WALK.explore();
+}

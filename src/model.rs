@@ -1,0 +1,580 @@
+//! The crate's internals, for the models in `loom-tests`.
+//!
+//! Thin wrappers: what runs is the crate's own code. Where a loop of the engine has to go with a
+//! call of the table, it is written out here as the engine has it; models of the engine itself run
+//! that one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::clock::Clock;
+use crate::engine::{self, Mode, Parts};
+use crate::expiry::capacity::UNLIMITED;
+use crate::expiry::queue::Segment;
+use crate::expiry::{self, Age, Extension, Hint};
+use crate::gate;
+use crate::outcome::Put;
+use crate::reclaim::gauge::Lease;
+use crate::reclaim::{mock, pin, refs};
+use crate::room::{self, Tokens};
+use crate::scope::{self, Registry, Scope};
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::sync::{self, AtomicU64};
+use crate::table::{self, Entry, Name, NewNode, NodeRef, SessionId, Unlinked};
+
+/// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
+pub fn begin(interleaving: bool, bug: &'static str) {
+    sync::set_interleaving(interleaving);
+    sync::plant(bug);
+    mock::reset();
+}
+
+/// How many blocks were retired in this execution, and how many of them are dead.
+#[must_use]
+pub fn retired() -> (usize, usize) {
+    mock::retired()
+}
+
+/// A table. Its sessions are named by their keys.
+pub struct Table<S> {
+    table: table::Table<S>,
+    lease: Lease,
+}
+
+/// A reference to a session.
+pub struct Handle<S>(NodeRef<S>);
+
+/// A session that has left the table, in the hands of the winner of its removal.
+pub struct Gone<S>(Unlinked<S>);
+
+/// The name of a key. The lowest bit is set in every session's key.
+fn name(key: u64) -> Name {
+    assert!(key & 1 == 1, "the key of a session");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&key.to_le_bytes());
+    Name { key, scope: 0, id: SessionId::from(bytes) }
+}
+
+impl<S: Send + Sync + 'static> Table<S> {
+    /// An empty table of two cells.
+    #[must_use]
+    pub fn new() -> Self {
+        let lease = Lease::new(usize::MAX);
+        Self { table: table::Table::new(lease.gauges()), lease }
+    }
+
+    /// Stores a session; returns the one that it replaced. As `Engine::store`.
+    pub fn put(&self, key: u64, payload: S) -> Option<Gone<S>> {
+        let name = name(key);
+        let mut node = NewNode::new(name, 0, 0, payload);
+        loop {
+            let guard = pin();
+            let linked = match self.table.entry(&name, &guard) {
+                Entry::Vacant(place) => place.insert(node, &guard).map(|_| None),
+                Entry::Occupied(old) => old.replace(node).map(|(_, old)| Some(old)),
+            };
+            drop(guard);
+            match linked {
+                Ok(old) => return old.map(Gone),
+                Err(unlinked) => node = unlinked,
+            }
+        }
+    }
+
+    /// Finds a session. As `Engine::get`.
+    pub fn get(&self, key: u64) -> Option<Handle<S>> {
+        loop {
+            let guard = pin();
+            let node = self.table.get(&name(key), &guard)?;
+            if let Some(handle) = node.acquire(self.lease.gauges()) {
+                return Some(Handle(handle));
+            }
+        }
+    }
+
+    /// Removes a session. As `Engine::depart`.
+    pub fn take(&self, key: u64) -> Option<Gone<S>> {
+        loop {
+            let guard = pin();
+            let node = self.table.get(&name(key), &guard)?;
+            if let Some(unlinked) = self.table.remove(node) {
+                return Some(Gone(unlinked));
+            }
+        }
+    }
+
+    /// Doubles the cells, unless another thread does it.
+    pub fn grow(&self) {
+        self.table.grow(self.table.cells());
+    }
+
+    /// The number of cells.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.table.cells()
+    }
+
+    /// The keys of all sessions, met in batches of one. As `Engine::walk`.
+    #[must_use]
+    pub fn keys(&self) -> Vec<u64> {
+        let mut keys = Vec::new();
+        let mut from = Some(0);
+        while let Some(key) = from {
+            let guard = pin();
+            from = self.table.batch(key, 1, &guard, |node| keys.push(node.node().key()));
+        }
+        keys
+    }
+
+    /// Headers that wait, and sessions that have left and that handles hold.
+    #[must_use]
+    pub fn waiting_and_held(&self) -> (usize, usize) {
+        (self.lease.gauges().waiting(), self.lease.gauges().held().0)
+    }
+}
+
+impl<S: Send + Sync + 'static> Default for Table<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Handle<S> {
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &S {
+        self.0.payload()
+    }
+}
+
+impl<S> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Gone<S> {
+    /// Turns the table's reference into a handle's.
+    #[must_use]
+    pub fn into_handle(self) -> Handle<S> {
+        Handle(self.0.into_handle())
+    }
+}
+
+/// The count of references alone.
+#[derive(Debug)]
+pub struct Refs(refs::Refs);
+
+impl Refs {
+    /// One reference.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(refs::Refs::new())
+    }
+
+    /// Adds one, unless there is none.
+    #[must_use]
+    pub fn try_acquire(&self) -> bool {
+        self.0.try_acquire()
+    }
+
+    /// Adds one on behalf of one.
+    pub fn acquire(&self) {
+        self.0.acquire();
+    }
+
+    /// Gives one back; `true` when it was the last.
+    #[must_use]
+    pub fn release(&self) -> bool {
+        self.0.release()
+    }
+}
+
+impl Default for Refs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A queue of hints, which are numbers from 1 on here.
+#[derive(Debug)]
+pub struct Queue {
+    queue: expiry::queue::Queue,
+    lease: Lease,
+}
+
+impl Queue {
+    /// An empty queue, of one segment with two slots.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { queue: expiry::queue::Queue::new(), lease: Lease::new(usize::MAX) }
+    }
+
+    /// Appends a hint. As `Wheel::push_to`.
+    pub fn push(&self, number: u64) {
+        let mut spare = None;
+        while self.queue.push(hint(number), &mut spare, &pin()).is_err() {
+            spare = Some(Segment::new());
+        }
+    }
+
+    /// Removes the oldest hint.
+    #[must_use]
+    pub fn pop(&self) -> Option<u64> {
+        self.queue.pop(&pin(), self.lease.gauges()).map(number)
+    }
+
+    /// Whether the queue was empty at an instant of the call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty(&pin())
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn hint(number: u64) -> Hint {
+    Hint::new(number << 16, 0)
+}
+
+fn number(hint: Hint) -> u64 {
+    hint.prefix() >> 16
+}
+
+/// A wheel of hints, which are numbers from 1 on here.
+#[derive(Debug)]
+pub struct Wheel {
+    wheel: expiry::Wheel,
+    lease: Lease,
+}
+
+/// A list of a wheel.
+#[derive(Clone, Copy, Debug)]
+pub struct List(expiry::List);
+
+impl Wheel {
+    /// An empty wheel at time zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { wheel: expiry::Wheel::new(0), lease: Lease::new(usize::MAX) }
+    }
+
+    /// Files a hint, as a put does.
+    pub fn push(&self, number: u64, due: u64, now: u64) {
+        let guard = pin();
+        let filed = self.wheel.try_push(hint(number), due, now, Age::Fresh, &guard);
+        drop(guard);
+        if filed.is_err() {
+            self.wheel.push(hint(number), due, now, Age::Fresh);
+        }
+    }
+
+    /// Files a hint in a list of those that eviction has spared.
+    pub fn keep(&self, number: u64, due: u64, now: u64) {
+        self.wheel.push(hint(number), due, now, Age::Kept);
+    }
+
+    /// A list with hints that are due.
+    #[must_use]
+    pub fn due(&self, now: u64) -> Option<List> {
+        self.wheel.due(now).map(List)
+    }
+
+    /// The list that eviction looks at next.
+    #[must_use]
+    pub fn earliest(&self) -> Option<List> {
+        self.wheel.earliest().map(List)
+    }
+
+    /// Removes the oldest hint of a list.
+    #[must_use]
+    pub fn pop(&self, list: List) -> Option<u64> {
+        self.wheel.pop(list.0, &pin(), self.lease.gauges()).map(number)
+    }
+
+    /// Pops what is due until nothing is.
+    #[must_use]
+    pub fn drain_due(&self, now: u64) -> BTreeSet<u64> {
+        let mut numbers = BTreeSet::new();
+        while let Some(list) = self.due(now) {
+            numbers.extend(self.pop(list));
+        }
+        numbers
+    }
+
+    /// Pops in the order of eviction until nothing is left.
+    #[must_use]
+    pub fn drain_earliest(&self) -> BTreeSet<u64> {
+        let mut numbers = BTreeSet::new();
+        while let Some(list) = self.earliest() {
+            numbers.extend(self.pop(list));
+        }
+        numbers
+    }
+
+    /// How many hints are counted.
+    #[must_use]
+    pub fn hints(&self) -> u64 {
+        self.wheel.hints()
+    }
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The room of a cache, in sessions; its bytes have no limit.
+#[derive(Debug)]
+pub struct Room(room::Room);
+
+/// Tokens in the hand of a thread.
+#[derive(Debug)]
+pub struct Hand<'a>(room::Hand<'a>);
+
+impl Room {
+    /// Room for so many sessions in so many shards.
+    #[must_use]
+    pub fn new(sessions: u64, shards: usize) -> Self {
+        Self(room::Room::new(sessions, UNLIMITED, shards))
+    }
+
+    /// Takes up to `most` tokens of a shard.
+    #[must_use]
+    pub fn take_up_to(&self, shard: usize, most: u64) -> u64 {
+        self.0.sessions.take_up_to(shard, most)
+    }
+
+    /// Takes up to `most` tokens of all shards.
+    #[must_use]
+    pub fn gather(&self, shard: usize, most: u64) -> u64 {
+        self.0.sessions.gather(shard, most)
+    }
+
+    /// Gives tokens to a shard.
+    pub fn give(&self, shard: usize, count: u64) {
+        self.0.sessions.give(shard, count);
+    }
+
+    /// Tokens that are not free.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.0.sessions.used()
+    }
+
+    /// An empty hand.
+    #[must_use]
+    pub fn hand(&self, shard: usize) -> Hand<'_> {
+        Hand(room::Hand::empty(&self.0, shard))
+    }
+}
+
+impl Hand<'_> {
+    /// Takes what is missing for one session.
+    #[must_use]
+    pub fn fill(&mut self) -> bool {
+        self.0.fill(Tokens { sessions: 1, bytes: 0 })
+    }
+
+    /// Gives the token of one session to that session.
+    pub fn spend(&mut self) {
+        self.0.spend(Tokens { sessions: 1, bytes: 0 });
+    }
+}
+
+/// The gate of a cache.
+#[derive(Debug)]
+pub struct Gate(gate::Gate);
+
+/// A put inside the gate.
+#[derive(Debug)]
+pub struct Inside<'a>(#[expect(dead_code, reason = "it is there to be dropped")] gate::Inside<'a>);
+
+impl Gate {
+    /// An open gate.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(gate::Gate::new())
+    }
+
+    /// Lets a put in, unless the gate is closed.
+    #[must_use]
+    pub fn enter(&self) -> Option<Inside<'_>> {
+        self.0.enter().map(Inside)
+    }
+
+    /// Closes the gate, and waits for those inside.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Orders the puts inside and what the caller did before.
+    pub fn settle(&self) {
+        self.0.settle();
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The word that says when a session expires.
+#[derive(Debug)]
+pub struct Due(AtomicU64);
+
+impl Due {
+    /// A session that expires `lifetime` after `now`.
+    #[must_use]
+    pub fn new(now: u64, lifetime: u64) -> Self {
+        Self(AtomicU64::new(expiry::Due::new(now, lifetime).to_word()))
+    }
+
+    /// Decides that the session is expired, if it is.
+    #[must_use]
+    pub fn decide(&self, now: u64) -> bool {
+        expiry::Due::decide(&self.0, now)
+    }
+
+    /// Extends the session; `false` if it is expired.
+    #[must_use]
+    pub fn extend(&self, now: u64, lifetime: u64) -> bool {
+        expiry::Due::extend(&self.0, now, lifetime) != Extension::Expired
+    }
+
+    /// When the session expires.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        expiry::Due::load(&self.0).at()
+    }
+}
+
+/// A whole engine of one shard, with one scope.
+pub struct Engine<S> {
+    engine: engine::Engine<S>,
+    scopes: Registry,
+    scope: Arc<scope::Entry>,
+}
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// An engine for so many sessions, which live for a minute.
+    #[must_use]
+    pub fn new(max_sessions: u64) -> Self {
+        let engine = engine::Engine::new(Parts {
+            max_sessions,
+            max_bytes: UNLIMITED,
+            shards: 1,
+            max_waiting_headers: usize::MAX,
+            lifetime: Duration::from_secs(60),
+            weigher: None,
+            clock: Clock::manual(),
+            hasher: RandomState::with_seeds(1, 2, 3, 4),
+        });
+        let scopes = Registry::new();
+        let scope = scopes.attach(&Scope::new("model"));
+        Self { engine, scopes, scope }
+    }
+
+    /// Stores a session.
+    pub fn put(&self, id: u8, payload: S) -> Put<S> {
+        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::Replace)
+    }
+
+    /// Stores a session unless there is one.
+    pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
+        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::IfAbsent)
+    }
+
+    /// Finds a session.
+    #[must_use]
+    pub fn get(&self, id: u8) -> Option<Session<S>> {
+        self.engine.get(&self.scope, &session_id(id))
+    }
+
+    /// Takes a session.
+    #[must_use]
+    pub fn take(&self, id: u8) -> Option<Session<S>> {
+        self.engine.take(&self.scope, &session_id(id))
+    }
+
+    /// Lets a session expire so many seconds from now.
+    pub fn extend(&self, id: u8, seconds: u64) -> bool {
+        self.engine.extend(&self.scope, &session_id(id), Duration::from_secs(seconds))
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, seconds: u64) {
+        self.engine.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// Drops the scope; returns how many sessions that removed.
+    pub fn drop_scope(&self) -> usize {
+        let slot = self.scopes.renew(&Scope::new("model")).expect("attached by `new`");
+        self.engine.drop_slot(slot)
+    }
+
+    /// Ticks until nothing is due.
+    pub fn tick(&self) {
+        self.engine.tick();
+    }
+
+    /// Removes what is expired.
+    pub fn flush_expired(&self) -> usize {
+        self.engine.flush_expired()
+    }
+
+    /// Removes everything; returns how much.
+    pub fn flush(&self) -> usize {
+        self.engine.flush()
+    }
+
+    /// Closes the cache.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// The counters; exact while no other thread runs.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+}
+
+fn session_id(number: u8) -> SessionId {
+    SessionId::from([number; 32])
+}
+
+impl<S> fmt::Debug for Table<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.table.fmt(f)
+    }
+}
+
+impl<S> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Gone<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gone").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
+    }
+}
