@@ -25,7 +25,7 @@ pub(crate) const BATCH: usize = if cfg!(loom) { 1 } else { 16 };
 /// Links that a walk of the table follows under one pin.
 pub(crate) const PER_PIN: usize = if cfg!(loom) { 4 } else { 256 };
 
-/// Stale hints that are let be, beside three for four sessions. A cache that is full and whose
+/// Stale hints that are let be, beside one for two sessions. A cache that is full and whose
 /// sessions are taken soon settles at one for one by eviction alone; the rest of the way is a little
 /// compaction, for the sake of memory.
 const SLACK: u64 = if cfg!(loom) { 0 } else { 64 };
@@ -154,7 +154,7 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn has_too_many_hints(&self) -> bool {
         let live = self.live();
-        self.wheel.hints() > live + live / 4 * 3 + SLACK
+        self.wheel.hints() > live + live / 2 + SLACK
     }
 
     /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time

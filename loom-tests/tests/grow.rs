@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use loom_tests::{Payload, Scenario, dropped, race, race3};
 use resumption::model::{self, Table};
 
 /// In cell 0, whatever the size.
