@@ -221,7 +221,7 @@ fn the_hint_knows_the_last_extension() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [18_700, 1_000],
+    floors: [8_200, 1_000],
     run: || {
         let engine = Engine::new(8);
         for id in 1..4 {
