@@ -357,8 +357,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Extension::Sooner => {
                 // A new stamp first, and then the time as it is now: of several extensions the hint
                 // that stays valid is the last one's, and it knows what all of them have set.
+                let due = || Due::load(node.node().expiry()).at();
+                let too_early = planted!("time-before-stamp").then(due);
                 let hint = Hint::new(node.node().key(), node.renew_stamp());
-                let due = Due::load(node.node().expiry()).at();
+                let due = too_early.unwrap_or_else(due);
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);
                 self.compact(at, now);

@@ -34,7 +34,7 @@
 //! Each scenario runs in two modes, described in the library's `src/sync/loom.rs`: *memory mode*,
 //! where loads may return old values as their orderings allow, and *interleaving mode*. It prints how
 //! many executions it has explored, and fails below the floor that stands beside it: a model that
-//! explores less than it did proves less than it did. Floors are four fifths of the count that
+//! explores less than it did proves less than it did. Floors are nine tenths of the count that
 //! was explored when they were set.
 //!
 //! # Seeded bugs

@@ -61,6 +61,7 @@ impl Scenario {
     ///
     /// If it does not, or by another panic.
     pub fn catches(&self, bug: &'static str, message: &str) {
+        assert!(!message.is_empty(), "any panic has an empty message in it");
         for mode in [Mode::Memory, Mode::Interleaving] {
             let (count, result) = self.check(mode, bug);
             let Err(panic) = result else { continue };

@@ -49,7 +49,7 @@ fn close_waits_for_those_inside() {
 
 #[test]
 fn an_entry_by_load_is_caught() {
-    CLOSE.catches("enter-by-load", "");
+    CLOSE.catches("enter-by-load", "Causality violation");
 }
 
 #[test]
@@ -83,9 +83,8 @@ fn an_engine_whose_puts_enter_by_load_is_caught() {
 
 const CLOSES: Scenario = Scenario {
     name: "put ∥ close ∥ take, by the engine",
-    preemptions: [1, 1],
-    // Few accesses: within the bound there are no more executions to ask for.
-    floors: [126, 36],
+    preemptions: [1, 2],
+    floors: [120, 1_070],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());
@@ -110,9 +109,8 @@ fn close_and_take_share_the_sessions() {
 
 const SCOPE: Scenario = Scenario {
     name: "put ∥ drop of the scope, by the engine",
-    preemptions: [1, 2],
-    // Few accesses: within the bound there are no more executions to ask for.
-    floors: [243, 49],
+    preemptions: [2, 3],
+    floors: [3_330, 780],
     run: || {
         let engine = Arc::new(Engine::new(2));
         let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());

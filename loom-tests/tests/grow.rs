@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::{Payload, Scenario, dropped, race, race3};
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
 use resumption::model::{self, Table};
 
 /// In cell 0, whatever the size.
@@ -50,8 +50,8 @@ fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
 
 const INSERT: Scenario = Scenario {
     name: "growth, get ∥ put",
-    preemptions: [1, 2],
-    floors: [792, 213],
+    preemptions: [2, 3],
+    floors: [11_610, 1_310],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -75,8 +75,8 @@ fn a_put_during_growth_is_found() {
 
 const SAME_ID: Scenario = Scenario {
     name: "growth, put ∥ put of the same id",
-    preemptions: [1, 2],
-    floors: [1_100, 217],
+    preemptions: [2, 3],
+    floors: [24_030, 1_490],
     run: || {
         let table = Arc::new(table(&[A]));
         let (a, b) = race(
@@ -132,8 +132,8 @@ fn a_walk_from_an_ancestor_that_ends_at_the_first_cell_is_caught() {
 
 const NESTED: Scenario = Scenario {
     name: "get ∥ put in a cell whose parent nobody has linked",
-    preemptions: [1, 2],
-    floors: [409, 197],
+    preemptions: [2, 3],
+    floors: [9_620, 1_420],
     run: || {
         let table = table(&[B, D]);
         table.grow();
@@ -206,9 +206,8 @@ fn a_relaxed_opening_of_a_cell_is_caught() {
 
 const GROWS: Scenario = Scenario {
     name: "growth ∥ growth",
-    preemptions: [2, 3],
-    // Few accesses: within the bound there are no more executions to ask for.
-    floors: [138, 71],
+    preemptions: [3, ALL],
+    floors: [380, 510],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race(&table, |t| t.grow(), |t| t.grow());
@@ -225,8 +224,8 @@ fn two_threads_grow() {
 
 const WALK: Scenario = Scenario {
     name: "walk in batches ∥ growth, get",
-    preemptions: [1, 2],
-    floors: [567, 333],
+    preemptions: [2, 3],
+    floors: [13_200, 2_920],
     run: || {
         let table = Arc::new(table(&[A, B, D]));
         let (keys, ()) = race(&table, Table::keys, |t| {
