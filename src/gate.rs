@@ -62,8 +62,8 @@ impl Gate {
         self.stripes.mine().load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Closes the gate, and waits until every put that entered before has left. The one wait of the
-    /// engine: a put has no unbounded step, so this ends unless a thread is stopped inside.
+    /// Closes the gate, and waits until every put that entered before has left. A put inside may be
+    /// evicting, and so be dropping payloads; this waits for those drops too.
     pub(crate) fn close(&self) {
         for stripe in self.stripes.iter() {
             // AcqRel: decides the race with each entry, see above.

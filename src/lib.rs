@@ -50,7 +50,7 @@
 //!
 //! # Trade-offs
 //!
-//! * A cell array never shrinks: about 16 bytes for each session of the largest number so far.
+//! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far.
 //! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
 //!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
 //!   either order.

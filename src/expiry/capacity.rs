@@ -7,7 +7,8 @@
 //! * B1: free + reserved + owned by sessions = the limit, at every instant;
 //!
 //! and what is stored cannot exceed the limit. A put takes tokens *before* it links, a removal
-//! gives them back *after* the payload is dropped or has become a handle's.
+//! gives them back *after* the payload is dropped or has become a handle's. A replacement hands the
+//! old session's tokens to the new one, whose put is in flight until the old payload is a handle's.
 //!
 //! Taking is a compare-and-swap that never goes below zero; a thread that stops holds the tokens
 //! that it took, and nothing else.

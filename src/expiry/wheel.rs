@@ -3,8 +3,7 @@
 //! Ten levels of 64 slots; a slot of level l spans 2¹⁰·8ˡ milliseconds. A hint is filed once, in
 //! the finest level that reaches its expiry, and nothing cascades (the rule of Linux's wheel): a
 //! hint comes due at the end of its slot's span, which is about an eighth of the remaining lifetime
-//! long at most, and never shorter than a second.
-//! Lookups check the expiry itself, so lateness delays the return of memory and nothing else.
+//! long at most, and never shorter than a second. Lookups check the expiry itself, so lateness delays the return of memory and nothing else.
 //!
 //! Each slot has two lists, *fresh* and *kept* (SIEVE, Zhang et al. 2024): eviction takes the oldest
 //! hint of the earliest fresh list; a session that was used since moves to the kept list of its
@@ -45,7 +44,7 @@ use crate::reclaim::{Guard, pin};
 use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted, tally};
 
 /// Levels of the wheel. The last one has a slot for every time that an expiry can name (42 bits of
-/// milliseconds), so there is always a level that reaches far enough, whatever the cursors are. One
+/// milliseconds), so there is always a level that reaches far enough, whatever the progress is. One
 /// under loom, which pays for every word; models stay within its reach.
 const LEVELS: usize = if cfg!(loom) { 1 } else { 10 };
 const SLOTS: u64 = 64;
