@@ -43,7 +43,8 @@ impl Gauges {
     }
 
     /// A header was retired. The bound on what waits is the limit, plus [`RECOUNT`] for each
-    /// stripe, plus the sessions that are in the table when the limit is met.
+    /// stripe, plus the sessions that are in the table when the limit is met, plus the segments of
+    /// the hints that their removals look at.
     #[inline]
     pub(crate) fn waiting_began(&self) {
         let before = self.stripes.mine().waiting.fetch_add(1, Ordering::Relaxed);
