@@ -495,7 +495,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Does a little of what is due in a shard; rides on puts.
     #[inline]
     fn tend(&self, at: usize, now: u64) {
-        if let Some(departed) = self.shards[at].expire(now, DUE_PER_PUT) {
+        let shard = &self.shards[at];
+        if shard.may_be_due(now)
+            && let Some(departed) = shard.expire(now, DUE_PER_PUT)
+        {
             self.leave(at, departed);
         }
         self.compact(at, now);

@@ -35,6 +35,8 @@ pub(crate) struct Shard<S> {
     pub(crate) table: Table<S>,
     pub(crate) wheel: Wheel,
     live: AtomicU64,
+    /// The span of the wheel's finest slots in which nothing more was due.
+    idle: AtomicU64,
     gauges: &'static Gauges,
 }
 
@@ -65,7 +67,13 @@ enum Look<S> {
 
 impl<S> Shard<S> {
     pub(crate) fn new(now: u64, gauges: &'static Gauges) -> Self {
-        Self { table: Table::new(gauges), wheel: Wheel::new(now), live: AtomicU64::new(0), gauges }
+        Self {
+            table: Table::new(gauges),
+            wheel: Wheel::new(now),
+            live: AtomicU64::new(0),
+            idle: AtomicU64::new(u64::MAX),
+            gauges,
+        }
     }
 
     /// How many sessions there are, about.
@@ -140,9 +148,21 @@ impl<S> Shard<S> {
         departed
     }
 
+    /// Whether something may be due at `now`. Nothing comes due again within the span of a finest
+    /// slot in which nothing was.
+    #[inline]
+    pub(crate) fn may_be_due(&self, now: u64) -> bool {
+        // Relaxed: it spares a look, and a look too many or too late does no harm.
+        self.idle.load(Ordering::Relaxed) != Wheel::span(now)
+    }
+
     /// Removes what is due at `now`; looks at up to `most` hints. `None` when nothing is due.
     pub(crate) fn expire(&self, now: u64, most: usize) -> Option<Departed<S>> {
-        let list = self.wheel.due(now)?;
+        let Some(list) = self.wheel.due(now) else {
+            // Relaxed: as above.
+            self.idle.store(Wheel::span(now), Ordering::Relaxed);
+            return None;
+        };
         let mut departed = Departed::with_capacity(most);
         self.each_hint(list, now, &mut departed, Wanted::looks(most), |node| {
             self.look_to_expire(node, now, Age::Fresh)

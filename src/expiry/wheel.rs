@@ -253,6 +253,12 @@ impl Wheel {
         earliest.map(|(_, list)| list)
     }
 
+    /// The number of the finest slot's span that `now` is in.
+    #[inline]
+    pub(crate) fn span(now: u64) -> u64 {
+        now >> SPAN_BITS
+    }
+
     /// A list with hints that are due at `now`; notes the progress over the slots that have none.
     pub(crate) fn due(&self, now: u64) -> Option<List> {
         (0..LEVELS).find_map(|level| self.due_in(level, now))
