@@ -202,7 +202,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let wanted = match &entry {
                 Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
                 Entry::Occupied(old) => {
-                    let old = old.node().node();
+                    let old = old.node();
                     if !Due::decide(old.expiry(), now) && mode == Mode::IfAbsent {
                         return Err((Refusal::Present, node));
                     }
@@ -277,7 +277,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 return self.found_expired(&name, now);
             }
             // Fails only if the session was removed since it was found.
-            if let Some(node_ref) = node.acquire(self.gauges()) {
+            if let Some(node_ref) = node.pinned().acquire(self.gauges()) {
                 prefetch_payload(node_ref.payload());
                 node.node().visit();
                 drop(guard);
@@ -359,7 +359,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 // that stays valid is the last one's, and it knows what all of them have set.
                 let due = || Due::load(node.node().expiry()).at();
                 let too_early = planted!("time-before-stamp").then(due);
-                let hint = Hint::new(node.node().key(), node.renew_stamp());
+                let hint = Hint::new(node.node().key(), node.pinned().renew_stamp());
                 let due = too_early.unwrap_or_else(due);
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);

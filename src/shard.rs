@@ -14,7 +14,7 @@ use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
 use crate::sync::Ordering;
 use crate::sync::tally::AtomicU64;
-use crate::table::{Name, Node, Pinned, Table, Unlinked};
+use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
 const MOST_SPARED: usize = 64;
@@ -139,7 +139,7 @@ impl<S> Shard<S> {
             from = self.table.batch(key, PER_PIN, &guard, |node| {
                 if departed.sessions.is_empty()
                     && node.node().name() != *spare
-                    && let Some(unlinked) = self.table.remove(node)
+                    && let Some(unlinked) = self.table.remove(node.into())
                 {
                     departed.push(unlinked, Reason::Evicted);
                 }
@@ -198,7 +198,7 @@ impl<S> Shard<S> {
         now: u64,
         departed: &mut Departed<S>,
         wanted: Wanted,
-        mut look: impl FnMut(Pinned<'_, S>) -> Look<S>,
+        mut look: impl FnMut(Found<'_, S>) -> Look<S>,
     ) {
         let mut pending = None;
         {
@@ -232,14 +232,14 @@ impl<S> Shard<S> {
 
     /// The session that a hint leads to.
     #[inline]
-    fn node_of<'g>(&'g self, hint: Hint, guard: &'g Guard) -> Option<Pinned<'g, S>> {
+    fn node_of<'g>(&'g self, hint: Hint, guard: &'g Guard) -> Option<Found<'g, S>> {
         self.table.get_stamped(hint.prefix(), |stamp| hint.is_of(stamp), guard)
     }
 
     fn look_to_evict(
         &self,
         list: List,
-        node: Pinned<'_, S>,
+        node: Found<'_, S>,
         now: u64,
         spare: &Name,
         spared: &mut usize,
@@ -261,7 +261,7 @@ impl<S> Shard<S> {
         self.removed(node, Reason::Evicted)
     }
 
-    fn look_to_expire(&self, node: Pinned<'_, S>, now: u64, age: Age) -> Look<S> {
+    fn look_to_expire(&self, node: Found<'_, S>, now: u64, age: Age) -> Look<S> {
         let expiry = node.node().expiry();
         if Due::decide(expiry, now) {
             return self.removed(node, Reason::Expired);
@@ -269,7 +269,7 @@ impl<S> Shard<S> {
         Look::Stays { due: Due::load(expiry).at(), age }
     }
 
-    fn removed(&self, node: Pinned<'_, S>, reason: Reason) -> Look<S> {
+    fn removed(&self, node: Found<'_, S>, reason: Reason) -> Look<S> {
         self.table.remove(node).map_or(Look::Stale, |unlinked| Look::Left(unlinked, reason))
     }
 

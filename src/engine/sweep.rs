@@ -54,7 +54,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let guard = pin();
                 from = shard.table.batch(key, PER_PIN, &guard, |node| {
                     if is_meant(node.node())
-                        && let Some(unlinked) = shard.table.remove(node)
+                        && let Some(unlinked) = shard.table.remove(node.into())
                     {
                         let expired = Due::load(node.node().expiry()).is_decided();
                         departed.push(unlinked, if expired { Reason::Expired } else { reason });
@@ -91,7 +91,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let name = session.node().node().name();
         let at = self.shard_of(&name);
         let guard = pin();
-        let unlinked = self.shards[at].table.remove(session.node().pinned(&guard));
+        let unlinked = self.shards[at].table.remove(session.node().pinned(&guard).into());
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
         drop(self.left(at, unlinked, Reason::Removed));

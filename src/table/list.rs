@@ -46,6 +46,60 @@ pub(super) struct Place<'g, S> {
     pub(super) found: Option<(Pinned<'g, S>, Link)>,
 }
 
+impl<'g, S> Place<'g, S> {
+    /// The node of the name, if there is one, and what its word held.
+    #[inline]
+    pub(super) fn found(&self) -> Option<(Found<'g, S>, Link)> {
+        let before = Some((self.previous, self.link));
+        self.found.map(|(node, next)| (Found { node, before }, next))
+    }
+}
+
+/// A live node, and the word that led to it.
+pub(crate) struct Found<'g, S> {
+    node: Pinned<'g, S>,
+    /// The word before the node, and what it held; `None` when removed nodes stood between.
+    before: Option<(&'g AtomicLink, Link)>,
+}
+
+impl<S> Clone for Found<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Found<'_, S> {}
+
+impl<'g, S> Found<'g, S> {
+    /// The node.
+    #[inline]
+    pub(crate) fn pinned(&self) -> Pinned<'g, S> {
+        self.node
+    }
+
+    /// The node's header.
+    #[inline]
+    pub(crate) fn node(&self) -> &'g Node<S> {
+        self.node.node()
+    }
+
+    /// Takes the node out of the list, once it is removed and its word holds `next`; `false` when it
+    /// takes a search to do that.
+    ///
+    /// While the word before holds the link, it is in the list, and the node behind it: a node never
+    /// comes back behind a word that it has left (L2).
+    #[inline]
+    pub(super) fn unlink(&self, next: Link) -> bool {
+        self.before.is_some_and(|(previous, link)| unlink(previous, link, next).is_some())
+    }
+}
+
+impl<'g, S> From<Pinned<'g, S>> for Found<'g, S> {
+    fn from(node: Pinned<'g, S>) -> Self {
+        Self { node, before: None }
+    }
+}
+
 /// Where a walk begins.
 struct Start<'g> {
     cell: &'g AtomicLink,
@@ -130,15 +184,16 @@ impl List {
     ///
     /// Writes nothing, but for cells that nobody has claimed yet.
     #[inline]
-    pub(super) fn find<'g, S>(
+    pub(super) fn find<'g, S: 'g>(
         &'g self,
         (from, to): (u64, u64),
         guard: &'g Guard,
         is_match: impl Fn(Pinned<'g, S>) -> bool,
-    ) -> Option<Pinned<'g, S>> {
+    ) -> Option<Found<'g, S>> {
         'again: loop {
             let start = self.start::<S>(from, guard);
             let mut link = start.cell.load();
+            let mut before = Some((start.cell, link));
             loop {
                 let node = match link.target::<S>() {
                     Target::End => return None,
@@ -146,6 +201,7 @@ impl List {
                         Some(Passage::RegionEnds) => return None,
                         Some(Passage::On(cell)) => {
                             link = cell.load();
+                            before = Some((cell, link));
                             continue;
                         }
                         None => continue 'again,
@@ -159,8 +215,9 @@ impl List {
                     return None;
                 }
                 if key >= from && !next.is_removed() && is_match(node) {
-                    return Some(node);
+                    return Some(Found { node, before });
                 }
+                before = (!next.is_removed()).then_some((&node.node().next, next));
                 link = next;
             }
         }

@@ -33,6 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) use cells::{CACHE_LINE, prefetch};
 pub(crate) use id::SessionId;
+pub(crate) use list::Found;
 pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 
 use self::link::Link;
@@ -57,7 +58,7 @@ pub(crate) enum Entry<'g, S> {
 /// A live node of the name.
 pub(crate) struct Occupied<'g, S> {
     table: &'g Table<S>,
-    node: Pinned<'g, S>,
+    found: Found<'g, S>,
     next: Link,
 }
 
@@ -72,7 +73,7 @@ impl<S> Table<S> {
 
     /// The live node of `name`. Expected O(1); writes nothing but a cell that nobody has linked yet.
     #[inline]
-    pub(crate) fn get<'g>(&'g self, name: &Name, guard: &'g Guard) -> Option<Pinned<'g, S>> {
+    pub(crate) fn get<'g>(&'g self, name: &Name, guard: &'g Guard) -> Option<Found<'g, S>> {
         self.list.find((name.key, name.key), guard, |node| node.node().is(name))
     }
 
@@ -83,7 +84,7 @@ impl<S> Table<S> {
         prefix: u64,
         stamp: impl Fn(u16) -> bool,
         guard: &'g Guard,
-    ) -> Option<Pinned<'g, S>> {
+    ) -> Option<Found<'g, S>> {
         self.list.find((prefix, prefix | 0xffff), guard, |node| stamp(node.stamp()))
     }
 
@@ -91,30 +92,34 @@ impl<S> Table<S> {
     #[inline]
     pub(crate) fn entry<'g>(&'g self, name: &Name, guard: &'g Guard) -> Entry<'g, S> {
         let place = self.list.search(name, guard);
-        match place.found {
-            Some((node, next)) => Entry::Occupied(Occupied { table: self, node, next }),
+        match place.found() {
+            Some((found, next)) => Entry::Occupied(Occupied { table: self, found, next }),
             None => Entry::Vacant(Vacant(place)),
         }
     }
 
     /// Removes this very node; `None` when another thread has removed it. Expected O(1).
     #[inline]
-    pub(crate) fn remove(&self, node: Pinned<'_, S>) -> Option<Unlinked<S>> {
+    pub(crate) fn remove(&self, found: Found<'_, S>) -> Option<Unlinked<S>> {
+        let next = &found.node().next;
         if planted!("take-by-load-and-store") {
-            let link = node.node().next.load();
-            node.node().next.set_private(link.removed());
-            return (!link.is_removed()).then(|| self.unlink(node));
+            let link = next.load();
+            next.set_private(link.removed());
+            return (!link.is_removed()).then(|| self.unlink(found, link));
         }
-        if node.node().next.mark_removed().is_removed() {
+        let link = next.mark_removed();
+        if link.is_removed() {
             return None;
         }
-        Some(self.unlink(node))
+        Some(self.unlink(found, link))
     }
 
-    /// Makes sure that a removed node is out of the list; the caller has won its removal.
+    /// Makes sure that a removed node, whose word held `next`, is out of the list; the caller has
+    /// won its removal.
     #[inline]
-    fn unlink(&self, node: Pinned<'_, S>) -> Unlinked<S> {
-        if !planted!("no-second-search") {
+    fn unlink(&self, found: Found<'_, S>, next: Link) -> Unlinked<S> {
+        let node = found.pinned();
+        if !found.unlink(next) && !planted!("no-second-search") {
             // L3: this search passes the node and takes it out, if nobody else has.
             let _: Place<'_, S> = self.list.search(&node.node().name(), node.guard());
         }
@@ -165,8 +170,8 @@ impl<S> Table<S> {
 impl<'g, S> Occupied<'g, S> {
     /// The node.
     #[inline]
-    pub(crate) fn node(&self) -> Pinned<'g, S> {
-        self.node
+    pub(crate) fn node(&self) -> &'g Node<S> {
+        self.found.node()
     }
 
     /// Puts `new` in the node's place, in one step. Gives it back when the node has been removed
@@ -175,19 +180,20 @@ impl<'g, S> Occupied<'g, S> {
         self,
         new: NewNode<S>,
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
-        let Self { table, node, next } = self;
-        let guard = node.guard();
+        let Self { table, found, next } = self;
+        let guard = found.pinned().guard();
         #[cfg(loom)]
         if planted!("replace-in-two-steps") {
-            return table.replace_in_two_steps(node, new);
+            return table.replace_in_two_steps(found, new);
         }
         new.node().next.set_private(next);
         let new = new.into_raw();
-        if !node.node().next.replace(next, Link::to_node(new).removed()) {
+        let link = Link::to_node(new);
+        if !found.node().next.replace(next, link.removed()) {
             // SAFETY: the exchange failed, so nobody has seen the new node.
             return Err(unsafe { NewNode::from_raw(new) });
         }
-        let old = table.unlink(node);
+        let old = table.unlink(found, link);
         // SAFETY: P1: linked under the guard just now.
         Ok((unsafe { Pinned::new(new, guard) }, old))
     }
@@ -217,11 +223,11 @@ impl<S> Table<S> {
     /// A seeded bug: between the steps a lookup misses.
     fn replace_in_two_steps<'g>(
         &'g self,
-        node: Pinned<'g, S>,
+        found: Found<'g, S>,
         new: NewNode<S>,
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
-        let (name, guard) = (node.node().name(), node.guard());
-        let Some(old) = self.remove(node) else { return Err(new) };
+        let (name, guard) = (found.node().name(), found.pinned().guard());
+        let Some(old) = self.remove(found) else { return Err(new) };
         let Entry::Vacant(vacant) = self.entry(&name, guard) else { unreachable!() };
         let Ok(new) = vacant.insert(new, guard) else { unreachable!() };
         Ok((new, old))
