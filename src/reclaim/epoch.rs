@@ -3,13 +3,13 @@
 //! The collector is the crate's own: pins that other crates hold for long must not stall it. It is
 //! one for the process, because a thread-local participant per cache would cost a lookup per pin.
 
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
 use crossbeam_epoch as epoch;
 
 use super::gauge::Gauges;
+use super::spare;
 
 static COLLECTOR: LazyLock<epoch::Collector> = LazyLock::new(epoch::Collector::new);
 
@@ -43,9 +43,9 @@ impl Guard {
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
         gauges.waiting_began();
         let free = move || {
-            // SAFETY: by the caller's promise the block came from a box of this layout (which
-            // `MaybeUninit` keeps) and is retired once; by P1 no guard sees it any more.
-            drop(unsafe { Box::from_raw(ptr.as_ptr().cast::<MaybeUninit<T>>()) });
+            // SAFETY: by the caller's promise the block came from a box and is retired once; by P1 no
+            // guard sees it any more.
+            unsafe { spare::free(ptr) };
             gauges.waiting_ended();
         };
         // SAFETY: the closure may run on any thread: it touches a block that nobody else can

@@ -24,7 +24,11 @@ pub(crate) mod refs;
 #[cfg(not(loom))]
 mod epoch;
 #[cfg(not(loom))]
+mod spare;
+#[cfg(not(loom))]
 pub(crate) use epoch::{Guard, pin};
+#[cfg(not(loom))]
+pub(crate) use spare::boxed;
 
 #[cfg(loom)]
 pub(crate) mod mock;

@@ -18,7 +18,7 @@ use super::id::SessionId;
 use super::link::{AtomicLink, Link};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{Guard, pin};
+use crate::reclaim::{Guard, boxed, pin};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
@@ -141,7 +141,7 @@ pub(crate) struct NewNode<S>(Box<Node<S>>);
 
 impl<S> NewNode<S> {
     pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S) -> Self {
-        Self(Box::new(Node {
+        Self(boxed(Node {
             next: AtomicLink::new(Link::END),
             key: name.key,
             id: name.id,
