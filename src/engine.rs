@@ -39,7 +39,7 @@ use crate::session::Session;
 use crate::shard::{Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Table, Unlinked, prefetch};
+use crate::table::{CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Spot, Table, Unlinked, prefetch};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;
@@ -139,20 +139,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Err(refusal) => return self.refused(refusal, payload),
         };
         let name = self.name(slot, id);
-        let table = &self.shards[self.shard_of(&name)].table;
+        let at = self.shard_of(&name);
         // The clock and the allocation take about as long as the memory.
-        table.prefetch_cell(name.key);
+        let spot = self.shards[at].table.spot(name.hash);
         let now = self.clock.now();
         let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
         let node = NewNode::new(name, weight, Due::new(now, lifetime).to_word(), payload);
-        table.prefetch_node(name.key);
-        let stored = self.store(node, now, mode);
+        spot.prefetch_node::<S>();
+        let stored = self.store(node, (at, spot), now, mode);
         drop(inside);
         if scope.slot() != slot && !planted!("no-second-look-at-the-scope") {
             // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
             self.remove(&name, Reason::ScopeDropped);
         }
-        self.tend(self.shard_of(&name), now);
+        self.tend(at, now);
         match stored {
             Ok(None) => Put::Stored,
             Ok(Some(old)) => Put::Replaced(old),
@@ -188,17 +188,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn store(
         &self,
         mut node: NewNode<S>,
+        (at, spot): (usize, Spot<'_>),
         now: u64,
         mode: Mode,
     ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
         let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
-        let at = self.shard_of(&name);
         let shard = &self.shards[at];
         let mut hand = Hand::empty(&self.room, at);
         let mut now = now;
         loop {
             let guard = pin();
-            let entry = shard.table.entry(&name, &guard);
+            let entry = shard.table.entry(&name, spot, &guard);
             let wanted = match &entry {
                 Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
                 Entry::Occupied(old) => {
@@ -268,10 +268,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
         let table = &self.shards[self.shard_of(&name)].table;
-        let now = self.now_while_fetching(table, &name);
+        let (spot, now) = self.fetch(table, &name);
         loop {
             let guard = pin();
-            let Some(node) = table.get(&name, &guard) else { return self.missed(&name) };
+            let Some(node) = table.get(&name, spot, &guard) else { return self.missed(&name) };
             if Due::decide(node.node().expiry(), now) {
                 drop(guard);
                 return self.found_expired(&name, now);
@@ -287,21 +287,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// The time. The search for `name` comes next: what it reads first is asked for, so that the wait
+    /// The spot of `name` and the time. What the search reads first is asked for, so that the wait
     /// for memory and the reading of the clock overlap.
     #[inline]
-    fn now_while_fetching(&self, table: &Table<S>, name: &Name) -> u64 {
-        table.prefetch_cell(name.key);
+    fn fetch<'t>(&self, table: &'t Table<S>, name: &Name) -> (Spot<'t>, u64) {
+        let spot = table.spot(name.hash);
         let now = self.clock.now();
-        table.prefetch_node(name.key);
-        now
+        spot.prefetch_node::<S>();
+        (spot, now)
     }
 
     /// Whether a session is there; notes nothing.
     pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
-        let (name, now) = (self.name(scope.slot(), id), self.clock.now());
+        let name = self.name(scope.slot(), id);
+        let table = &self.shards[self.shard_of(&name)].table;
+        let (spot, now) = self.fetch(table, &name);
         let guard = pin();
-        let node = self.shards[self.shard_of(&name)].table.get(&name, &guard);
+        let node = table.get(&name, spot, &guard);
         node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
     }
 
@@ -310,7 +312,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let name = self.name(scope.slot(), id);
         match self.depart(&name, Reason::Taken) {
             Ok(left) => {
-                self.past.note(name.key, Reason::Taken);
+                self.past.note(name.hash, Reason::Taken);
                 let session = self.handle(left);
                 self.compact_after(&name);
                 Some(session)
@@ -348,9 +350,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn extend(&self, scope: &ScopeEntry, id: &SessionId, lifetime: Duration) -> bool {
         let name = self.name(scope.slot(), id);
         let at = self.shard_of(&name);
-        let (shard, now) = (&self.shards[at], self.clock.now());
+        let shard = &self.shards[at];
+        let (spot, now) = self.fetch(&shard.table, &name);
         let guard = pin();
-        let Some(node) = shard.table.get(&name, &guard) else { return false };
+        let Some(node) = shard.table.get(&name, spot, &guard) else { return false };
         match Due::extend(node.node().expiry(), now, millis(lifetime)) {
             // The hint that is there comes due too early, and is filed again then.
             Extension::Later => true,
@@ -359,7 +362,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 // that stays valid is the last one's, and it knows what all of them have set.
                 let due = || Due::load(node.node().expiry()).at();
                 let too_early = planted!("time-before-stamp").then(due);
-                let hint = Hint::new(node.node().key(), node.pinned().renew_stamp());
+                let hint = Hint::new(node.node().hash(), node.pinned().renew_stamp());
                 let due = too_early.unwrap_or_else(due);
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);
@@ -378,10 +381,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
         let at = self.shard_of(name);
         let table = &self.shards[at].table;
-        let now = self.now_while_fetching(table, name);
+        let (spot, now) = self.fetch(table, name);
         loop {
             let guard = pin();
-            let node = table.get(name, &guard).ok_or(Missing::Unknown)?;
+            let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
             let _ = Due::decide(node.node().expiry(), now);
@@ -401,12 +404,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes the session of `name` if it is expired.
     fn remove_expired(&self, name: &Name, now: u64) {
         let at = self.shard_of(name);
+        let table = &self.shards[at].table;
         let guard = pin();
-        let Some(node) = self.shards[at].table.get(name, &guard) else { return };
+        let Some(node) = table.get(name, table.spot(name.hash), &guard) else { return };
         if !Due::decide(node.node().expiry(), now) {
             return;
         }
-        let unlinked = self.shards[at].table.remove(node);
+        let unlinked = table.remove(node);
         drop(guard);
         drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
         self.compact(at, now);
@@ -423,7 +427,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// A lookup found nothing.
     fn missed(&self, name: &Name) -> Option<Session<S>> {
         self.counters.count(Count::MissesUnknown);
-        if let Some(before) = self.past.recall(name.key) {
+        if let Some(before) = self.past.recall(name.hash) {
             self.counters.count(before);
         }
         None
@@ -468,7 +472,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             evicted += 1;
             ages += Due::load(node.expiry()).age(*now.get_or_insert_with(|| self.clock.now()));
-            self.past.note(node.key(), reason);
+            self.past.note(node.hash(), reason);
         }
         if evicted > 0 {
             self.counters.removal(Reason::Evicted, evicted);
@@ -516,8 +520,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         true
     }
 
-    /// The name of a session: its place in the order follows from a keyed hash, so that nobody can
-    /// choose ids that meet in one cell.
+    /// The name of a session. The hash is keyed, so that nobody can choose ids that meet in one cell.
     #[inline]
     fn name(&self, scope: u32, id: &SessionId) -> Name {
         let mut hasher = self.hasher.build_hasher();
@@ -525,13 +528,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
         for word in id.words() {
             hasher.write_u64(word);
         }
-        Name { key: hasher.finish().reverse_bits() | 1, scope, id: *id }
+        Name { hash: hasher.finish() | 1 << 63, scope, id: *id }
     }
 
-    /// The shard of a name. Cells are chosen by the key's highest bits, shards by its lowest.
+    /// The shard of a name. Cells are chosen by the hash's lowest bits, shards by some above those
+    /// that a hint has.
     #[inline]
     fn shard_of(&self, name: &Name) -> usize {
-        (name.key >> 1) as usize & (self.shards.len() - 1)
+        (name.hash >> 48) as usize & (self.shards.len() - 1)
     }
 
     /// The payload's weight in bytes.

@@ -57,7 +57,7 @@ fn name(key: u64) -> Name {
     assert!(key & 1 == 1, "the key of a session");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&key.to_le_bytes());
-    Name { key, scope: 0, id: SessionId::from(bytes) }
+    Name { hash: key.reverse_bits(), scope: 0, id: SessionId::from(bytes) }
 }
 
 impl<S: Send + Sync + 'static> Table<S> {
@@ -74,7 +74,7 @@ impl<S: Send + Sync + 'static> Table<S> {
         let mut node = NewNode::new(name, 0, 0, payload);
         loop {
             let guard = pin();
-            let linked = match self.table.entry(&name, &guard) {
+            let linked = match self.table.entry(&name, self.spot(key), &guard) {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|_| None),
                 Entry::Occupied(old) => old.replace(node).map(|(_, old)| Some(old)),
             };
@@ -90,8 +90,8 @@ impl<S: Send + Sync + 'static> Table<S> {
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
         loop {
             let guard = pin();
-            let node = self.table.get(&name(key), &guard)?;
-            if let Some(handle) = node.acquire(self.lease.gauges()) {
+            let node = self.table.get(&name(key), self.spot(key), &guard)?;
+            if let Some(handle) = node.pinned().acquire(self.lease.gauges()) {
                 return Some(Handle(handle));
             }
         }
@@ -101,11 +101,15 @@ impl<S: Send + Sync + 'static> Table<S> {
     pub fn take(&self, key: u64) -> Option<Gone<S>> {
         loop {
             let guard = pin();
-            let node = self.table.get(&name(key), &guard)?;
+            let node = self.table.get(&name(key), self.spot(key), &guard)?;
             if let Some(unlinked) = self.table.remove(node) {
                 return Some(Gone(unlinked));
             }
         }
+    }
+
+    fn spot(&self, key: u64) -> Spot<'_> {
+        self.table.spot(name(key).hash)
     }
 
     /// Doubles the cells, unless another thread does it.
@@ -243,11 +247,11 @@ impl Default for Queue {
 }
 
 fn hint(number: u64) -> Hint {
-    Hint::new(number << 16, 0)
+    Hint::new(number, 0)
 }
 
 fn number(hint: Hint) -> u64 {
-    hint.prefix() >> 16
+    hint.hash()
 }
 
 /// A wheel of hints, which are numbers from 1 on here.

@@ -109,7 +109,7 @@ impl<S> Shard<S> {
         now: u64,
         guard: &Guard,
     ) -> Result<(), (Hint, u64)> {
-        let hint = Hint::new(node.node().key(), node.stamp());
+        let hint = Hint::new(node.node().hash(), node.stamp());
         let due = Due::load(node.node().expiry()).at();
         self.wheel.try_push(hint, due, now, Age::Fresh, guard).map_err(|Unpushed| (hint, due))
     }
@@ -233,7 +233,7 @@ impl<S> Shard<S> {
     /// The session that a hint leads to.
     #[inline]
     fn node_of<'g>(&'g self, hint: Hint, guard: &'g Guard) -> Option<Found<'g, S>> {
-        self.table.get_stamped(hint.prefix(), |stamp| hint.is_of(stamp), guard)
+        self.table.get_stamped(hint.hash(), |stamp| hint.is_of(stamp), guard)
     }
 
     fn look_to_evict(
@@ -279,11 +279,9 @@ impl<S> Shard<S> {
     fn prefetch(&self, list: List, most: usize, guard: &Guard) {
         let mut hints = [Hint::new(0, 0); BATCH];
         let count = self.wheel.peek(list, &mut hints[..most.min(BATCH)], guard);
-        for hint in &hints[..count] {
-            self.table.prefetch_cell(hint.prefix());
-        }
-        for hint in &hints[..count] {
-            self.table.prefetch_node(hint.prefix());
+        let spots = hints.map(|hint| self.table.spot(hint.hash()));
+        for spot in &spots[..count] {
+            spot.prefetch_node::<S>();
         }
     }
 }

@@ -230,8 +230,8 @@ impl Counters {
 
 /// Fingerprints of sessions that were taken or evicted lately.
 ///
-/// One word for each place: the session's key without its two lowest bits, which tell the kind. A
-/// key chooses its place; a later one there replaces it. 62 bits agree by chance once in 2⁶² looks.
+/// One word for each place: the session's hash without its two lowest bits, which tell the kind. A
+/// hash chooses its place; a later one there replaces it. 62 bits agree by chance once in 2⁶² looks.
 #[derive(Debug)]
 pub(crate) struct Past(Box<[AtomicU64]>);
 
@@ -246,23 +246,23 @@ impl Past {
         Self((0..places).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Notes that the session of `key` has left.
+    /// Notes that the session of `hash` has left.
     #[inline]
-    pub(crate) fn note(&self, key: u64, reason: Reason) {
+    pub(crate) fn note(&self, hash: u64, reason: Reason) {
         let kind = match reason {
             Reason::Taken => TAKEN,
             Reason::Evicted => EVICTED,
             _ => return,
         };
         // Relaxed: a memory that may forget.
-        self.place(key).store(key & !3 | kind, Ordering::Relaxed);
+        self.place(hash).store(hash & !3 | kind, Ordering::Relaxed);
     }
 
-    /// What became of the session of `key`, as far as is remembered.
-    pub(crate) fn recall(&self, key: u64) -> Option<Count> {
+    /// What became of the session of `hash`, as far as is remembered.
+    pub(crate) fn recall(&self, hash: u64) -> Option<Count> {
         // Relaxed: as in `note`.
-        let word = self.place(key).load(Ordering::Relaxed);
-        if word & !3 != key & !3 {
+        let word = self.place(hash).load(Ordering::Relaxed);
+        if word & !3 != hash & !3 {
             return None;
         }
         match word & 3 {
@@ -273,9 +273,9 @@ impl Past {
     }
 
     #[inline]
-    fn place(&self, key: u64) -> &AtomicU64 {
-        // The highest bits choose the cell, the lowest the shard: these are neither.
-        &self.0[(key >> 20) as usize & (self.0.len() - 1)]
+    fn place(&self, hash: u64) -> &AtomicU64 {
+        // In a small cache, bits that choose neither the cell nor the shard.
+        &self.0[(hash >> 20) as usize & (self.0.len() - 1)]
     }
 }
 

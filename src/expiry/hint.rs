@@ -1,6 +1,6 @@
 //! What the wheel holds: a value that leads to a session, and owns nothing.
 //!
-//! A hint has the upper 48 bits of a session's key, and a stamp of 16 bits that tells the session
+//! A hint has the lower 48 bits of a session's hash, and a stamp of 16 bits that tells the session
 //! from a later one of the same id. A hint whose session has left finds nothing: cancelling costs
 //! nothing. A false match can do no more than evict another live session early.
 
@@ -16,14 +16,14 @@ pub(crate) struct Hint(u64);
 impl Hint {
     /// The hint of a session.
     #[inline]
-    pub(crate) fn new(key: u64, stamp: u16) -> Self {
-        Self(key & !0xffff | u64::from(stamp | NEVER_A_MARK))
+    pub(crate) fn new(hash: u64, stamp: u16) -> Self {
+        Self(hash << 16 | u64::from(stamp | NEVER_A_MARK))
     }
 
-    /// The upper 48 bits of the session's key, the rest zero.
+    /// The lower 48 bits of the session's hash, the rest zero.
     #[inline]
-    pub(crate) fn prefix(self) -> u64 {
-        self.0 & !0xffff
+    pub(crate) fn hash(self) -> u64 {
+        self.0 >> 16
     }
 
     /// Whether the session's stamp is this one.
@@ -57,9 +57,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_leads_back_to_its_key_and_stamp() {
+    fn a_hint_leads_back_to_its_hash_and_stamp() {
         let hint = Hint::new(0x1234_5678_9abc_def1, 0x4711);
-        assert_eq!(hint.prefix(), 0x1234_5678_9abc_0000);
+        assert_eq!(hint.hash(), 0x5678_9abc_def1);
         assert!(hint.is_of(0x4711));
         assert!(!hint.is_of(0x4715));
     }

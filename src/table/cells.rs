@@ -111,11 +111,6 @@ impl Cells {
         let _ = self.size.compare_exchange(size, size * 2, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Asks the processor for the cache line of a cell.
-    #[inline]
-    pub(super) fn prefetch(&self, index: usize) {
-        prefetch(ptr::from_ref(self.get(index)));
-    }
 }
 
 impl Drop for Cells {
@@ -154,7 +149,7 @@ fn place(index: usize) -> (usize, usize) {
 
 #[inline]
 fn segment_of(index: usize) -> usize {
-    (usize::BITS - (index / BASE).leading_zeros()) as usize
+    ((index | (BASE - 1)).ilog2() - (BASE - 1).ilog2()) as usize
 }
 
 #[inline]

@@ -1,8 +1,9 @@
 //! The list in split order, and its walks.
 //!
-//! All nodes of a shard are in one singly linked list (Harris 2001, Michael 2002), sorted by the
-//! bit-reversed hash; cells are entry points into it (Shalev and Shavit 2006). Dummies, the cells,
-//! have keys with bit 0 clear, nodes with bit 0 set; equal keys stand in the order of arrival.
+//! All nodes of a shard are in one singly linked list (Harris 2001, Michael 2002), sorted by their
+//! keys, the bit-reversed hashes; cells are entry points into it (Shalev and Shavit 2006). Dummies,
+//! the cells, have keys with bit 0 clear, nodes with bit 0 set; equal keys stand in the order of
+//! arrival. A node stores its hash: a lookup compares that, and only inserts need the order.
 //!
 //! # Invariants
 //!
@@ -100,9 +101,36 @@ impl<'g, S> From<Pinned<'g, S>> for Found<'g, S> {
     }
 }
 
+/// The cell of a hash. It is known before a pin, so that its memory can be asked for early.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'g> {
+    cell: &'g AtomicLink,
+    index: usize,
+    /// How many cells there were when the spot was looked up.
+    size: usize,
+}
+
+impl Spot<'_> {
+    /// Asks the processor for the first node behind the cell: for both its cache lines, the search's
+    /// and the expiry's. Under loom this does nothing: there are no cache lines, and what it reads
+    /// would cost executions.
+    #[inline]
+    pub(crate) fn prefetch_node<S>(&self) {
+        if cfg!(loom) {
+            return;
+        }
+        if let Target::Node(node) = self.cell.load().target::<S>() {
+            prefetch(node.as_ptr());
+            prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
+        }
+    }
+}
+
 /// Where a walk begins.
 struct Start<'g> {
     cell: &'g AtomicLink,
+    /// What the cell held.
+    link: Link,
     /// Whether the cell is the key's own for `size`, not an ancestor's.
     own: bool,
     size: usize,
@@ -130,13 +158,32 @@ impl List {
         self.cells.grow(size);
     }
 
+    /// The cell of `hash`, which is asked for.
+    #[inline]
+    pub(super) fn spot(&self, hash: u64) -> Spot<'_> {
+        let size = self.cells.size();
+        let index = hash as usize & (size - 1);
+        let cell = self.cells.get(index);
+        if !cfg!(loom) {
+            prefetch(std::ptr::from_ref(cell));
+        }
+        Spot { cell, index, size }
+    }
+
     /// Finds the place of `name`, and unlinks removed nodes on the way.
-    pub(super) fn search<'g, S: 'g>(&'g self, name: &Name, guard: &'g Guard) -> Place<'g, S> {
+    pub(super) fn search<'g, S: 'g>(
+        &'g self,
+        name: &Name,
+        mut spot: Spot<'g>,
+        guard: &'g Guard,
+    ) -> Place<'g, S> {
+        let key = key(name.hash);
         loop {
-            let start = self.start::<S>(name.key, guard);
-            if let Some(place) = self.search_from(start, name.key, guard, |node| node.is(name)) {
+            let start = self.start::<S>(spot, guard);
+            if let Some(place) = self.search_from(start, key, guard, |node| node.is(name)) {
                 return place;
             }
+            spot = self.spot(name.hash);
         }
     }
 
@@ -149,11 +196,11 @@ impl List {
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Option<Place<'g, S>> {
         let mut previous = start.cell;
-        let mut link = previous.load();
+        let mut link = start.link;
         loop {
             let node = match link.target::<S>() {
                 Target::End => return Some(Place { previous, link, found: None }),
-                Target::Cell(cell) => match self.pass(cell, &start, key)? {
+                Target::Cell(cell) => match self.pass(cell, &start, || key)? {
                     Passage::RegionEnds => return Some(Place { previous, link, found: None }),
                     Passage::On(cell) => {
                         previous = cell;
@@ -169,7 +216,7 @@ impl List {
                 link = unlink(previous, link, next)?;
                 continue;
             }
-            if node.node().key > key {
+            if node.node().key() > key {
                 return Some(Place { previous, link, found: None });
             }
             if is_match(node.node()) {
@@ -180,41 +227,42 @@ impl List {
         }
     }
 
-    /// Finds the live node that `is_match` accepts among those of keys from `from` to `to`.
+    /// Finds the live node of `hash`, or of one that ends in it, that `is_match` accepts; `spot` is
+    /// the cell of `hash`.
     ///
     /// Writes nothing, but for cells that nobody has claimed yet.
     #[inline]
     pub(super) fn find<'g, S: 'g>(
         &'g self,
-        (from, to): (u64, u64),
+        hash: u64,
+        mut spot: Spot<'g>,
         guard: &'g Guard,
         is_match: impl Fn(Pinned<'g, S>) -> bool,
     ) -> Option<Found<'g, S>> {
         'again: loop {
-            let start = self.start::<S>(from, guard);
-            let mut link = start.cell.load();
+            let start = self.start::<S>(spot, guard);
+            let mut link = start.link;
             let mut before = Some((start.cell, link));
             loop {
                 let node = match link.target::<S>() {
                     Target::End => return None,
-                    Target::Cell(cell) => match self.pass(cell, &start, from) {
+                    Target::Cell(cell) => match self.pass(cell, &start, || key(hash)) {
                         Some(Passage::RegionEnds) => return None,
                         Some(Passage::On(cell)) => {
                             link = cell.load();
                             before = Some((cell, link));
                             continue;
                         }
-                        None => continue 'again,
+                        None => {
+                            spot = self.spot(hash);
+                            continue 'again;
+                        }
                     },
                     // SAFETY: P1: reached through links under the guard.
                     Target::Node(node) => unsafe { Pinned::new(node, guard) },
                 };
                 let next = node.node().next.load();
-                let key = node.node().key;
-                if key > to {
-                    return None;
-                }
-                if key >= from && !next.is_removed() && is_match(node) {
+                if is_match(node) && !next.is_removed() {
                     return Some(Found { node, before });
                 }
                 before = (!next.is_removed()).then_some((&node.node().next, next));
@@ -232,7 +280,7 @@ impl List {
         guard: &'g Guard,
         mut visit: impl FnMut(Pinned<'g, S>),
     ) -> Option<u64> {
-        let mut link = self.start::<S>(from, guard).cell.load();
+        let mut link = self.start::<S>(self.spot(from.reverse_bits()), guard).link;
         let (mut steps, mut last) = (0, None);
         loop {
             steps += 1;
@@ -252,7 +300,7 @@ impl List {
                 // SAFETY: P1: reached through links under the guard.
                 Target::Node(node) => unsafe { Pinned::new(node, guard) },
             };
-            let (key, next) = (node.node().key, node.node().next.load());
+            let (key, next) = (node.node().key(), node.node().next.load());
             if key >= from {
                 if steps > most && last.is_some_and(|last| last != key) {
                     return Some(key);
@@ -266,37 +314,13 @@ impl List {
         }
     }
 
-    /// Asks the processor for the cell of `key`. Under loom this and the next do nothing: there are
-    /// no cache lines, and what they read to find the address would cost executions.
-    #[inline]
-    pub(super) fn prefetch_cell(&self, key: u64) {
-        if cfg!(loom) {
-            return;
-        }
-        self.cells.prefetch(bucket(key, self.cells.size()));
-    }
-
-    /// Asks the processor for the first node behind the cell of `key`: for both its cache lines, the
-    /// search's and the expiry's.
-    #[inline]
-    pub(super) fn prefetch_node<S>(&self, key: u64) {
-        if cfg!(loom) {
-            return;
-        }
-        let cell = self.cells.get(bucket(key, self.cells.size()));
-        if let Target::Node(node) = cell.load().target::<S>() {
-            prefetch(node.as_ptr());
-            prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
-        }
-    }
-
     /// What a walk for `key` does at `cell`: `None` when it has to begin again.
     #[inline]
     fn pass<'g>(
         &'g self,
         cell: NonNull<AtomicLink>,
         start: &Start<'g>,
-        key: u64,
+        key: impl FnOnce() -> u64,
     ) -> Option<Passage<'g>> {
         if start.own {
             if self.cells.size() == start.size || planted!("no-size-recheck") {
@@ -304,7 +328,7 @@ impl List {
             }
             return None;
         }
-        if planted!("ancestor-region-ends") || dummy_key(self.cells.index_of(cell)) > key {
+        if planted!("ancestor-region-ends") || dummy_key(self.cells.index_of(cell)) > key() {
             return Some(Passage::RegionEnds);
         }
         Some(Passage::On(self.cell(cell)))
@@ -317,14 +341,13 @@ impl List {
         unsafe { cell.as_ref() }
     }
 
-    /// The nearest linked cell at or before `key`.
+    /// The nearest linked cell at or before a spot.
     #[inline]
-    fn start<'g, S>(&'g self, key: u64, guard: &'g Guard) -> Start<'g> {
-        let size = self.cells.size();
-        let index = bucket(key, size);
-        let cell = self.cells.get(index);
-        if cell.load().is_ready() {
-            return Start { cell, own: true, size };
+    fn start<'g, S>(&'g self, spot: Spot<'g>, guard: &'g Guard) -> Start<'g> {
+        let Spot { cell, index, size } = spot;
+        let link = cell.load();
+        if link.is_ready() {
+            return Start { cell, link, own: true, size };
         }
         self.start_cold::<S>(index, size, guard)
     }
@@ -338,7 +361,7 @@ impl List {
             let cell = self.cells.get(index);
             let link = cell.load();
             if link.is_ready() || planted!("start-early") && link != Link::UNCLAIMED {
-                return Start { cell, own: index == own, size };
+                return Start { cell, link, own: index == own, size };
             }
             if link == Link::UNCLAIMED && self.link_cell::<S>(index, size, guard) {
                 continue;
@@ -404,10 +427,10 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
     previous.replace(link, skip).then_some(skip)
 }
 
-/// The cell of `key` when there are `size` cells.
+/// The key of a hash: its place in the order of the list.
 #[inline]
-fn bucket(key: u64, size: usize) -> usize {
-    key.reverse_bits() as usize & (size - 1)
+fn key(hash: u64) -> u64 {
+    hash.reverse_bits()
 }
 
 /// The key of a cell: its index reversed, bit 0 clear.

@@ -33,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) use cells::{CACHE_LINE, prefetch};
 pub(crate) use id::SessionId;
-pub(crate) use list::Found;
+pub(crate) use list::{Found, Spot};
 pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 
 use self::link::Link;
@@ -71,27 +71,47 @@ impl<S> Table<S> {
         Self { list: List::new(), gauges, nodes: PhantomData }
     }
 
-    /// The live node of `name`. Expected O(1); writes nothing but a cell that nobody has linked yet.
+    /// The cell of `hash`. Its memory is asked for; it stays valid while the table grows.
     #[inline]
-    pub(crate) fn get<'g>(&'g self, name: &Name, guard: &'g Guard) -> Option<Found<'g, S>> {
-        self.list.find((name.key, name.key), guard, |node| node.node().is(name))
+    pub(crate) fn spot(&self, hash: u64) -> Spot<'_> {
+        self.list.spot(hash)
     }
 
-    /// The live node whose key has these upper 48 bits, and which has this stamp.
+    /// The live node of `name`, whose spot is `spot`. Expected O(1); writes nothing but a cell that
+    /// nobody has linked yet.
+    #[inline]
+    pub(crate) fn get<'g>(
+        &'g self,
+        name: &Name,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+    ) -> Option<Found<'g, S>> {
+        self.list.find(name.hash, spot, guard, |node| node.node().is(name))
+    }
+
+    /// The live node whose hash ends in these 48 bits, and which has this stamp.
     #[inline]
     pub(crate) fn get_stamped<'g>(
         &'g self,
-        prefix: u64,
+        hash: u64,
         stamp: impl Fn(u16) -> bool,
         guard: &'g Guard,
     ) -> Option<Found<'g, S>> {
-        self.list.find((prefix, prefix | 0xffff), guard, |node| stamp(node.stamp()))
+        let is_match =
+            |node: Pinned<'g, S>| (node.node().hash() ^ hash) << 16 == 0 && stamp(node.stamp());
+        self.list.find(hash, self.spot(hash), guard, is_match)
     }
 
-    /// The place of `name`, where a node can be inserted or replaced. Expected O(1).
+    /// The place of `name`, whose spot is `spot`, where a node can be inserted or replaced. Expected
+    /// O(1).
     #[inline]
-    pub(crate) fn entry<'g>(&'g self, name: &Name, guard: &'g Guard) -> Entry<'g, S> {
-        let place = self.list.search(name, guard);
+    pub(crate) fn entry<'g>(
+        &'g self,
+        name: &Name,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+    ) -> Entry<'g, S> {
+        let place = self.list.search(name, spot, guard);
         match place.found() {
             Some((found, next)) => Entry::Occupied(Occupied { table: self, found, next }),
             None => Entry::Vacant(Vacant(place)),
@@ -121,7 +141,8 @@ impl<S> Table<S> {
         let node = found.pinned();
         if !found.unlink(next) && !planted!("no-second-search") {
             // L3: this search passes the node and takes it out, if nobody else has.
-            let _: Place<'_, S> = self.list.search(&node.node().name(), node.guard());
+            let name = node.node().name();
+            let _: Place<'_, S> = self.list.search(&name, self.spot(name.hash), node.guard());
         }
         // SAFETY: N3: the removal was won by the caller, and the node is unreachable now.
         unsafe { Unlinked::from_won(node.ptr(), self.gauges) }
@@ -152,18 +173,6 @@ impl<S> Table<S> {
     #[cold]
     pub(crate) fn grow(&self, cells: usize) {
         self.list.grow(cells);
-    }
-
-    /// Asks the processor for the cell of `key`.
-    #[inline]
-    pub(crate) fn prefetch_cell(&self, key: u64) {
-        self.list.prefetch_cell(key);
-    }
-
-    /// Asks the processor for the first node of the cell of `key`.
-    #[inline]
-    pub(crate) fn prefetch_node(&self, key: u64) {
-        self.list.prefetch_node::<S>(key);
     }
 }
 
@@ -228,7 +237,7 @@ impl<S> Table<S> {
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let (name, guard) = (found.node().name(), found.pinned().guard());
         let Some(old) = self.remove(found) else { return Err(new) };
-        let Entry::Vacant(vacant) = self.entry(&name, guard) else { unreachable!() };
+        let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else { unreachable!() };
         let Ok(new) = vacant.insert(new, guard) else { unreachable!() };
         Ok((new, old))
     }

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! * N1: `key`, `id`, `scope` and `weight` are written before the node is linked, and never again.
+//! * N1: `hash`, `id`, `scope` and `weight` are written before the node is linked, and never again.
 //! * N2: the payload is initialised from birth until the count of references reaches zero. Whoever
 //!   brings it there drops the payload, once, and retires the header.
 //! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it.
@@ -24,8 +24,8 @@ use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell};
 /// What identifies a session: its id, and the scope without which it cannot be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
-    /// The place in the order of the list: the bit-reversed keyed hash of the rest, lowest bit set.
-    pub(crate) key: u64,
+    /// The keyed hash of the rest, highest bit set.
+    pub(crate) hash: u64,
     /// The slot of the scope in the cache's registry.
     pub(crate) scope: u32,
     /// The session id.
@@ -33,8 +33,8 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// The name of no session: keys of nodes are odd.
-    pub(crate) const NOBODY: Self = Self { key: 0, scope: 0, id: SessionId::ZERO };
+    /// The name of no session: hashes of nodes have their highest bit set.
+    pub(crate) const NOBODY: Self = Self { hash: 0, scope: 0, id: SessionId::ZERO };
 }
 
 /// A session. The fields fill 72 bytes, and the payload follows.
@@ -43,7 +43,7 @@ impl Name {
 #[repr(C)]
 pub(crate) struct Node<S> {
     pub(super) next: AtomicLink,
-    pub(super) key: u64,
+    hash: u64,
     id: SessionId,
     visited: AtomicU8,
     generation: AtomicU8,
@@ -70,19 +70,25 @@ impl<S> Node<S> {
 
     #[inline]
     pub(super) fn is(&self, name: &Name) -> bool {
-        self.key == name.key && (self.scope == name.scope) & (self.id == name.id)
+        self.hash == name.hash && (self.scope == name.scope) & (self.id == name.id)
     }
 
     /// The node's name.
     #[inline]
     pub(crate) fn name(&self) -> Name {
-        Name { key: self.key, scope: self.scope, id: self.id }
+        Name { hash: self.hash, scope: self.scope, id: self.id }
     }
 
-    /// The place in the order of the list.
+    /// The hash of the name.
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The place in the order of the list: the bit-reversed hash.
     #[inline]
     pub(crate) fn key(&self) -> u64 {
-        self.key
+        self.hash.reverse_bits()
     }
 
     /// The session id.
@@ -143,7 +149,7 @@ impl<S> NewNode<S> {
     pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S) -> Self {
         Self(boxed(Node {
             next: AtomicLink::new(Link::END),
-            key: name.key,
+            hash: name.hash,
             id: name.id,
             visited: AtomicU8::new(0),
             generation: AtomicU8::new(0),
