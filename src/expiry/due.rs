@@ -85,9 +85,16 @@ impl Due {
     ///
     /// Race with an extension: if the extension's exchange is first, this sees the new time; if this
     /// one is first, the extension sees the decision and fails.
+    #[inline]
     #[must_use]
     pub(crate) fn decide(word: &AtomicU64, now: u64) -> bool {
-        let mut due = Self::load(word);
+        let due = Self::load(word);
+        due.is_past(now) && Self::decide_past(word, due, now)
+    }
+
+    /// [`decide`](Self::decide) where the word held `due`, which is past.
+    #[cold]
+    fn decide_past(word: &AtomicU64, mut due: Self, now: u64) -> bool {
         loop {
             if due.is_decided() {
                 return true;

@@ -230,8 +230,9 @@ impl List {
     /// Finds the live node of `hash`, or of one that ends in it, that `is_match` accepts; `spot` is
     /// the cell of `hash`.
     ///
-    /// Writes nothing, but for cells that nobody has claimed yet.
-    #[inline]
+    /// Writes nothing, but for cells that nobody has claimed yet. Inlined always: a call costs a third
+    /// of the search.
+    #[inline(always)]
     pub(super) fn find<'g, S: 'g>(
         &'g self,
         hash: u64,
