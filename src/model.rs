@@ -25,7 +25,7 @@ use crate::scope::{self, Registry, Scope};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::sync::{self, AtomicU64};
-use crate::table::{self, Entry, Name, NewNode, NodeRef, SessionId, Unlinked};
+use crate::table::{self, Entry, Name, NewNode, NodeRef, SessionId, Spot, Unlinked};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {

@@ -126,6 +126,11 @@ impl Drop for Guard {
     }
 }
 
+/// Always of new memory, so that a block stays in quarantine.
+pub(crate) fn boxed<T>(value: T) -> Box<T> {
+    Box::new(value)
+}
+
 fn canary() -> Rc<AtomicUsize> {
     let canary = STATE.with_borrow(|state| state.canary.clone());
     canary.expect("an execution begins with `reset`")

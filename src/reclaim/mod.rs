@@ -2,6 +2,7 @@
 //!
 //! * `refs.rs`: the count of references in a node. Zero is final.
 //! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
+//! * `spare.rs`: freed headers that a thread keeps for its next puts.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
 //!
@@ -33,4 +34,4 @@ pub(crate) use spare::boxed;
 #[cfg(loom)]
 pub(crate) mod mock;
 #[cfg(loom)]
-pub(crate) use mock::{Guard, pin};
+pub(crate) use mock::{Guard, boxed, pin};
