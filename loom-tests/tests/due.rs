@@ -58,7 +58,7 @@ fn two_extensions_succeed() {
 const ENGINE: Scenario = Scenario {
     name: "extend ∥ flush of the expired, by the engine, while the clock goes on",
     preemptions: [1, 2],
-    floors: [526, 1_500],
+    floors: [967, 10_400],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

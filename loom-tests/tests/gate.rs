@@ -110,7 +110,7 @@ fn close_and_take_share_the_sessions() {
 const SCOPE: Scenario = Scenario {
     name: "put ∥ drop of the scope, by the engine",
     preemptions: [2, 3],
-    floors: [3_330, 780],
+    floors: [2_510, 780],
     run: || {
         let engine = Arc::new(Engine::new(2));
         let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());

@@ -26,7 +26,7 @@ fn table(keys: &[u64]) -> Table<Payload> {
 const GET: Scenario = Scenario {
     name: "growth, get ∥ get of a session that changes its cell",
     preemptions: [2, 4],
-    floors: [15_900, 16_900],
+    floors: [14_280, 13_020],
     run: || {
         let table = Arc::new(table(&[A, B]));
         let get = |t: &Table<Payload>| assert!(t.get(B).is_some(), "growth hides no session");
@@ -51,7 +51,7 @@ fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
 const INSERT: Scenario = Scenario {
     name: "growth, get ∥ put",
     preemptions: [2, 3],
-    floors: [11_610, 1_310],
+    floors: [9_640, 990],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -76,7 +76,7 @@ fn a_put_during_growth_is_found() {
 const SAME_ID: Scenario = Scenario {
     name: "growth, put ∥ put of the same id",
     preemptions: [2, 3],
-    floors: [24_030, 1_490],
+    floors: [17_280, 1_140],
     run: || {
         let table = Arc::new(table(&[A]));
         let (a, b) = race(
@@ -100,7 +100,7 @@ fn an_id_has_one_session_across_sizes() {
 const CELL: Scenario = Scenario {
     name: "get ∥ put in a cell that nobody has linked",
     preemptions: [2, 3],
-    floors: [6_500, 1_500],
+    floors: [6_500, 1_240],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -133,7 +133,7 @@ fn a_walk_from_an_ancestor_that_ends_at_the_first_cell_is_caught() {
 const NESTED: Scenario = Scenario {
     name: "get ∥ put in a cell whose parent nobody has linked",
     preemptions: [2, 3],
-    floors: [9_620, 1_420],
+    floors: [5_550, 1_080],
     run: || {
         let table = table(&[B, D]);
         table.grow();
@@ -155,7 +155,7 @@ fn two_threads_link_a_cell_and_its_parent() {
 const REMOVAL: Scenario = Scenario {
     name: "take ∥ linking of the cell before it ∥ put behind it",
     preemptions: [1, 2],
-    floors: [91_600, 2_500],
+    floors: [75_630, 1_680],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -181,7 +181,7 @@ fn a_cell_is_linked_beside_a_removal() {
 const LINKED: Scenario = Scenario {
     name: "put ∥ linking of its cell ∥ get through the cell",
     preemptions: [1, 2],
-    floors: [73_100, 1_300],
+    floors: [55_610, 1_080],
     run: || {
         let table = table(&[A]);
         table.grow();
@@ -225,7 +225,7 @@ fn two_threads_grow() {
 const WALK: Scenario = Scenario {
     name: "walk in batches ∥ growth, get",
     preemptions: [2, 3],
-    floors: [13_200, 2_920],
+    floors: [11_470, 2_220],
     run: || {
         let table = Arc::new(table(&[A, B, D]));
         let (keys, ()) = race(&table, Table::keys, |t| {

@@ -22,7 +22,7 @@ fn get(table: &Table<Payload>) -> Option<Handle<Payload>> {
 const GET_TAKE: Scenario = Scenario {
     name: "get, read, drop ∥ take, drop",
     preemptions: [4, 4],
-    floors: [9_700, 1_200],
+    floors: [2_270, 302],
     run: || {
         let table = table();
         race(
@@ -58,7 +58,7 @@ fn a_get_that_could_find_the_dead_for_ever_is_caught() {
 const GET_TAKE_READ: Scenario = Scenario {
     name: "get, read, drop ∥ get, read, drop ∥ take, read, drop",
     preemptions: [2, 2],
-    floors: [5_800, 972],
+    floors: [2_420, 492],
     run: || {
         let table = table();
         let read = |t: &Table<Payload>| get(t).map(|session| session.payload().read());
@@ -137,7 +137,7 @@ fn a_clone_keeps_the_payload() {
 const GET_EVICT: Scenario = Scenario {
     name: "get, read, drop ∥ put that evicts, by the engine",
     preemptions: [2, 2],
-    floors: [2_000, 441],
+    floors: [1_230, 345],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());

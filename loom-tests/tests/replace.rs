@@ -33,7 +33,7 @@ fn take(table: &Table<Payload>) -> Option<Handle<Payload>> {
 const REPLACE_GET: Scenario = Scenario {
     name: "replace ∥ get",
     preemptions: [3, 5],
-    floors: [1_900, 4_100],
+    floors: [536, 495],
     run: || {
         let table = table();
         let (found, replaced) = race(&table, get, |t| put(t, 2));
@@ -55,7 +55,7 @@ fn a_replace_in_two_steps_is_caught() {
 const REPLACE_GETS: Scenario = Scenario {
     name: "replace ∥ get, get",
     preemptions: [3, 5],
-    floors: [7_300, 25_000],
+    floors: [1_670, 2_360],
     run: || {
         let table = table();
         let ((first, second), _) = race(&table, |t| (get(t), get(t)), |t| put(t, 2));
@@ -72,7 +72,7 @@ fn gets_do_not_go_back_to_the_old_session() {
 const REPLACE_TAKE: Scenario = Scenario {
     name: "replace ∥ take",
     preemptions: [3, 5],
-    floors: [12_000, 20_400],
+    floors: [738, 621],
     run: || {
         let table = table();
         let (taken, replaced) =
@@ -101,7 +101,7 @@ fn a_take_by_load_and_store_is_caught() {
 const REPLACES: Scenario = Scenario {
     name: "replace ∥ replace",
     preemptions: [3, 4],
-    floors: [20_500, 10_900],
+    floors: [1_100, 705],
     run: || {
         let table = table();
         let (a, b) = race(&table, |t| put(t, 2), |t| put(t, 3));
@@ -123,7 +123,7 @@ fn each_session_is_replaced_once() {
 const REPLACE_TAKE_GET: Scenario = Scenario {
     name: "replace ∥ take of the predecessor ∥ get",
     preemptions: [2, 2],
-    floors: [47_300, 2_100],
+    floors: [4_030, 861],
     run: || {
         let table = Table::new();
         assert!(table.put(A, Payload::new(1)).is_none());
@@ -148,7 +148,7 @@ fn a_get_passes_a_replace_and_a_removal() {
 const ENGINE: Scenario = Scenario {
     name: "replace ∥ get, by the engine",
     preemptions: [2, 2],
-    floors: [905, 222],
+    floors: [481, 175],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

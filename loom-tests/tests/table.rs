@@ -20,8 +20,8 @@ fn table(keys: &[u64]) -> Arc<Table<Payload>> {
 
 const PUT_PUT: Scenario = Scenario {
     name: "put of an id ∥ put of the same id",
-    preemptions: [3, ALL],
-    floors: [193, 423],
+    preemptions: [6, ALL],
+    floors: [494, 120],
     run: || {
         let table = table(&[]);
         let (a, b) = race(
@@ -44,8 +44,8 @@ fn puts_of_one_id_leave_one_session() {
 
 const NEIGHBOURS: Scenario = Scenario {
     name: "put ∥ put of its neighbour",
-    preemptions: [3, ALL],
-    floors: [193, 423],
+    preemptions: [6, ALL],
+    floors: [494, 120],
     run: || {
         let table = table(&[]);
         race(
@@ -72,8 +72,8 @@ fn relaxed_links_are_caught() {
 
 const TAKE_TAKE: Scenario = Scenario {
     name: "take ∥ take",
-    preemptions: [3, 3],
-    floors: [3_500, 415],
+    preemptions: [4, 6],
+    floors: [1_820, 567],
     run: || {
         let table = table(&[A]);
         let take = |t: &Table<Payload>| t.take(A).map(Gone::into_handle);
@@ -97,7 +97,7 @@ fn a_take_by_load_and_store_is_caught() {
 const TAKE_TAKE_PUT: Scenario = Scenario {
     name: "take ∥ take ∥ put",
     preemptions: [2, 2],
-    floors: [86_200, 2_400],
+    floors: [5_740, 890],
     run: || {
         let table = table(&[A]);
         let take = |t: &Table<Payload>| t.take(A).is_some();
@@ -117,8 +117,8 @@ fn takes_and_a_put_keep_the_count() {
 
 const PREDECESSOR: Scenario = Scenario {
     name: "take of the predecessor ∥ put",
-    preemptions: [3, 3],
-    floors: [2_200, 345],
+    preemptions: [4, 6],
+    floors: [1_600, 1_010],
     run: || {
         let table = table(&[A, C]);
         race(
@@ -144,7 +144,7 @@ fn an_unlink_by_store_is_caught() {
 const TAKES_OF_NEIGHBOURS: Scenario = Scenario {
     name: "take ∥ take of its neighbour ∥ get of the next",
     preemptions: [2, 2],
-    floors: [18_700, 1_100],
+    floors: [2_220, 482],
     run: || {
         let table = table(&[A, B, C]);
         race3(

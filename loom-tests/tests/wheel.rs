@@ -164,7 +164,7 @@ fn assert_all_expire(engine: &Engine<Payload>) {
 const TICK: Scenario = Scenario {
     name: "put ∥ ticks while its lifetime ends, by the engine",
     preemptions: [1, 2],
-    floors: [1_100, 1_200],
+    floors: [1_240, 1_360],
     run: || {
         let engine = Engine::new(4);
         // Its hint is in the same list, so that a tick may come to the other hint early.
@@ -196,7 +196,7 @@ fn an_engine_that_does_not_read_the_progress_again_is_caught() {
 const EXTENSIONS: Scenario = Scenario {
     name: "extend ∥ extend, both to an earlier time, by the engine",
     preemptions: [2, 3],
-    floors: [570, 690],
+    floors: [570, 578],
     run: || {
         let engine = Engine::new(8);
         // So many sessions that two stale hints cause no compaction, which would set right what the
@@ -230,7 +230,7 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [10_700, 1_150],
+    floors: [3_410, 921],
     run: || {
         let engine = Engine::new(8);
         for id in 1..3 {
