@@ -39,7 +39,9 @@ use crate::session::Session;
 use crate::shard::{Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Spot, Table, Unlinked, prefetch};
+use crate::table::{
+    CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Spot, Table, Unlinked, prefetch,
+};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;

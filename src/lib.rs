@@ -81,6 +81,7 @@ mod gate;
 #[doc(hidden)]
 pub mod model;
 mod outcome;
+mod queue;
 mod reclaim;
 mod room;
 mod scope;

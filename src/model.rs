@@ -14,10 +14,10 @@ use ahash::RandomState;
 use crate::clock::Clock;
 use crate::engine::{self, Mode, Parts};
 use crate::expiry::capacity::UNLIMITED;
-use crate::expiry::queue::Segment;
 use crate::expiry::{self, Age, Extension, Hint};
 use crate::gate;
 use crate::outcome::Put;
+use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
 use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
@@ -208,7 +208,7 @@ impl Default for Refs {
 /// A queue of hints, which are numbers from 1 on here.
 #[derive(Debug)]
 pub struct Queue {
-    queue: expiry::queue::Queue,
+    queue: Words,
     lease: Lease,
 }
 
@@ -216,13 +216,13 @@ impl Queue {
     /// An empty queue, of one segment with two slots.
     #[must_use]
     pub fn new() -> Self {
-        Self { queue: expiry::queue::Queue::new(), lease: Lease::new(usize::MAX) }
+        Self { queue: Words::new(), lease: Lease::new(usize::MAX) }
     }
 
     /// Appends a hint. As `Wheel::push_to`.
     pub fn push(&self, number: u64) {
         let mut spare = None;
-        while self.queue.push(hint(number), &mut spare, &pin()).is_err() {
+        while self.queue.push(hint(number).to_word(), &mut spare, &pin()).is_err() {
             spare = Some(Segment::new());
         }
     }
@@ -230,7 +230,7 @@ impl Queue {
     /// Removes the oldest hint.
     #[must_use]
     pub fn pop(&self) -> Option<u64> {
-        self.queue.pop(&pin(), self.lease.gauges()).map(number)
+        self.queue.pop(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
     }
 
     /// Whether the queue was empty at an instant of the call.

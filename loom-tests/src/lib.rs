@@ -19,7 +19,7 @@
 //! | `replace.rs` | `table/list.rs`, engine | a replace is no miss; versions only grow; each session has one winner |
 //! | `grow.rs` | `table/cells.rs`, `list.rs` | growth and the linking of cells hide nothing; a walk meets each session once |
 //! | `refs.rs` | `reclaim/refs.rs`, `table/node.rs`, engine | a payload is dropped once, by the last reference, and never read afterwards |
-//! | `hints.rs` | `expiry/queue.rs` | no hint is lost or popped twice; no dead segment is read |
+//! | `hints.rs` | `queue/mod.rs` | no hint is lost or popped twice; no dead segment is read |
 //! | `wheel.rs` | `expiry/wheel.rs`, `shard.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |
 //! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
 //! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |

@@ -1,4 +1,4 @@
-//! Models of `src/expiry/queue.rs`. A segment has two slots here.
+//! Models of `src/queue/mod.rs`. A segment has two slots here.
 #![cfg(loom)]
 
 use std::sync::Arc;

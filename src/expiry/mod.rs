@@ -1,7 +1,7 @@
 //! When sessions leave: the timer wheel of hints, and capacity.
 //!
-//! * `hint.rs`: a value that leads to a session. `queue.rs`: the lock-free FIFO of hints.
-//! * `wheel.rs`: the wheel of queues; what comes due, and what is evicted first.
+//! * `hint.rs`: a value that leads to a session.
+//! * `wheel.rs`: the wheel of queues of hints; what comes due, and what is evicted first.
 //! * `due.rs`: when a session expires, and how old it is, in one word.
 //! * `capacity.rs`: limits, kept by tokens.
 //!
@@ -11,7 +11,6 @@
 pub(crate) mod capacity;
 mod due;
 mod hint;
-pub(crate) mod queue;
 mod wheel;
 
 pub(crate) use due::{Due, Extension};

@@ -38,7 +38,7 @@
 use std::ptr::{self, NonNull};
 
 use super::hint::Hint;
-use super::queue::{NeedsSegment, Queue, Segment};
+use crate::queue::{NeedsSegment, Queue, Segment};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted, tally};
@@ -135,7 +135,7 @@ impl Wheel {
         let queue = self.queue(list).ok_or(Unpushed)?;
         // Relaxed, both: a count.
         self.hints.fetch_add(1, Ordering::Relaxed);
-        if queue.push(hint, &mut None, guard).is_err() {
+        if queue.push(hint.to_word(), &mut None, guard).is_err() {
             self.hints.fetch_sub(1, Ordering::Relaxed);
             return Err(Unpushed);
         }
@@ -153,7 +153,7 @@ impl Wheel {
         // Relaxed: a count.
         self.hints.fetch_add(1, Ordering::Relaxed);
         loop {
-            let pushed = queue.push(hint, &mut spare, &pin());
+            let pushed = queue.push(hint.to_word(), &mut spare, &pin());
             match pushed {
                 Ok(()) => break,
                 Err(NeedsSegment) => spare = Some(Segment::new()),
@@ -185,7 +185,7 @@ impl Wheel {
             Some(_) => drop(self.hints.fetch_sub(1, Ordering::Relaxed)),
             None => self.clear(list, guard),
         }
-        hint
+        hint.map(Hint::from_word)
     }
 
     /// How many hints there are.
@@ -209,7 +209,16 @@ impl Wheel {
 
     /// The next hints of a list, which stay there. Returns how many were copied.
     pub(crate) fn peek(&self, list: List, out: &mut [Hint], guard: &Guard) -> usize {
-        self.queue(list).map_or(0, |queue| queue.peek(out, guard))
+        let most = out.len();
+        let mut count = 0;
+        let copy = |word| {
+            out[count] = Hint::from_word(word);
+            count += 1;
+        };
+        if let Some(queue) = self.queue(list) {
+            queue.peek(most, guard, copy);
+        }
+        count
     }
 
     /// About how many hints a list has.

@@ -110,7 +110,6 @@ impl Cells {
         // and reads the size again when it does (C3).
         let _ = self.size.compare_exchange(size, size * 2, Ordering::AcqRel, Ordering::Relaxed);
     }
-
 }
 
 impl Drop for Cells {

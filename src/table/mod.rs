@@ -237,7 +237,9 @@ impl<S> Table<S> {
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let (name, guard) = (found.node().name(), found.pinned().guard());
         let Some(old) = self.remove(found) else { return Err(new) };
-        let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else { unreachable!() };
+        let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else {
+            unreachable!()
+        };
         let Ok(new) = vacant.insert(new, guard) else { unreachable!() };
         Ok((new, old))
     }

@@ -8,7 +8,7 @@
 use super::scan::PathSeen;
 use super::{Finding, Source, library};
 
-const FOLDERS: &[&str] = &["src/table", "src/expiry", "src/reclaim"];
+const FOLDERS: &[&str] = &["src/table", "src/expiry", "src/queue", "src/reclaim"];
 
 /// The files on the way of put, get and take, by the beginnings of their paths; one that does not
 /// exist is no mistake.

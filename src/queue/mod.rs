@@ -1,29 +1,30 @@
-//! The queue of hints: FIFO, lock-free also when a peer is stopped inside.
+//! A queue of words: FIFO, lock-free also when a peer is stopped inside. The wheel keeps its hints in
+//! such queues, and the table its events.
 //!
 //! An array queue by fetch-and-add, in segments of 512 bytes. A push takes the next index and
-//! exchanges its hint into the slot; a pop takes the next index and swaps the slot to `TAKEN`. A pop
+//! exchanges its word into the slot; a pop takes the next index and swaps the slot to `TAKEN`. A pop
 //! that comes before its push's exchange leaves `TAKEN` behind and goes on: the push finds it and
 //! takes another index (the hand-back). Nobody ever waits for the other.
 //!
 //! # Invariants
 //!
-//! * Q1: a slot goes `EMPTY` → hint → `TAKEN`, or `EMPTY` → `TAKEN`, once; a hint is popped once.
+//! * Q1: a slot goes `EMPTY` → word → `TAKEN`, or `EMPTY` → `TAKEN`, once; a word is popped once.
 //! * Q2: `head` never passes `tail`: before `head` leaves a segment, `tail` has left it.
 //! * Q3: a segment is retired by the exchange that moved `head` away from it; whoever reached it
 //!   before has a pin.
 //!
 //! # Races, both orders
 //!
-//! * Push and pop of one index: if the push's exchange is first, the pop's swap returns the hint;
+//! * Push and pop of one index: if the push's exchange is first, the pop's swap returns the word;
 //!   if the swap is first, the exchange fails and the push goes on with another index.
-//! * Two appends: one exchange of `next` succeeds; the other frees its segment's first hint into
-//!   the winner's segment by trying again.
+//! * Two appends: one exchange of `next` succeeds; the other tries again with
+//!   its word in the winner's segment.
 //! * A push into a segment that pops have left: its index was taken by a pop already, for pops
 //!   leave only when every index was given out; the slot is `TAKEN`, and the push goes on.
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | slot exchange, slot swap | Release, Acquire | each other: a popped hint's session is linked for the popper |
+//! | slot exchange, slot swap | Release, Acquire | each other: what was done before the push is seen after the pop |
 //! | `next`, `head`, `tail` | AcqRel exchanges, Acquire loads | each other: a segment's content |
 //! | `enqueued`, `dequeued` | AcqRel / Relaxed | only give out indexes; see at the access |
 //!
@@ -31,7 +32,6 @@
 
 use std::ptr::{self, NonNull};
 
-use super::hint::Hint;
 use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted};
@@ -79,7 +79,7 @@ impl Segment {
 
 /// What the oldest segment has for a pop.
 enum Oldest {
-    Hints,
+    Words,
     Nothing,
     /// Every index was given out to pops: the segment is left for the next one.
     Spent,
@@ -100,7 +100,7 @@ impl Segment {
         if dequeued >= self.enqueued.load(Ordering::Acquire) {
             return Oldest::Nothing;
         }
-        Oldest::Hints
+        Oldest::Words
     }
 }
 
@@ -110,10 +110,10 @@ impl Queue {
         Self { head: AtomicPtrWord::new(segment), tail: AtomicPtrWord::new(segment) }
     }
 
-    /// Appends `hint`; takes `spare` if it needs a segment.
+    /// Appends `word`, which is above 1; takes `spare` if it needs a segment.
     pub(crate) fn push(
         &self,
-        hint: Hint,
+        word: u64,
         spare: &mut Option<Box<Segment>>,
         guard: &Guard,
     ) -> Result<(), NeedsSegment> {
@@ -127,14 +127,14 @@ impl Queue {
                 _ => tail.enqueued.fetch_add(1, Ordering::AcqRel),
             };
             if let Some(slot) = tail.slots.get(index) {
-                if fill(slot, hint) {
+                if fill(slot, word) {
                     return Ok(());
                 }
                 continue;
             }
             let Some(next) = NonNull::new(tail.next.load(Ordering::Acquire)) else {
                 let new = spare.take().ok_or(NeedsSegment)?;
-                match self.append(tail, new, hint) {
+                match self.append(tail, new, word) {
                     Ok(()) => return Ok(()),
                     Err(lost) => *spare = Some(lost),
                 }
@@ -144,16 +144,11 @@ impl Queue {
         }
     }
 
-    /// Links `new`, with `hint` in its first slot, behind `tail`; gives it back if it lost the race.
-    fn append(
-        &self,
-        tail: &Segment,
-        mut new: Box<Segment>,
-        hint: Hint,
-    ) -> Result<(), Box<Segment>> {
+    /// Links `new`, with `word` in its first slot, behind `tail`; gives it back if it lost the race.
+    fn append(&self, tail: &Segment, mut new: Box<Segment>, word: u64) -> Result<(), Box<Segment>> {
         new.sequence = tail.sequence + 1;
         // Relaxed, both: the exchange below publishes the segment.
-        new.slots[0].store(hint.to_word(), Ordering::Relaxed);
+        new.slots[0].store(word, Ordering::Relaxed);
         new.enqueued.store(1, Ordering::Relaxed);
         let new = Box::into_raw(new);
         let linked = tail.next.compare_exchange(
@@ -181,8 +176,8 @@ impl Queue {
         let _ = self.tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Removes the oldest hint.
-    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
+    /// Removes the oldest word.
+    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
         loop {
             let head = segment(&self.head, guard);
             match head.oldest() {
@@ -193,7 +188,7 @@ impl Queue {
                     self.leave(head, next.as_ptr(), guard, gauges);
                     continue;
                 }
-                Oldest::Hints => {}
+                Oldest::Words => {}
             }
             // AcqRel: pairs with `oldest`.
             let index = head.dequeued.fetch_add(1, Ordering::AcqRel);
@@ -201,7 +196,7 @@ impl Queue {
             // AcqRel: Acquire pairs with the push's Release; Release keeps the mark in order.
             match slot.swap(TAKEN, Ordering::AcqRel) {
                 EMPTY | TAKEN => {}
-                word => return Some(Hint::from_word(word)),
+                word => return Some(word),
             }
         }
     }
@@ -225,23 +220,16 @@ impl Queue {
         }
     }
 
-    /// Copies up to `out.len()` of the oldest hints of the first segment, without removing them.
-    pub(crate) fn peek(&self, out: &mut [Hint], guard: &Guard) -> usize {
+    /// Shows up to `most` of the oldest words of the first segment, without removing them.
+    pub(crate) fn peek(&self, most: usize, guard: &Guard, show: impl FnMut(u64)) {
         let head = segment(&self.head, guard);
         // Relaxed: a guess at what comes next, to prefetch it.
         let from = head.dequeued.load(Ordering::Relaxed).min(SLOTS);
-        let mut count = 0;
-        for slot in head.slots[from..].iter().take(out.len()) {
-            let word = slot.load(Ordering::Relaxed);
-            if word > TAKEN {
-                out[count] = Hint::from_word(word);
-                count += 1;
-            }
-        }
-        count
+        let slots = head.slots[from..].iter().take(most);
+        slots.map(|slot| slot.load(Ordering::Relaxed)).filter(|&word| word > TAKEN).for_each(show);
     }
 
-    /// About how many hints the queue has.
+    /// About how many words the queue has.
     pub(crate) fn len(&self, guard: &Guard) -> u64 {
         let (head, tail) = (segment(&self.head, guard), segment(&self.tail, guard));
         // Relaxed: outdated as soon as it is read.
@@ -255,7 +243,7 @@ impl Queue {
     pub(crate) fn is_empty(&self, guard: &Guard) -> bool {
         let head = segment(&self.head, guard);
         match head.oldest() {
-            Oldest::Hints => false,
+            Oldest::Words => false,
             Oldest::Nothing => true,
             // Acquire: as in `pop`.
             Oldest::Spent => head.next.load(Ordering::Acquire).is_null(),
@@ -275,18 +263,17 @@ impl Drop for Queue {
     }
 }
 
-/// Puts the hint into its slot; `false` when a pop was here first.
-fn fill(slot: &AtomicU64, hint: Hint) -> bool {
+/// Puts the word into its slot; `false` when a pop was here first.
+fn fill(slot: &AtomicU64, word: u64) -> bool {
     if planted!("no-hand-back") {
-        slot.store(hint.to_word(), Ordering::Release);
+        slot.store(word, Ordering::Release);
         return true;
     }
     if planted!("relaxed-hint") {
-        let word = hint.to_word();
         return slot.compare_exchange(EMPTY, word, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     }
     // Release: pairs with the pop's swap. Relaxed on failure: the slot is given up.
-    slot.compare_exchange(EMPTY, hint.to_word(), Ordering::Release, Ordering::Relaxed).is_ok()
+    slot.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
 /// The segment that `end` points to.
@@ -307,13 +294,13 @@ mod tests {
 
     fn push(queue: &Queue, word: u64) {
         let mut spare = None;
-        while queue.push(Hint::from_word(word), &mut spare, &pin()).is_err() {
+        while queue.push(word, &mut spare, &pin()).is_err() {
             spare = Some(Segment::new());
         }
     }
 
     #[test]
-    fn hints_come_out_in_order_over_many_segments() {
+    fn words_come_out_in_order_over_many_segments() {
         let lease = Lease::new(usize::MAX);
         let queue = Queue::new();
         for word in 2..1000 {
@@ -322,7 +309,7 @@ mod tests {
         let guard = pin();
         assert_eq!(queue.len(&guard), 998);
         for word in 2..1000 {
-            assert_eq!(queue.pop(&guard, lease.gauges()), Some(Hint::from_word(word)));
+            assert_eq!(queue.pop(&guard, lease.gauges()), Some(word));
         }
         assert!(queue.is_empty(&guard));
         assert_eq!(queue.pop(&guard, lease.gauges()), None);
@@ -337,9 +324,9 @@ mod tests {
             push(&queue, word);
         }
         let guard = pin();
-        let mut out = [Hint::from_word(2); 8];
-        assert_eq!(queue.peek(&mut out, &guard), 3);
-        assert_eq!(out[..3], [2, 3, 4].map(Hint::from_word));
-        assert_eq!(queue.pop(&guard, lease.gauges()), Some(Hint::from_word(2)));
+        let mut seen = Vec::new();
+        queue.peek(8, &guard, |word| seen.push(word));
+        assert_eq!(seen, [2, 3, 4]);
+        assert_eq!(queue.pop(&guard, lease.gauges()), Some(2));
     }
 }
