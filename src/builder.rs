@@ -5,14 +5,17 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 
 use crate::cache::SessionCache;
 use crate::clock::{Clock, millis};
+use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{Engine, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
+use crate::scope::Registry;
 use crate::secret::SecretBytes;
 
 /// The limit on sessions of a builder that was told none; OpenSSL's default too.
@@ -21,6 +24,7 @@ const DEFAULT_SESSIONS: u64 = 20_480;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(7200);
 const DEFAULT_TICK: Duration = Duration::from_secs(1);
 const DEFAULT_WAITING_HEADERS: usize = 262_144;
+const DEFAULT_WAITING_CALLBACKS: usize = 65_536;
 
 /// Settings of a [`SessionCache`] to be.
 ///
@@ -43,6 +47,8 @@ pub struct Builder<S = SecretBytes> {
     clock: Clock,
     tick: Option<Duration>,
     max_waiting_headers: usize,
+    dispatch: Dispatch,
+    max_waiting_callbacks: usize,
 }
 
 /// Why a cache could not be made.
@@ -77,6 +83,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
             clock: Clock::monotonic(),
             tick: Some(DEFAULT_TICK),
             max_waiting_headers: DEFAULT_WAITING_HEADERS,
+            dispatch: Dispatch::Workers(1),
+            max_waiting_callbacks: DEFAULT_WAITING_CALLBACKS,
         }
     }
 
@@ -158,6 +166,23 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
+    /// Where callbacks run; on one thread of the cache by default.
+    #[must_use]
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.dispatch = dispatch;
+        self
+    }
+
+    /// The most calls of callbacks that wait to be made before puts are refused; 65 536 by default.
+    /// Counted by shard, so that puts may be refused when fewer wait in all. Sessions that leave while
+    /// the mark is reached still wait to be told, so that there may be as many more as the cache
+    /// holds.
+    #[must_use]
+    pub fn max_waiting_callbacks(mut self, calls: usize) -> Self {
+        self.max_waiting_callbacks = calls;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -181,6 +206,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
         let default_sessions = if is_bounded { UNLIMITED } else { DEFAULT_SESSIONS };
         let max_sessions = self.max_sessions.unwrap_or(default_sessions).min(UNLIMITED);
         let max_bytes = self.max_bytes.unwrap_or(UNLIMITED).min(UNLIMITED);
+        let scopes = Arc::new(Registry::new());
         let engine = Engine::new(Parts {
             max_sessions,
             max_bytes,
@@ -190,8 +216,10 @@ impl<S: Send + Sync + 'static> Builder<S> {
             weigher: self.weigher,
             clock: self.clock,
             hasher: RandomState::new(),
+            dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
+            scopes: Arc::clone(&scopes),
         });
-        SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
+        SessionCache::new(engine, scopes, self.tick).map_err(BuildError::Ticker)
     }
 }
 

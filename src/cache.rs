@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
+use crate::callbacks::{OnNew, OnRemove};
+use crate::dispatch::{Dispatch, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::Cursor;
@@ -30,10 +33,31 @@ pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
 
 struct Shared<S: Send + Sync + 'static> {
     engine: Arc<Engine<S>>,
-    scopes: Registry,
-    /// Changes of limits exclude each other; nothing else takes this lock.
-    resizing: Mutex<()>,
+    scopes: Arc<Registry>,
+    /// Changes of settings exclude each other; nothing else takes this lock.
+    settling: Mutex<()>,
     ticker: Option<Thread>,
+}
+
+/// A cache was closed before all its callbacks were called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// How many calls wait.
+    pub waiting: u64,
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls of the session cache's callbacks were not made", self.waiting)
+    }
+}
+
+impl Error for Undelivered {}
+
+impl<S: Send + Sync + 'static> Shared<S> {
+    fn settling(&self) -> MutexGuard<'_, ()> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<S: Send + Sync + 'static> SessionCache<S> {
@@ -47,11 +71,15 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         Builder::new()
     }
 
-    pub(crate) fn new(engine: Engine<S>, tick: Option<Duration>) -> io::Result<Self> {
+    pub(crate) fn new(
+        engine: Engine<S>,
+        scopes: Arc<Registry>,
+        tick: Option<Duration>,
+    ) -> io::Result<Self> {
         let engine = Arc::new(engine);
         let ticker = tick.map(|every| start_ticker(Arc::downgrade(&engine), every)).transpose()?;
-        let (scopes, resizing) = (Registry::new(), Mutex::new(()));
-        Ok(Self { shared: Arc::new(Shared { engine, scopes, resizing, ticker }) })
+        let settling = Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { engine, scopes, settling, ticker }) })
     }
 
     /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
@@ -117,8 +145,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
-        let _one = self.shared.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = self.shared.settling();
         self.shared.engine.set_limit(which, limit as u64);
+        // A callback may change a limit in turn.
+        drop(one);
+        self.shared.engine.deliver_all();
     }
 
     /// Changes the lifetime of sessions that are put from now on. Zero stores sessions that are
@@ -161,12 +192,118 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.shared.engine.stats()
     }
 
-    /// Refuses puts from now on, waits for those that began before, and removes every session. What
-    /// a put has stored before is removed with the rest. Lookups find nothing afterwards; handles
-    /// stay good. Waits for puts that other threads are in the middle of, and for the drops of
-    /// payloads that those evict; so it must not be called from such a drop.
+    /// Sets the callback that is told of each session that comes from now on, or unsets it. OpenSSL's
+    /// `SSL_CTX_sess_set_new_cb`.
+    ///
+    /// It is called once for each session that a put has stored, with a handle of its own, and
+    /// answers whether the session may stay. When and on which thread, the builder's
+    /// [`dispatch`](Builder::dispatch) says.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use resumption::{Dispatch, Scope, SessionCache, SessionId, Verdict};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// cache.set_on_new(Some(Arc::new(|new| match new.session().payload().len() {
+    ///     0 => Verdict::Reject,
+    ///     _ => Verdict::Keep,
+    /// })))?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"".into()).is_stored());
+    /// assert!(web.get(&id).is_none(), "it was rejected");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The threads for callbacks could not be started.
+    pub fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) -> io::Result<()> {
+        let _one = self.shared.settling();
+        self.start_workers(callback.is_some())?;
+        self.shared.engine.set_on_new(callback);
+        Ok(())
+    }
+
+    /// The callback that is told of new sessions.
+    #[must_use]
+    pub fn on_new(&self) -> Option<Arc<OnNew<S>>> {
+        self.shared.engine.callbacks.on_new()
+    }
+
+    /// Sets the callback that is told of each session that leaves from now on, or unsets it. OpenSSL's
+    /// `SSL_CTX_sess_set_remove_cb`.
+    ///
+    /// It is called once for each session, for whatever reason it left; also for those that are there
+    /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
+    /// leaving before the coming of the next session of its id: what follows the calls into a
+    /// database keyed by scope and id ends with what the cache holds.
+    ///
+    /// # Errors
+    ///
+    /// The threads for callbacks could not be started.
+    pub fn set_on_remove(&self, callback: Option<Arc<OnRemove<S>>>) -> io::Result<()> {
+        let _one = self.shared.settling();
+        self.start_workers(callback.is_some())?;
+        self.shared.engine.set_on_remove(callback);
+        Ok(())
+    }
+
+    /// The callback that is told of sessions that leave.
+    #[must_use]
+    pub fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
+        self.shared.engine.callbacks.on_remove()
+    }
+
+    /// Makes the calls of callbacks that wait, and returns how many it made: what
+    /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work.
+    pub fn poll_callbacks(&self) -> usize {
+        self.shared.engine.serve_all()
+    }
+
+    fn start_workers(&self, are_needed: bool) -> io::Result<()> {
+        let engine = &self.shared.engine;
+        for worker in 0..engine.dispatcher().workers() {
+            if are_needed && !engine.dispatcher().is_started(worker) {
+                let thread = start_worker(Arc::downgrade(engine), worker)?;
+                engine.dispatcher().started(worker, thread);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses puts from now on, waits for those that began before, removes every session, and waits
+    /// until the callbacks have been told. What a put has stored before is removed with the rest.
+    /// Lookups find nothing afterwards; handles stay good.
+    ///
+    /// Inside a callback it begins all that, and returns without waiting for callbacks. With
+    /// [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
+    /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
+    /// so it must not be called from such a drop.
     pub fn close(&self) {
-        self.shared.engine.close();
+        let _ = self.close_within(Duration::MAX);
+    }
+
+    /// As [`close`](Self::close), but waits for callbacks no longer than `within`.
+    ///
+    /// # Errors
+    ///
+    /// Calls are waiting still; they are made when the callbacks go on.
+    pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
+        let start = Instant::now();
+        let engine = &self.shared.engine;
+        engine.close();
+        let waits = engine.dispatcher().kind() != Dispatch::Manual && !is_in_callback();
+        loop {
+            let waiting = engine.callbacks_waiting();
+            if waiting == 0 {
+                return Ok(());
+            }
+            if !waits || start.elapsed() >= within {
+                return Err(Undelivered { waiting });
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Whether the cache is closed.
@@ -174,6 +311,28 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     pub fn is_closed(&self) -> bool {
         self.shared.engine.is_closed()
     }
+}
+
+/// Makes the calls of callbacks, for as long as there is the engine.
+fn start_worker<S: Send + Sync + 'static>(
+    engine: Weak<Engine<S>>,
+    worker: usize,
+) -> io::Result<Thread> {
+    let run = move || {
+        while let Some(strong) = engine.upgrade() {
+            if strong.work(worker) {
+                continue;
+            }
+            // Let go of it first: the engine's drop wakes the workers, which then end.
+            drop(strong);
+            thread::park();
+            if let Some(strong) = engine.upgrade() {
+                strong.wake_up(worker);
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("resumption-callbacks".to_owned()).spawn(run)?;
+    Ok(thread.thread().clone())
 }
 
 /// Removes what is due, every so often, for as long as there is the engine.

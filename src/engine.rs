@@ -15,17 +15,21 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod deliver;
 pub(crate) mod limits;
 pub(crate) mod sweep;
 
 use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 
+use crate::callbacks::Callbacks;
 use crate::clock::{Clock, millis};
+use crate::dispatch::Dispatcher;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::expiry::{Age, Due, Extension, Hint};
 use crate::gate::Gate;
@@ -33,7 +37,7 @@ use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
 use crate::reclaim::pin;
 use crate::room::{Hand, Room, Tokens};
-use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
+use crate::scope::{EXHAUSTED, Entry as ScopeEntry, Registry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::shard::{Departed, Shard};
@@ -63,7 +67,7 @@ enum Missing {
 }
 
 /// The engine of one cache.
-pub(crate) struct Engine<S> {
+pub(crate) struct Engine<S: Send + Sync + 'static> {
     shards: Box<[Shard<S>]>,
     room: Room,
     gate: Gate,
@@ -73,6 +77,9 @@ pub(crate) struct Engine<S> {
     weigher: Option<Weigher<S>>,
     lifetime: AtomicU64,
     pub(crate) clock: Clock,
+    pub(crate) callbacks: Callbacks<S>,
+    dispatch: Dispatcher,
+    scopes: Arc<Registry>,
     /// Last: the shards' drops count on it.
     lease: Lease,
 }
@@ -87,6 +94,8 @@ pub(crate) struct Parts<S> {
     pub(crate) weigher: Option<Weigher<S>>,
     pub(crate) clock: Clock,
     pub(crate) hasher: RandomState,
+    pub(crate) dispatch: Dispatcher,
+    pub(crate) scopes: Arc<Registry>,
 }
 
 /// A session that has left: dropping it drops the payload, unless handles hold it, and then gives
@@ -117,6 +126,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             weigher: parts.weigher,
             lifetime: AtomicU64::new(millis(parts.lifetime)),
             clock: parts.clock,
+            callbacks: Callbacks::new(),
+            dispatch: parts.dispatch,
+            scopes: parts.scopes,
             lease,
         }
     }
@@ -136,17 +148,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return self.refused(Refusal::Closed, payload);
         };
         let slot = scope.slot();
-        let weight = match self.admit(slot, weight) {
+        let name = self.name(slot, id);
+        let at = self.shard_of(&name);
+        let weight = match self.admit(at, slot, weight) {
             Ok(weight) => weight,
             Err(refusal) => return self.refused(refusal, payload),
         };
-        let name = self.name(slot, id);
-        let at = self.shard_of(&name);
         // The clock and the allocation take about as long as the memory.
         let spot = self.shards[at].table.spot(name.hash);
         let now = self.clock.now();
         let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
-        let node = NewNode::new(name, weight, Due::new(now, lifetime).to_word(), payload);
+        let due = Due::new(now, lifetime).to_word();
+        let node = NewNode::new(name, weight, due, payload, self.shards[at].tells_came());
         spot.prefetch_node::<S>();
         let stored = self.store(node, (at, spot), now, mode);
         drop(inside);
@@ -155,6 +168,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.remove(&name, Reason::ScopeDropped);
         }
         self.tend(at, now);
+        self.deliver(at);
         match stored {
             Ok(None) => Put::Stored,
             Ok(Some(old)) => Put::Replaced(old),
@@ -164,7 +178,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// The weight of a payload that may be stored.
     #[inline]
-    fn admit(&self, slot: u32, weight: usize) -> Result<u32, Refusal> {
+    fn admit(&self, at: usize, slot: u32, weight: usize) -> Result<u32, Refusal> {
         if slot == EXHAUSTED {
             return Err(Refusal::ScopesExhausted);
         }
@@ -174,6 +188,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         if self.gauges().is_over() && self.is_still_over() {
             return Err(Refusal::HeadersWaiting);
+        }
+        if self.shards[at].table.events().backlog() >= self.dispatch.most_waiting(self.shards.len())
+        {
+            return Err(Refusal::CallbacksWaiting);
         }
         Ok(weight)
     }
@@ -196,18 +214,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
         let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
         let shard = &self.shards[at];
+        let tells_came = node.tells_came();
         let mut hand = Hand::empty(&self.room, at);
         let mut now = now;
         loop {
             let guard = pin();
             let entry = shard.table.entry(&name, spot, &guard);
+            let mut tell = None;
             let wanted = match &entry {
                 Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
                 Entry::Occupied(old) => {
                     let old = old.node();
-                    if !Due::decide(old.expiry(), now) && mode == Mode::IfAbsent {
+                    let is_expired = Due::decide(old.expiry(), now);
+                    if !is_expired && mode == Mode::IfAbsent {
                         return Err((Refusal::Present, node));
                     }
+                    tell = shard.tell(if is_expired { Reason::Expired } else { Reason::Replaced });
                     // The old session's room becomes the new one's.
                     let bytes = charge.saturating_sub(Self::charge(old.weight()));
                     Tokens { sessions: 0, bytes }
@@ -223,7 +245,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
-                Entry::Occupied(old) => old.replace(node).map(|(new, old)| (new, Some(old))),
+                Entry::Occupied(old) => old.replace(node, tell).map(|(new, old)| (new, Some(old))),
             };
             let (new, old) = match linked {
                 Ok(linked) => linked,
@@ -235,6 +257,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
             };
             hand.spend(wanted);
+            if tells_came {
+                shard.table.announce(new);
+            }
             let filed = shard.try_file(new, now, &guard);
             drop(guard);
             if let Err((hint, due)) = filed {
@@ -256,7 +281,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // The new session owns what it was charged; the rest goes back once the old one is gone.
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
         let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
-        let is_expired = Due::load(old.node().expiry()).is_decided();
+        let is_expired = was_expired(old.node());
         self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced }, 1);
         let left = Left { unlinked: old, _refund: refund };
         if is_expired {
@@ -317,10 +342,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 self.past.note(name.hash, Reason::Taken);
                 let session = self.handle(left);
                 self.compact_after(&name);
+                self.deliver(self.shard_of(&name));
                 Some(session)
             }
             Err(Missing::Unknown) => self.missed(&name),
             Err(Missing::Expired) => {
+                self.deliver(self.shard_of(&name));
                 self.counters.count(Count::MissesExpired);
                 None
             }
@@ -336,6 +363,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn remove(&self, name: &Name, reason: Reason) -> bool {
         let is_removed = self.depart(name, reason).map(drop).is_ok();
         self.compact_after(name);
+        self.deliver(self.shard_of(name));
         is_removed
     }
 
@@ -369,6 +397,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);
                 self.compact(at, now);
+                self.deliver(at);
                 true
             }
             Extension::Expired => {
@@ -389,11 +418,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
-            let _ = Due::decide(node.node().expiry(), now);
+            let is_expired = Due::decide(node.node().expiry(), now);
+            let tell = self.shards[at].tell(if is_expired { Reason::Expired } else { reason });
             // Fails only if another thread has removed or replaced it: then search again.
-            let Some(unlinked) = table.remove(node) else { continue };
+            let Some(unlinked) = table.remove(node, tell) else { continue };
             prefetch_payload(unlinked.payload());
-            let is_expired = Due::load(node.node().expiry()).is_decided();
+            let is_expired = was_expired(unlinked.node());
             drop(guard);
             if !is_expired {
                 return Ok(self.left(at, unlinked, reason));
@@ -412,10 +442,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !Due::decide(node.node().expiry(), now) {
             return;
         }
-        let unlinked = table.remove(node);
+        let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));
         drop(guard);
         drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
         self.compact(at, now);
+        self.deliver(at);
     }
 
     /// A lookup found an expired session.
@@ -451,6 +482,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
         // then their room is given back.
         let _refund = Hand::holding(&self.room, at, tokens);
+        if tokens.sessions > 0 && self.shards[at].has_told() {
+            self.wake(at);
+        }
         drop(departed);
         tokens.sessions as usize
     }
@@ -600,10 +634,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             held_sessions: held as u64,
             held_bytes: (held_weight + held * Self::OVERHEAD) as u64,
             headers_waiting: self.gauges().waiting() as u64,
+            callbacks_waiting: self.callbacks_waiting(),
             hints: self.shards.iter().map(|shard| shard.wheel.hints()).sum(),
             ..self.counters.snapshot()
         }
     }
+}
+
+/// Whether a session that has left was expired; settled as in [`settled`](crate::shard::settled).
+#[inline]
+fn was_expired<S>(node: &Node<S>) -> bool {
+    let is_expired = Due::load(node.expiry()).is_decided();
+    if node.is_told() { node.settle(is_expired) } else { is_expired }
 }
 
 /// The bytes that a payload of bytes points to.
@@ -631,7 +673,7 @@ fn prefetch_payload<S: 'static>(payload: &S) {
     }
 }
 
-impl<S> fmt::Debug for Engine<S> {
+impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("shards", &self.shards).finish_non_exhaustive()
     }

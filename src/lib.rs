@@ -73,7 +73,9 @@
 mod builder;
 #[cfg(not(loom))]
 mod cache;
+mod callbacks;
 mod clock;
+mod dispatch;
 mod engine;
 mod expiry;
 mod gate;
@@ -99,8 +101,10 @@ pub mod tls;
 #[cfg(not(loom))]
 pub use builder::{BuildError, Builder};
 #[cfg(not(loom))]
-pub use cache::{Iter, SessionCache};
+pub use cache::{Iter, SessionCache, Undelivered};
+pub use callbacks::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
 pub use clock::Clock;
+pub use dispatch::Dispatch;
 pub use outcome::{Put, Refusal};
 pub use scope::Scope;
 pub use secret::SecretBytes;

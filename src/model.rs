@@ -12,6 +12,7 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use crate::clock::Clock;
+use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{self, Mode, Parts};
 use crate::expiry::capacity::UNLIMITED;
 use crate::expiry::{self, Age, Extension, Hint};
@@ -71,12 +72,12 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// Stores a session; returns the one that it replaced. As `Engine::store`.
     pub fn put(&self, key: u64, payload: S) -> Option<Gone<S>> {
         let name = name(key);
-        let mut node = NewNode::new(name, 0, 0, payload);
+        let mut node = NewNode::new(name, 0, 0, payload, false);
         loop {
             let guard = pin();
             let linked = match self.table.entry(&name, self.spot(key), &guard) {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|_| None),
-                Entry::Occupied(old) => old.replace(node).map(|(_, old)| Some(old)),
+                Entry::Occupied(old) => old.replace(node, None).map(|(_, old)| Some(old)),
             };
             drop(guard);
             match linked {
@@ -102,7 +103,7 @@ impl<S: Send + Sync + 'static> Table<S> {
         loop {
             let guard = pin();
             let node = self.table.get(&name(key), self.spot(key), &guard)?;
-            if let Some(unlinked) = self.table.remove(node) {
+            if let Some(unlinked) = self.table.remove(node, None) {
                 return Some(Gone(unlinked));
             }
         }
@@ -480,6 +481,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             max_bytes: UNLIMITED,
             shards: 1,
             max_waiting_headers: usize::MAX,
+            dispatch: Dispatcher::new(Dispatch::Manual, u64::MAX),
+            scopes: Arc::new(Registry::new()),
             lifetime: Duration::from_secs(60),
             weigher: None,
             clock: Clock::manual(),

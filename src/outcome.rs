@@ -39,6 +39,10 @@ pub enum Refusal {
     /// There is a live session of this id; only [`put_if_absent`](crate::Sessions::put_if_absent)
     /// refuses for that.
     Present,
+    /// Too many calls of callbacks wait: their threads are slow, or dead. See
+    /// [`Builder::max_waiting_callbacks`](crate::Builder::max_waiting_callbacks). Lookups go on, and
+    /// puts are taken again when the callbacks have caught up.
+    CallbacksWaiting,
     /// More than four billion scopes were made or dropped in this cache.
     ScopesExhausted,
 }
@@ -59,6 +63,7 @@ impl fmt::Display for Refusal {
             Self::HeadersWaiting => "too many removed sessions wait for a stopped thread",
             Self::Full => "every place of the session cache belongs to a put in flight",
             Self::Present => "there is a session of this id",
+            Self::CallbacksWaiting => "too many callbacks of the session cache wait to be called",
             Self::ScopesExhausted => "the session cache has run out of scopes",
         })
     }

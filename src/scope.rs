@@ -69,6 +69,8 @@ pub(crate) struct Registry(Mutex<Scopes>);
 #[derive(Debug)]
 struct Scopes {
     entries: HashMap<Scope, Arc<Entry>>,
+    /// By every slot that was ever given out: sessions of dropped scopes may still have to be told.
+    slots: HashMap<u32, Arc<Entry>>,
     next_slot: u32,
 }
 
@@ -90,7 +92,7 @@ impl Registry {
     }
 
     fn starting_at(next_slot: u32) -> Self {
-        Self(Mutex::new(Scopes { entries: HashMap::new(), next_slot }))
+        Self(Mutex::new(Scopes { entries: HashMap::new(), slots: HashMap::new(), next_slot }))
     }
 
     /// The entry of a scope; new if the cache has not seen it.
@@ -99,8 +101,9 @@ impl Registry {
         if let Some(entry) = scopes.entries.get(scope) {
             return Arc::clone(entry);
         }
-        let slot = AtomicU32::new(scopes.take_slot());
-        let entry = Arc::new(Entry { scope: scope.clone(), slot });
+        let slot = scopes.take_slot();
+        let entry = Arc::new(Entry { scope: scope.clone(), slot: AtomicU32::new(slot) });
+        scopes.slots.insert(slot, Arc::clone(&entry));
         scopes.entries.insert(scope.clone(), Arc::clone(&entry));
         entry
     }
@@ -110,8 +113,17 @@ impl Registry {
         let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = Arc::clone(scopes.entries.get(scope)?);
         let slot = scopes.take_slot();
+        scopes.slots.insert(slot, Arc::clone(&entry));
         // AcqRel: the one step of the drop. Pairs with `Entry::slot`.
         Some(entry.slot.swap(slot, Ordering::AcqRel))
+    }
+}
+
+impl Registry {
+    /// The scope that has or had a slot.
+    pub(crate) fn of_slot(&self, slot: u32) -> Option<Arc<Entry>> {
+        let scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes.slots.get(&slot).cloned()
     }
 }
 

@@ -38,7 +38,7 @@ use crate::table::SessionId;
 /// assert!(web.take(&id).is_none(), "there is one winner");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Sessions<S = SecretBytes> {
+pub struct Sessions<S: Send + Sync + 'static = SecretBytes> {
     engine: Arc<Engine<S>>,
     scope: Arc<Entry>,
 }
@@ -129,13 +129,13 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 }
 
-impl<S> Clone for Sessions<S> {
+impl<S: Send + Sync + 'static> Clone for Sessions<S> {
     fn clone(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), scope: Arc::clone(&self.scope) }
     }
 }
 
-impl<S> fmt::Debug for Sessions<S> {
+impl<S: Send + Sync + 'static> fmt::Debug for Sessions<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("scope", self.scope.scope()).finish_non_exhaustive()
     }

@@ -12,8 +12,8 @@ use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
-use crate::sync::Ordering;
-use crate::sync::tally::AtomicU64;
+use crate::sync::tally::{AtomicU64, AtomicUsize};
+use crate::sync::{self, Ordering, planted};
 use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -37,8 +37,17 @@ pub(crate) struct Shard<S> {
     live: AtomicU64,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
+    /// What is told, [`CAME`] and [`LEFT`].
+    tells: AtomicUsize,
+    /// How many have asked to serve the events since one began; zero when nobody serves.
+    serving: sync::AtomicU64,
     gauges: &'static Gauges,
 }
+
+/// That sessions came is told.
+pub(crate) const CAME: usize = 1;
+/// That they left is told.
+pub(crate) const LEFT: usize = 2;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -72,8 +81,60 @@ impl<S> Shard<S> {
             wheel: Wheel::new(now),
             live: AtomicU64::new(0),
             idle: AtomicU64::new(u64::MAX),
+            tells: AtomicUsize::new(0),
+            serving: sync::AtomicU64::new(0),
             gauges,
         }
+    }
+
+    /// Sets what is told from now on.
+    pub(crate) fn set_tells(&self, tells: usize) {
+        // Relaxed: a setting that stands for itself.
+        self.tells.store(tells, Ordering::Relaxed);
+    }
+
+    /// Whether it is told that sessions came.
+    #[inline]
+    pub(crate) fn tells_came(&self) -> bool {
+        // Relaxed: as above.
+        self.tells.load(Ordering::Relaxed) & CAME != 0
+    }
+
+    /// The reason as the table keeps it, if it is told that sessions left.
+    #[inline]
+    pub(crate) fn tell(&self, reason: Reason) -> Option<u8> {
+        // Relaxed: as above.
+        (self.tells.load(Ordering::Relaxed) & LEFT != 0).then(|| reason.to_code())
+    }
+
+    /// Whether anything was or is told.
+    #[inline]
+    pub(crate) fn has_told(&self) -> bool {
+        // Relaxed: as above.
+        self.tells.load(Ordering::Relaxed) != 0 || self.table.events().backlog() > 0
+    }
+
+    /// Asks to serve the events; `true` when nobody does. Who is told `false` may go away: the one
+    /// who serves sees that it asked.
+    pub(crate) fn begin_serving(&self) -> bool {
+        // AcqRel: Acquire pairs with `end_serving`, so that a server goes on where the last one ended;
+        // Release shows the server the event that this thread has announced.
+        self.serving.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// Ends serving, unless others have asked since the count was `asked`; then returns the new
+    /// count.
+    ///
+    /// Race with `begin_serving`: both change one word. If the other one's asking is first, this fails
+    /// and its event is served; if this is first, the other one serves.
+    pub(crate) fn end_serving(&self, asked: u64) -> Result<(), u64> {
+        if planted!("end-serving-by-store") {
+            self.serving.store(0, Ordering::Release);
+            return Ok(());
+        }
+        // AcqRel, Acquire: as above.
+        let ended = self.serving.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire);
+        ended.map(drop)
     }
 
     /// How many sessions there are, about.
@@ -139,9 +200,11 @@ impl<S> Shard<S> {
             from = self.table.batch(key, PER_PIN, &guard, |node| {
                 if departed.sessions.is_empty()
                     && node.node().name() != *spare
-                    && let Some(unlinked) = self.table.remove(node.into())
+                    && let Some(unlinked) =
+                        self.table.remove(node.into(), self.tell(Reason::Evicted))
                 {
-                    departed.push(unlinked, Reason::Evicted);
+                    let reason = settled(unlinked.node(), Reason::Evicted);
+                    departed.push(unlinked, reason);
                 }
             });
         }
@@ -270,7 +333,11 @@ impl<S> Shard<S> {
     }
 
     fn removed(&self, node: Found<'_, S>, reason: Reason) -> Look<S> {
-        self.table.remove(node).map_or(Look::Stale, |unlinked| Look::Left(unlinked, reason))
+        let unlinked = self.table.remove(node, self.tell(reason));
+        unlinked.map_or(Look::Stale, |unlinked| {
+            let reason = settled(unlinked.node(), reason);
+            Look::Left(unlinked, reason)
+        })
     }
 
     /// Asks the processor for what the next hints of a list lead to: first for all their cells,
@@ -284,6 +351,14 @@ impl<S> Shard<S> {
             spot.prefetch_node::<S>();
         }
     }
+}
+
+/// Why a session has left: for `reason`, unless it was found expired. If the removal is told, whoever
+/// asks first settles that, so that the cache's counts and the callbacks agree although another
+/// thread may still come to find the session expired.
+pub(crate) fn settled<S>(node: &Node<S>, reason: Reason) -> Reason {
+    let is_expired = node.is_told() && node.settle(Due::load(node.expiry()).is_decided());
+    if is_expired { Reason::Expired } else { reason }
 }
 
 impl Wanted {

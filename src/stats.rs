@@ -55,6 +55,14 @@ pub struct Stats {
     pub headers_waiting: u64,
     /// Hints in the timer wheels, stale ones included.
     pub hints: u64,
+    /// Calls of callbacks that wait to be made.
+    pub callbacks_waiting: u64,
+    /// Calls of the new callback.
+    pub new_called: u64,
+    /// Calls of the remove callback.
+    pub remove_called: u64,
+    /// Calls of callbacks that panicked.
+    pub callbacks_panicked: u64,
     /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
     /// that is too small. `None` before the first eviction.
     pub mean_age_at_eviction: Option<Duration>,
@@ -112,6 +120,32 @@ pub enum Reason {
     Closed,
 }
 
+impl Reason {
+    const ALL: [Self; REASONS] = [
+        Self::Expired,
+        Self::Evicted,
+        Self::Replaced,
+        Self::Removed,
+        Self::Faulty,
+        Self::Taken,
+        Self::Flushed,
+        Self::ScopeDropped,
+        Self::Rejected,
+        Self::Closed,
+    ];
+
+    /// A number below 16.
+    #[inline]
+    pub(crate) fn to_code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reason of a number that [`to_code`](Self::to_code) gave.
+    pub(crate) fn from_code(code: u8) -> Self {
+        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Removed)
+    }
+}
+
 impl Stats {
     /// All lookups that found nothing.
     #[must_use]
@@ -151,6 +185,9 @@ pub(crate) enum Count {
     MissesMalformed,
     TakenBefore,
     EvictedBefore,
+    NewCalled,
+    RemoveCalled,
+    CallbacksPanicked,
     AgesAtEviction,
 }
 
@@ -222,6 +259,9 @@ impl Counters {
             approx_misses_taken_before: self.sum(Count::TakenBefore),
             approx_misses_evicted_before: self.sum(Count::EvictedBefore),
             removals,
+            new_called: self.sum(Count::NewCalled),
+            remove_called: self.sum(Count::RemoveCalled),
+            callbacks_panicked: self.sum(Count::CallbacksPanicked),
             mean_age_at_eviction: mean_age.map(Duration::from_millis),
             ..Stats::default()
         }
@@ -282,6 +322,14 @@ impl Past {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_gives_its_reason_back() {
+        for reason in Reason::ALL {
+            assert!(reason.to_code() < 16);
+            assert_eq!(Reason::from_code(reason.to_code()), reason);
+        }
+    }
 
     #[test]
     fn the_past_is_told_apart() {

@@ -54,14 +54,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let guard = pin();
                 from = shard.table.batch(key, PER_PIN, &guard, |node| {
                     if is_meant(node.node())
-                        && let Some(unlinked) = shard.table.remove(node.into())
+                        && let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason))
                     {
-                        let expired = Due::load(node.node().expiry()).is_decided();
+                        let expired = super::was_expired(unlinked.node());
                         departed.push(unlinked, if expired { Reason::Expired } else { reason });
                     }
                 });
                 drop(guard);
                 count += self.leave(at, departed);
+                self.deliver(at);
             }
             // What has left has left its hints: one round over them is enough.
             let mut hints = shard.wheel.hints();
@@ -79,7 +80,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let mut cursor = Cursor::default();
         while let Some((sessions, next)) = self.walk(cursor) {
             for session in sessions.iter().filter(|session| !keep(session)) {
-                count += usize::from(self.remove_session(session));
+                count += usize::from(self.remove_session(session, Reason::Removed));
             }
             cursor = next;
         }
@@ -87,15 +88,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Removes this very session, not another one of its id.
-    fn remove_session(&self, session: &Session<S>) -> bool {
+    pub(super) fn remove_session(&self, session: &Session<S>, reason: Reason) -> bool {
         let name = session.node().node().name();
         let at = self.shard_of(&name);
         let guard = pin();
-        let unlinked = self.shards[at].table.remove(session.node().pinned(&guard).into());
+        let (shard, found) = (&self.shards[at], session.node().pinned(&guard).into());
+        let unlinked = shard.table.remove(found, shard.tell(reason));
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
-        drop(self.left(at, unlinked, Reason::Removed));
+        drop(self.left(at, unlinked, reason));
         self.compact_after(&name);
+        self.deliver(at);
         true
     }
 
@@ -134,6 +137,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     break;
                 }
             }
+            self.deliver(at);
         }
     }
 }

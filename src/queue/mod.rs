@@ -201,6 +201,41 @@ impl Queue {
         }
     }
 
+    /// The oldest word, which stays. For one consumer at a time, and no `pop` beside it.
+    pub(crate) fn front(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
+        loop {
+            let head = segment(&self.head, guard);
+            match head.oldest() {
+                Oldest::Nothing => return None,
+                Oldest::Spent => {
+                    // Acquire: the next segment's content.
+                    let next = NonNull::new(head.next.load(Ordering::Acquire))?;
+                    self.leave(head, next.as_ptr(), guard, gauges);
+                    continue;
+                }
+                Oldest::Words => {}
+            }
+            // Relaxed: the consumer's own.
+            let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
+            // The hand-back, as in `pop`. Acquire: pairs with the push's Release.
+            match slot.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {
+                // AcqRel: pairs with `oldest`.
+                Ok(_) | Err(TAKEN) => drop(head.dequeued.fetch_add(1, Ordering::AcqRel)),
+                Err(word) => return Some(word),
+            }
+        }
+    }
+
+    /// Removes the word that [`front`](Self::front) has returned.
+    pub(crate) fn advance(&self, guard: &Guard) {
+        let head = segment(&self.head, guard);
+        // Relaxed: the consumer's own.
+        let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
+        // AcqRel, both: as in `pop`.
+        slot.swap(TAKEN, Ordering::AcqRel);
+        head.dequeued.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Moves `head` on from an exhausted segment, and retires the segment.
     fn leave(&self, head: &Segment, next: *mut (), guard: &Guard, gauges: &'static Gauges) {
         if !planted!("head-passes-tail") {

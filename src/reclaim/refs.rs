@@ -25,9 +25,9 @@ pub(crate) struct Refs(AtomicU32);
 const MOST: u32 = u32::MAX / 2;
 
 impl Refs {
-    /// One reference, the table's (R1).
-    pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(1))
+    /// So many references: the table's (R1), and what the node is born with beside it.
+    pub(crate) fn new(count: u32) -> Self {
+        Self(AtomicU32::new(count))
     }
 
     /// Adds a reference unless the count is zero (R3) or at its limit.

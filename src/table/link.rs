@@ -9,6 +9,9 @@
 //! | `INIT` | the cell that holds this word is being linked; nobody may start at it | the claim of the cell | its claimer, once |
 //!
 //! The all-zero word is a cell that nobody has claimed: fresh zero pages are valid cells.
+//!
+//! The word of a node whose removal is told has the reason too, in five bits above the 48 of an
+//! address: the reason is known from the step on that decides the removal.
 
 use std::ptr::{self, NonNull};
 
@@ -18,7 +21,15 @@ use crate::sync::{AtomicPtrWord, Ordering, planted};
 const REMOVED: usize = 1;
 const BUCKET: usize = 2;
 const INIT: usize = 4;
-const FLAGS: usize = REMOVED | BUCKET | INIT;
+/// Bits of an address. User space has no more on the 64-bit systems of today, unless a program asks
+/// for mappings above.
+const ADDRESS_BITS: u32 = 48;
+/// The removal is told, for the reason in the four bits below.
+const TOLD: usize = 1 << (ADDRESS_BITS + 4);
+const REASON: usize = TOLD - (1 << ADDRESS_BITS);
+const FLAGS: usize = REMOVED | BUCKET | INIT | TOLD | REASON;
+
+const _: () = assert!(usize::BITS == 64, "the words of the list need 64 bits");
 
 /// One word's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,14 +51,15 @@ impl Link {
     /// A link to a node.
     #[inline]
     pub(super) fn to_node<S>(node: NonNull<Node<S>>) -> Self {
-        const { assert!(align_of::<Node<u8>>() > FLAGS) };
+        const { assert!(align_of::<Node<u8>>() > REMOVED | BUCKET | INIT) };
+        assert!(node.as_ptr().addr() >> ADDRESS_BITS == 0, "an address of user space");
         Self(node.as_ptr().cast())
     }
 
     /// A link to a cell.
     #[inline]
     pub(super) fn to_cell(cell: &AtomicLink) -> Self {
-        const { assert!(align_of::<AtomicLink>() > FLAGS) };
+        const { assert!(align_of::<AtomicLink>() > REMOVED | BUCKET | INIT) };
         Self(ptr::from_ref(cell).cast_mut().cast::<()>().map_addr(|address| address | BUCKET))
     }
 
@@ -75,10 +87,23 @@ impl Link {
         self != Self::UNCLAIMED && self.0.addr() & INIT == 0
     }
 
-    /// The same target, for a word whose owner leaves the table with this very step.
+    /// Whether the removal of the word's owner is told.
     #[inline]
-    pub(super) fn removed(self) -> Self {
-        Self(self.0.map_addr(|address| address | REMOVED))
+    pub(super) fn is_told(self) -> bool {
+        self.0.addr() & TOLD != 0
+    }
+
+    /// The reason of a removal that is told.
+    pub(super) fn reason(self) -> u8 {
+        ((self.0.addr() & REASON) >> ADDRESS_BITS) as u8
+    }
+
+    /// The same target, for a word whose owner leaves the table with this very step, for this reason
+    /// if that is told.
+    #[inline]
+    pub(super) fn removed(self, tell: Option<u8>) -> Self {
+        let told = tell.map_or(0, |reason| TOLD | usize::from(reason & 15) << ADDRESS_BITS);
+        Self(self.0.map_addr(|address| address | REMOVED | told))
     }
 
     /// The same target, for a word whose cell is being linked.
@@ -90,7 +115,7 @@ impl Link {
     #[inline]
     pub(super) fn in_place_of(self, old: Self) -> Self {
         let init = old.0.addr() & INIT;
-        Self(self.0.map_addr(|address| address & !(REMOVED | INIT) | init))
+        Self(self.0.map_addr(|address| address & !(REMOVED | INIT | TOLD | REASON) | init))
     }
 }
 
@@ -135,13 +160,22 @@ impl AtomicLink {
         self.0.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Marks the owner of the word as removed; returns the word as it was.
+    /// Marks the owner of the word as removed, for this reason if that is told; returns the word as
+    /// it was.
     ///
     /// AcqRel: Acquire lets the winner see the inserter's work; Release lets those who read the
     /// flag see what the winner did before (pairs with `load`).
     #[inline]
-    pub(super) fn mark_removed(&self) -> Link {
-        Link(self.0.fetch_or(REMOVED, Ordering::AcqRel))
+    pub(super) fn mark_removed(&self, tell: Option<u8>) -> Link {
+        if tell.is_none() {
+            return Link(self.0.fetch_or(REMOVED, Ordering::AcqRel));
+        }
+        loop {
+            let link = self.load();
+            if link.is_removed() || self.replace(link, link.removed(tell)) {
+                return link;
+            }
+        }
     }
 
     /// Opens the cell that holds this word as a starting point.

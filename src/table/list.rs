@@ -33,6 +33,7 @@
 use std::ptr::NonNull;
 
 use super::cells::{CACHE_LINE, Cells, prefetch};
+use super::events::Events;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{Name, Node, Pinned};
 use crate::reclaim::Guard;
@@ -89,9 +90,15 @@ impl<'g, S> Found<'g, S> {
     ///
     /// While the word before holds the link, it is in the list, and the node behind it: a node never
     /// comes back behind a word that it has left (L2).
+    ///
+    /// Announces it first, if it is told. A node behind a removed one is left to a search (E3).
     #[inline]
-    pub(super) fn unlink(&self, next: Link) -> bool {
-        self.before.is_some_and(|(previous, link)| unlink(previous, link, next).is_some())
+    pub(super) fn unlink(&self, next: Link, events: Option<&Events>) -> bool {
+        let Some((previous, link)) = self.before else { return false };
+        if let Some(events) = events {
+            events.left(self.node);
+        }
+        unlink(previous, link, next).is_some()
     }
 }
 
@@ -140,11 +147,13 @@ struct Start<'g> {
 #[derive(Debug)]
 pub(super) struct List {
     cells: Cells,
+    /// Who takes a node out announces it here first.
+    pub(super) events: Events,
 }
 
 impl List {
     pub(super) fn new() -> Self {
-        Self { cells: Cells::new() }
+        Self { cells: Cells::new(), events: Events::new() }
     }
 
     /// The number of cells.
@@ -213,6 +222,9 @@ impl List {
             };
             let next = node.node().next.load();
             if next.is_removed() {
+                if next.is_told() {
+                    self.events.left(node);
+                }
                 link = unlink(previous, link, next)?;
                 continue;
             }

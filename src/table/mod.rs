@@ -22,6 +22,7 @@
 //! `loom-tests/tests/table.rs`.
 
 mod cells;
+pub(crate) mod events;
 pub(crate) mod id;
 mod link;
 mod list;
@@ -36,10 +37,11 @@ pub(crate) use id::SessionId;
 pub(crate) use list::{Found, Spot};
 pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 
+use self::events::{Event, Events};
 use self::link::Link;
 use self::list::{List, Place};
-use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::{Guard, pin};
 use crate::sync::planted;
 
 /// A table of sessions.
@@ -118,28 +120,30 @@ impl<S> Table<S> {
         }
     }
 
-    /// Removes this very node; `None` when another thread has removed it. Expected O(1).
+    /// Removes this very node, and tells that for this reason if there is one; `None` when another
+    /// thread has removed it. Expected O(1).
     #[inline]
-    pub(crate) fn remove(&self, found: Found<'_, S>) -> Option<Unlinked<S>> {
+    pub(crate) fn remove(&self, found: Found<'_, S>, tell: Option<u8>) -> Option<Unlinked<S>> {
         let next = &found.node().next;
         if planted!("take-by-load-and-store") {
             let link = next.load();
-            next.set_private(link.removed());
-            return (!link.is_removed()).then(|| self.unlink(found, link));
+            next.set_private(link.removed(tell));
+            return (!link.is_removed()).then(|| self.unlink(found, link, tell));
         }
-        let link = next.mark_removed();
+        let link = next.mark_removed(tell);
         if link.is_removed() {
             return None;
         }
-        Some(self.unlink(found, link))
+        Some(self.unlink(found, link, tell))
     }
 
     /// Makes sure that a removed node, whose word held `next`, is out of the list; the caller has
     /// won its removal.
     #[inline]
-    fn unlink(&self, found: Found<'_, S>, next: Link) -> Unlinked<S> {
+    fn unlink(&self, found: Found<'_, S>, next: Link, tell: Option<u8>) -> Unlinked<S> {
         let node = found.pinned();
-        if !found.unlink(next) && !planted!("no-second-search") {
+        let events = tell.map(|_| &self.list.events);
+        if !found.unlink(next, events) && !planted!("no-second-search") {
             // L3: this search passes the node and takes it out, if nobody else has.
             let name = node.node().name();
             let _: Place<'_, S> = self.list.search(&name, self.spot(name.hash), node.guard());
@@ -163,6 +167,30 @@ impl<S> Table<S> {
         self.list.walk(from, most, guard, visit)
     }
 
+    /// Announces the coming of a node that was made for it ([`NewNode::new`]) and has been linked.
+    #[inline]
+    pub(crate) fn announce(&self, node: Pinned<'_, S>) {
+        self.list.events.came(node);
+    }
+
+    /// What waits to be told.
+    #[inline]
+    pub(crate) fn events(&self) -> &Events {
+        &self.list.events
+    }
+
+    /// The oldest event, which stays. For one thread at a time.
+    pub(crate) fn next_event(&self, guard: &Guard) -> Option<Event<S>> {
+        self.list.events.front(guard, self.gauges)
+    }
+
+    /// Removes the oldest event, which the caller has from [`next_event`](Self::next_event); returns
+    /// its reference, to be dropped under no pin.
+    pub(crate) fn event_done(&self, event: Event<S>, guard: &Guard) -> NodeRef<S> {
+        // SAFETY: by the caller's promise; an event cannot be made elsewhere.
+        unsafe { self.list.events.done(event, guard, self.gauges) }
+    }
+
     /// The number of cells.
     #[inline]
     pub(crate) fn cells(&self) -> usize {
@@ -183,11 +211,12 @@ impl<'g, S> Occupied<'g, S> {
         self.found.node()
     }
 
-    /// Puts `new` in the node's place, in one step. Gives it back when the node has been removed
-    /// or replaced since.
+    /// Puts `new` in the node's place, in one step, and tells that for this reason if there is one.
+    /// Gives it back when the node has been removed or replaced since.
     pub(crate) fn replace(
         self,
         new: NewNode<S>,
+        tell: Option<u8>,
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let Self { table, found, next } = self;
         let guard = found.pinned().guard();
@@ -198,11 +227,11 @@ impl<'g, S> Occupied<'g, S> {
         new.node().next.set_private(next);
         let new = new.into_raw();
         let link = Link::to_node(new);
-        if !found.node().next.replace(next, link.removed()) {
+        if !found.node().next.replace(next, link.removed(tell)) {
             // SAFETY: the exchange failed, so nobody has seen the new node.
             return Err(unsafe { NewNode::from_raw(new) });
         }
-        let old = table.unlink(found, link);
+        let old = table.unlink(found, link, tell);
         // SAFETY: P1: linked under the guard just now.
         Ok((unsafe { Pinned::new(new, guard) }, old))
     }
@@ -236,7 +265,7 @@ impl<S> Table<S> {
         new: NewNode<S>,
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let (name, guard) = (found.node().name(), found.pinned().guard());
-        let Some(old) = self.remove(found) else { return Err(new) };
+        let Some(old) = self.remove(found, None) else { return Err(new) };
         let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else {
             unreachable!()
         };
@@ -255,6 +284,15 @@ impl<S> Drop for Table<S> {
         }
         let gauges = self.gauges;
         let mut panic = None;
+        // Events that nobody has asked for.
+        loop {
+            let guard = pin();
+            let Some(event) = self.next_event(&guard) else { break };
+            let node = self.event_done(event, &guard);
+            drop(guard);
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(node)));
+            panic = dropped.err().or(panic.take());
+        }
         self.list.drain(|node| {
             // SAFETY: N3: the table's reference; no other thread has the table any more, so
             // nobody can reach the node through it.

@@ -6,7 +6,7 @@
 //! * N2: the payload is initialised from birth until the count of references reaches zero. Whoever
 //!   brings it there drops the payload, once, and retires the header.
 //! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it.
-//! * N4: `visited`, `generation` and `expiry` may change at any time; they are no part of the node's
+//! * N4: `visited`, `generation`, `told` and `expiry` may change at any time; they are no part of the node's
 //!   identity.
 //!
 //! Model: `loom-tests/tests/refs.rs`.
@@ -37,9 +37,19 @@ impl Name {
     pub(crate) const NOBODY: Self = Self { hash: 0, scope: 0, id: SessionId::ZERO };
 }
 
+/// The node's coming is to be told.
+const TELL_CAME: u8 = 1;
+/// It was told.
+const CAME_TOLD: u8 = 2;
+/// The node's leaving is in the queue of events.
+const ANNOUNCED: u8 = 4;
+/// It was told.
+const LEFT_TOLD: u8 = 8;
+/// Whether the node was expired when it left is settled: it was, if the next bit is set.
+const SETTLED: u8 = 16;
+const EXPIRED: u8 = 32;
+
 /// A session. The fields fill 72 bytes, and the payload follows.
-///
-/// One byte behind `generation` is free for the state of the node's events.
 #[repr(C)]
 pub(crate) struct Node<S> {
     pub(super) next: AtomicLink,
@@ -47,6 +57,7 @@ pub(crate) struct Node<S> {
     id: SessionId,
     visited: AtomicU8,
     generation: AtomicU8,
+    told: AtomicU8,
     refs: Refs,
     scope: u32,
     weight: u32,
@@ -135,6 +146,66 @@ impl<S> Node<S> {
         visited
     }
 
+    /// Whether the node's leaving is in the queue of events.
+    #[inline]
+    pub(super) fn is_announced(&self) -> bool {
+        // Acquire: pairs with `set_announced`.
+        self.told.load(Ordering::Acquire) & ANNOUNCED != 0
+    }
+
+    /// Notes that the node's leaving is in the queue of events.
+    pub(super) fn set_announced(&self) {
+        // AcqRel: Release publishes the event to those who do not announce it again.
+        self.told.fetch_or(ANNOUNCED, Ordering::AcqRel);
+    }
+
+    /// Whether the leaving of a node that has left is told.
+    #[inline]
+    pub(crate) fn is_told(&self) -> bool {
+        self.next.load().is_told()
+    }
+
+    /// Whether the node's coming has to be told now, by the caller. For the thread that serves the
+    /// events, as the next.
+    pub(crate) fn tell_came(&self) -> bool {
+        // Relaxed, both: bits of the serving thread, ordered by its turns; others keep them.
+        self.told.load(Ordering::Relaxed) & (TELL_CAME | CAME_TOLD) == TELL_CAME
+            && self.told.fetch_or(CAME_TOLD, Ordering::Relaxed) & CAME_TOLD == 0
+    }
+
+    /// The reason of the node's leaving, if that has to be told now, by the caller.
+    pub(crate) fn tell_left(&self) -> Option<u8> {
+        let link = self.next.load();
+        // Relaxed: as in `tell_came`.
+        let is_due =
+            link.is_told() && self.told.fetch_or(LEFT_TOLD, Ordering::Relaxed) & LEFT_TOLD == 0;
+        is_due.then(|| link.reason())
+    }
+
+    /// Settles whether a node that has left was expired: the first who asks decides, all others get
+    /// its answer.
+    pub(crate) fn settle(&self, is_expired: bool) -> bool {
+        let new = if is_expired { SETTLED | EXPIRED } else { SETTLED };
+        // Relaxed, both: bits that stand for themselves.
+        let mut told = self.told.load(Ordering::Relaxed);
+        loop {
+            if told & SETTLED != 0 {
+                return told & EXPIRED != 0;
+            }
+            let settled =
+                self.told.compare_exchange(told, told | new, Ordering::Relaxed, Ordering::Relaxed);
+            match settled {
+                Ok(_) => return is_expired,
+                Err(now) => told = now,
+            }
+        }
+    }
+
+    /// Adds a reference on behalf of one that the caller holds.
+    pub(super) fn acquire(&self) {
+        self.refs.acquire();
+    }
+
     /// Adds a reference unless the node is dead.
     #[inline]
     pub(super) fn try_acquire(&self) -> bool {
@@ -146,14 +217,16 @@ impl<S> Node<S> {
 pub(crate) struct NewNode<S>(Box<Node<S>>);
 
 impl<S> NewNode<S> {
-    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S) -> Self {
+    /// A node; with a reference for the event of its coming, if that is to be told.
+    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
         Self(boxed(Node {
             next: AtomicLink::new(Link::END),
             hash: name.hash,
             id: name.id,
             visited: AtomicU8::new(0),
             generation: AtomicU8::new(0),
-            refs: Refs::new(),
+            told: AtomicU8::new(if tell { TELL_CAME } else { 0 }),
+            refs: Refs::new(1 + u32::from(tell)),
             scope: name.scope,
             weight,
             expiry: AtomicU64::new(expiry),
@@ -177,6 +250,13 @@ impl<S> NewNode<S> {
     #[inline]
     pub(crate) fn node(&self) -> &Node<S> {
         &self.0
+    }
+
+    /// Whether the coming of the node is to be announced.
+    #[inline]
+    pub(crate) fn tells_came(&self) -> bool {
+        // Relaxed: the node has one owner.
+        self.0.told.load(Ordering::Relaxed) & TELL_CAME != 0
     }
 
     /// Gives the node to the table.

@@ -1,0 +1,98 @@
+//! Where callbacks run: on threads of their own, in the caller's, or when they are asked for.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::thread::Thread;
+
+/// Where callbacks run.
+///
+/// In each case the calls about one id in one scope are made one after another, in the order in which
+/// things happened to it, and outside every lock and pin of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// On so many threads of the cache, at least one. They are started when the first callback is
+    /// set. The default, with one.
+    Workers(usize),
+    /// In the thread whose call caused them, at the end of that call. If another thread is just
+    /// making calls for the same part of the table, it makes these too, and nobody waits.
+    Inline,
+    /// When [`poll_callbacks`](crate::SessionCache::poll_callbacks) is called: for programs with a
+    /// loop of their own, or that fork.
+    Manual,
+}
+
+/// The threads that serve a cache's events, and the bound on what waits for them.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    kind: Dispatch,
+    most_waiting: u64,
+    /// One for each worker, set when it starts.
+    threads: Box<[OnceLock<Thread>]>,
+}
+
+thread_local!(static IN_CALLBACK: Cell<bool> = const { Cell::new(false) });
+
+/// Whether the calling thread is inside a callback.
+pub(crate) fn is_in_callback() -> bool {
+    IN_CALLBACK.get()
+}
+
+/// Runs a callback.
+pub(crate) fn call<R>(callback: impl FnOnce() -> R) -> R {
+    /// Puts the mark back also when the callback panics.
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            IN_CALLBACK.set(self.0);
+        }
+    }
+    let _back = Back(IN_CALLBACK.replace(true));
+    callback()
+}
+
+impl Dispatcher {
+    pub(crate) fn new(kind: Dispatch, most_waiting: u64) -> Self {
+        let threads = match kind {
+            Dispatch::Workers(count) => count.max(1),
+            Dispatch::Inline | Dispatch::Manual => 0,
+        };
+        Self { kind, most_waiting, threads: (0..threads).map(|_| OnceLock::new()).collect() }
+    }
+
+    pub(crate) fn kind(&self) -> Dispatch {
+        self.kind
+    }
+
+    /// How many events may wait in each of `shards` before puts are refused.
+    #[inline]
+    pub(crate) fn most_waiting(&self, shards: usize) -> u64 {
+        self.most_waiting.div_ceil(shards as u64)
+    }
+
+    /// How many workers there are to be.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Notes the thread of a worker.
+    pub(crate) fn started(&self, worker: usize, thread: Thread) {
+        // Fails if the worker is there already.
+        let _ = self.threads[worker].set(thread);
+    }
+
+    /// Whether the worker was started.
+    pub(crate) fn is_started(&self, worker: usize) -> bool {
+        self.threads[worker].get().is_some()
+    }
+
+    /// Wakes the worker that serves a shard.
+    #[cold]
+    pub(crate) fn wake(&self, shard: usize) {
+        let Some(worker) = shard.checked_rem(self.threads.len()) else { return };
+        if let Some(thread) = self.threads[worker].get() {
+            thread.unpark();
+        }
+    }
+}
