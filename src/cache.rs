@@ -318,16 +318,27 @@ fn start_worker<S: Send + Sync + 'static>(
     engine: Weak<Engine<S>>,
     worker: usize,
 ) -> io::Result<Thread> {
+    /// A worker that has nothing to do naps so often before it has to be woken: a wake-up is a system
+    /// call in the thread that puts.
+    const NAPS: u32 = 20;
+    const NAP: Duration = Duration::from_millis(1);
     let run = move || {
+        let mut naps = 0;
         while let Some(strong) = engine.upgrade() {
             if strong.work(worker) {
+                naps = 0;
                 continue;
             }
+            let sleeps = naps == NAPS && strong.fall_asleep(worker);
             // Let go of it first: the engine's drop wakes the workers, which then end.
             drop(strong);
-            thread::park();
-            if let Some(strong) = engine.upgrade() {
-                strong.wake_up(worker);
+            if sleeps {
+                thread::park();
+                engine.upgrade().inspect(|strong| strong.wake_up(worker));
+                naps = 0;
+            } else {
+                thread::park_timeout(NAP);
+                naps = (naps + 1).min(NAPS);
             }
         }
     };

@@ -118,3 +118,8 @@ pub use table::id::{SessionId, SessionIdError};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is that of the page on callbacks.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/callbacks.md")]
+struct CallbacksPage;

@@ -20,6 +20,9 @@ use crate::table::events::Event;
 /// Events that a worker serves in one shard before it looks at the next.
 const TURN: usize = 256;
 
+/// Events that are counted as served together: the count is a word that puts change too.
+const COUNTED: usize = 16;
+
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Sets the new callback.
     pub(crate) fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) {
@@ -77,7 +80,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Serves up to `most` events of a shard; returns how many calls were made. None if another
     /// thread serves them, or this one does, further up: that one comes around again.
-    fn serve(&self, at: usize, most: usize) -> usize {
+    fn serve(&self, at: usize, mut most: usize) -> usize {
         let shard = &self.shards[at];
         if shard.table.events().backlog() == 0 || !shard.begin_serving() {
             return 0;
@@ -92,7 +95,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 // A payload's drop may panic, like a callback.
                 let _ = self.caught(|| drop(node));
                 served += 1;
+                if served.is_multiple_of(COUNTED) {
+                    shard.table.events().served(COUNTED);
+                }
             }
+            shard.table.events().served(served % COUNTED);
+            most -= served;
+            served = 0;
             match shard.end_serving(asked) {
                 Ok(()) => return calls,
                 Err(now) => asked = now,
@@ -163,21 +172,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
         result.ok()
     }
 
-    /// A worker's turn over its shards; `false` when nothing was there and it is to sleep.
+    /// A worker's turn over its shards; `false` when nothing was there.
     pub(crate) fn work(&self, worker: usize) -> bool {
-        let own = || (worker..self.shards.len()).step_by(self.dispatch.workers());
-        let served: usize = own().map(|at| self.serve(at, TURN)).sum();
-        if served > 0 {
-            return true;
-        }
-        own().any(|at| !self.shards[at].table.events().fall_asleep())
+        self.shards_of(worker).map(|at| self.serve(at, TURN)).sum::<usize>() > 0
+    }
+
+    /// A worker goes to sleep; `false` when there is something to do.
+    pub(crate) fn fall_asleep(&self, worker: usize) -> bool {
+        self.shards_of(worker).all(|at| self.shards[at].table.events().fall_asleep())
+    }
+
+    fn shards_of(&self, worker: usize) -> impl Iterator<Item = usize> {
+        (worker..self.shards.len()).step_by(self.dispatch.workers())
     }
 
     /// A worker is awake again.
     pub(crate) fn wake_up(&self, worker: usize) {
-        for at in (worker..self.shards.len()).step_by(self.dispatch.workers()) {
-            self.shards[at].table.events().wake_up();
-        }
+        self.shards_of(worker).for_each(|at| self.shards[at].table.events().wake_up());
     }
 
     /// What the workers are started by.

@@ -138,7 +138,13 @@ impl Events {
         Some(Event { node, came: word & CAME != 0 })
     }
 
-    /// Removes the oldest event; returns its reference.
+    /// Counts events that were served.
+    pub(crate) fn served(&self, count: usize) {
+        // Relaxed: a count. Before `fall_asleep` by the same thread.
+        self.backlog.fetch_sub(count as u64, Ordering::Relaxed);
+    }
+
+    /// Removes the oldest event; returns its reference. The caller counts it as served.
     ///
     /// # Safety
     ///
@@ -150,8 +156,6 @@ impl Events {
         gauges: &'static Gauges,
     ) -> NodeRef<S> {
         self.queue.advance(guard);
-        // Relaxed: a count.
-        self.backlog.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: the event owned a reference, and is not met again.
         unsafe { NodeRef::from_owned(event.node, gauges) }
     }
