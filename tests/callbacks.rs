@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Clock, Dispatch, Put, Reason, Refusal, Scope, SessionCache, SessionId, Sessions, Verdict,
+    Clock, Dispatch, NewSession, Put, Reason, Refusal, RemovedSession, Scope, SessionCache,
+    SessionId, Sessions, Verdict,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -187,10 +188,7 @@ fn the_drop_of_the_cache_tells_of_every_session() {
         drop(cache);
         drop(web);
         // A worker that is just at it may be the last one to let go of the cache.
-        let start = Instant::now();
-        while log.lock().unwrap().len() < 200 && start.elapsed() < MINUTE {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| log.lock().unwrap().len() >= 200);
         let told = taken(&log);
         let closed = told.iter().filter(|told| matches!(told, Told::Removed(.., Reason::Closed)));
         assert_eq!((told.len(), closed.count()), (200, 100), "{dispatch:?}");
@@ -299,10 +297,7 @@ fn a_callback_may_call_anything() {
             })))
             .unwrap();
         assert!(web.put(&id(0), 0).is_stored());
-        let start = Instant::now();
-        while !done.load(Ordering::SeqCst) && start.elapsed() < MINUTE {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| done.load(Ordering::SeqCst));
         assert!(cache.is_closed() && cache.is_empty(), "{dispatch:?}");
     }
 }
@@ -331,67 +326,80 @@ fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
     assert_eq!((cache.stats().callbacks_waiting, cache.stats().new_called), (0, 10));
 }
 
-/// A database keyed by id that follows the calls ends with what the cache holds, and no call comes
-/// out of order, whatever the threads and the evictions do.
+/// A database keyed by id that follows the calls, and how often a call was out of order.
+#[derive(Clone, Default)]
+struct Ledger {
+    map: Arc<Mutex<HashMap<SessionId, u64>>>,
+    wrong: Arc<AtomicU64>,
+}
+
+impl Ledger {
+    fn follow(&self, cache: &SessionCache<u64>) {
+        let (new, removed) = (self.clone(), self.clone());
+        let on_new = move |told: NewSession<u64>| {
+            let (id, payload) = (*told.session().id(), *told.session().payload());
+            let before = new.map.lock().unwrap().insert(id, payload);
+            new.wrong.fetch_add(u64::from(before.is_some()), Ordering::SeqCst);
+            Verdict::Keep
+        };
+        let on_remove = move |told: RemovedSession<u64>| {
+            let before = removed.map.lock().unwrap().remove(told.session().id());
+            let is_wrong = before != Some(*told.session().payload());
+            removed.wrong.fetch_add(u64::from(is_wrong), Ordering::SeqCst);
+        };
+        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+        cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    }
+}
+
+/// What one thread does to ids that others use too.
+fn churn(web: &Sessions<u64>, thread: u64, steps: u64) {
+    let mut random = thread + 1;
+    for step in 0..steps {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let id = id(random % 3_000);
+        match random >> 32 & 7 {
+            0 => drop(web.take(&id)),
+            1 => drop(web.remove(&id)),
+            2 => drop(web.put_if_absent(&id, thread << 32 | step)),
+            _ => drop(web.put(&id, thread << 32 | step)),
+        }
+    }
+}
+
+/// The ledger ends with what the cache holds, and no call comes out of order, whatever the threads
+/// and the evictions do.
 #[test]
 fn a_ledger_of_the_calls_ends_equal_to_the_cache() {
-    const THREADS: u64 = 8;
-    const STEPS: u64 = 40_000;
     for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
-        let cache: SessionCache<u64> =
-            SessionCache::builder().max_sessions(1_000).dispatch(dispatch).build().unwrap();
-        let ledger: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
-        let (new, removed) = (Arc::clone(&ledger), Arc::clone(&ledger));
-        let wrong = Arc::new(AtomicU64::new(0));
-        let (wrong_new, wrong_removed) = (Arc::clone(&wrong), Arc::clone(&wrong));
-        cache
-            .set_on_new(Some(Arc::new(move |told| {
-                let (id, payload) = (*told.session().id(), *told.session().payload());
-                if new.lock().unwrap().insert(id, payload).is_some() {
-                    wrong_new.fetch_add(1, Ordering::SeqCst);
-                }
-                Verdict::Keep
-            })))
-            .unwrap();
-        cache
-            .set_on_remove(Some(Arc::new(move |told| {
-                let (id, payload) = (told.session().id(), told.session().payload());
-                if removed.lock().unwrap().remove(id) != Some(*payload) {
-                    wrong_removed.fetch_add(1, Ordering::SeqCst);
-                }
-            })))
-            .unwrap();
+        let builder = SessionCache::builder().max_sessions(1_000).dispatch(dispatch);
+        let cache: SessionCache<u64> = builder.build().unwrap();
+        let ledger = Ledger::default();
+        ledger.follow(&cache);
         let web = cache.scope(&Scope::new("web"));
         thread::scope(|scope| {
-            for thread in 0..THREADS {
+            for thread in 0..8 {
                 let web = web.clone();
-                scope.spawn(move || {
-                    let mut random = thread + 1;
-                    for step in 0..STEPS {
-                        random ^= random << 13;
-                        random ^= random >> 7;
-                        random ^= random << 17;
-                        let id = id(random % 3_000);
-                        match random >> 32 & 7 {
-                            0 => drop(web.take(&id)),
-                            1 => drop(web.remove(&id)),
-                            2 => drop(web.put_if_absent(&id, thread << 32 | step)),
-                            _ => drop(web.put(&id, thread << 32 | step)),
-                        }
-                    }
-                });
+                scope.spawn(move || churn(&web, thread, 125_000));
             }
         });
-        let start = Instant::now();
-        while cache.stats().callbacks_waiting > 0 && start.elapsed() < MINUTE {
-            thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(wrong.load(Ordering::SeqCst), 0, "{dispatch:?}: calls out of order");
+        wait_until(|| cache.stats().callbacks_waiting == 0);
+        assert_eq!(ledger.wrong.load(Ordering::SeqCst), 0, "{dispatch:?}: calls out of order");
         let held: HashMap<_, _> =
             cache.iter().map(|session| (*session.id(), *session.payload())).collect();
-        assert_eq!(*ledger.lock().unwrap(), held, "{dispatch:?}");
+        assert_eq!(*ledger.map.lock().unwrap(), held, "{dispatch:?}");
         let stats = cache.stats();
         assert_eq!((stats.new_called, stats.remove_called), (stats.puts, stats.removals.total()));
         assert!(stats.removals.evicted > 1_000 && stats.removals.replaced > 1_000, "{stats:?}");
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < MINUTE, "it does not come");
+        thread::sleep(Duration::from_millis(1));
     }
 }
