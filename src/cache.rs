@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
-use crate::callbacks::{OnNew, OnRemove};
+use crate::callbacks::{OnGet, OnNew, OnRemove};
 use crate::dispatch::{Dispatch, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
@@ -253,6 +253,46 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     #[must_use]
     pub fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
         self.shared.engine.callbacks.on_remove()
+    }
+
+    /// Sets the callback that is asked for each session that a lookup does not find, or unsets it.
+    /// OpenSSL's `SSL_CTX_sess_set_get_cb`.
+    ///
+    /// It is called in the thread of the lookup. What it gives is checked: its id, its scope and its
+    /// lifetime. Several gets of one id ask once and share the answer; of several takes one asks, and
+    /// the others find nothing. It is not asked while the leaving of a session of that id waits to be
+    /// told to the remove callback, and its answer counts for nothing if a session of that id has left
+    /// the cache meanwhile: an external cache that lags brings no session back.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use resumption::{Answer, Found, Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// cache.set_on_get(Some(Arc::new(|proposed| {
+    ///     Answer::Give(Found {
+    ///         id: *proposed.id(),
+    ///         scope: proposed.scope().clone(),
+    ///         payload: b"from a database".into(),
+    ///         lifetime: Duration::from_secs(60),
+    ///     })
+    /// })));
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert_eq!(&web.get(&id).expect("it was given").payload()[..], b"from a database");
+    /// assert_eq!(cache.len(), 1);
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
+        let _one = self.shared.settling();
+        self.shared.engine.set_on_get(callback);
+    }
+
+    /// The callback that is asked for sessions.
+    #[must_use]
+    pub fn on_get(&self) -> Option<Arc<OnGet<S>>> {
+        self.shared.engine.callbacks.on_get()
     }
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what

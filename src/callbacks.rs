@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -15,12 +16,80 @@ use crate::scope::{Entry, Scope};
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::stats::Reason;
+use crate::table::SessionId;
 
 /// Told of each session that came into the cache, and asked whether it may stay.
 pub type OnNew<S = SecretBytes> = dyn Fn(NewSession<S>) -> Verdict + Send + Sync;
 
 /// Told of each session that has left the cache.
 pub type OnRemove<S = SecretBytes> = dyn Fn(RemovedSession<S>) + Send + Sync;
+
+/// Asked for a session that a client proposed and that the cache does not hold.
+pub type OnGet<S = SecretBytes> = dyn Fn(&Proposed<'_>) -> Answer<S> + Send + Sync;
+
+/// What a lookup wants of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// To use it, and to leave it for others.
+    Get,
+    /// To use it alone, once: an external cache has to *delete it atomically*, so that no other
+    /// server that asks gets it too.
+    Take,
+}
+
+/// What the get callback is asked for.
+#[derive(Debug)]
+pub struct Proposed<'a> {
+    pub(crate) id: &'a SessionId,
+    pub(crate) scope: &'a Scope,
+    pub(crate) want: Want,
+}
+
+impl Proposed<'_> {
+    /// The session id that the client proposed.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        self.id
+    }
+
+    /// The scope that it was looked for in.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        self.scope
+    }
+
+    /// What the lookup wants of it.
+    #[must_use]
+    pub fn want(&self) -> Want {
+        self.want
+    }
+}
+
+/// What the get callback answers.
+#[derive(Debug)]
+pub enum Answer<S = SecretBytes> {
+    /// It has no such session.
+    Nothing,
+    /// This one, which becomes the cache's: OpenSSL's `copy` of 0. A lookup that wants to take it gets
+    /// it and nobody else; otherwise it is stored too.
+    Give(Found<S>),
+    /// This one, of which the callback keeps a handle: OpenSSL's `copy` of 1. The lookup gets a handle
+    /// of its own; what is in the cache does not change.
+    Share(Session<S>),
+}
+
+/// A session of an external cache.
+#[derive(Clone, Debug)]
+pub struct Found<S = SecretBytes> {
+    /// The id that it was stored with.
+    pub id: SessionId,
+    /// The scope that it was stored under.
+    pub scope: Scope,
+    /// The payload.
+    pub payload: S,
+    /// How long it still has to live. Zero is expired.
+    pub lifetime: Duration,
+}
 
 /// What the new callback answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +183,16 @@ impl<S> fmt::Debug for RemovedSession<S> {
 pub(crate) struct Callbacks<S: 'static> {
     new: ArcSwapOption<Arc<OnNew<S>>>,
     remove: ArcSwapOption<Arc<OnRemove<S>>>,
+    get: ArcSwapOption<Arc<OnGet<S>>>,
 }
 
 impl<S> Callbacks<S> {
     pub(crate) fn new() -> Self {
-        Self { new: ArcSwapOption::empty(), remove: ArcSwapOption::empty() }
+        Self {
+            new: ArcSwapOption::empty(),
+            remove: ArcSwapOption::empty(),
+            get: ArcSwapOption::empty(),
+        }
     }
 
     pub(crate) fn set_new(&self, callback: Option<Arc<OnNew<S>>>) {
@@ -135,6 +209,14 @@ impl<S> Callbacks<S> {
 
     pub(crate) fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
         self.remove.load().as_deref().cloned()
+    }
+
+    pub(crate) fn set_get(&self, callback: Option<Arc<OnGet<S>>>) {
+        self.get.store(callback.map(Arc::new));
+    }
+
+    pub(crate) fn on_get(&self) -> Option<Arc<OnGet<S>>> {
+        self.get.load().as_deref().cloned()
     }
 }
 

@@ -15,8 +15,10 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
+mod put;
 pub(crate) mod sweep;
 
 use std::any::Any;
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
 use crate::expiry::capacity::{Budget, UNLIMITED};
@@ -37,15 +39,13 @@ use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
 use crate::reclaim::pin;
 use crate::room::{Hand, Room, Tokens};
-use crate::scope::{EXHAUSTED, Entry as ScopeEntry, Registry};
+use crate::scope::{Entry as ScopeEntry, Registry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::shard::{Departed, Shard};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{
-    CACHE_LINE, Entry, Name, NewNode, Node, SessionId, Spot, Table, Unlinked, prefetch,
-};
+use crate::table::{CACHE_LINE, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;
@@ -133,175 +133,33 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// Stores a session.
-    pub(crate) fn put(
-        &self,
-        scope: &ScopeEntry,
-        id: &SessionId,
-        payload: S,
-        lifetime: Option<Duration>,
-        mode: Mode,
-    ) -> Put<S> {
-        // The user's code, before anything is held.
-        let weight = self.weigh(&payload);
-        let Some(inside) = self.gate.enter() else {
-            return self.refused(Refusal::Closed, payload);
-        };
-        let slot = scope.slot();
-        let name = self.name(slot, id);
-        let at = self.shard_of(&name);
-        let weight = match self.admit(at, slot, weight) {
-            Ok(weight) => weight,
-            Err(refusal) => return self.refused(refusal, payload),
-        };
-        // The clock and the allocation take about as long as the memory.
-        let spot = self.shards[at].table.spot(name.hash);
-        let now = self.clock.now();
-        let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
-        let due = Due::new(now, lifetime).to_word();
-        let node = NewNode::new(name, weight, due, payload, self.shards[at].tells_came());
-        spot.prefetch_node::<S>();
-        let stored = self.store(node, (at, spot), now, mode);
-        drop(inside);
-        if scope.slot() != slot && !planted!("no-second-look-at-the-scope") {
-            // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
-            self.remove(&name, Reason::ScopeDropped);
-        }
-        self.tend(at, now);
-        self.deliver(at);
-        match stored {
-            Ok(None) => Put::Stored,
-            Ok(Some(old)) => Put::Replaced(old),
-            Err((refusal, node)) => self.refused(refusal, node.into_payload()),
-        }
-    }
-
-    /// The weight of a payload that may be stored.
-    #[inline]
-    fn admit(&self, at: usize, slot: u32, weight: usize) -> Result<u32, Refusal> {
-        if slot == EXHAUSTED {
-            return Err(Refusal::ScopesExhausted);
-        }
-        let weight = u32::try_from(weight).map_err(|_| Refusal::TooLarge)?;
-        if Self::charge(weight) > self.room.bytes.limit() {
-            return Err(Refusal::TooLarge);
-        }
-        if self.gauges().is_over() && self.is_still_over() {
-            return Err(Refusal::HeadersWaiting);
-        }
-        if self.shards[at].table.events().backlog() >= self.dispatch.most_waiting(self.shards.len())
-        {
-            return Err(Refusal::CallbacksWaiting);
-        }
-        Ok(weight)
-    }
-
-    /// Looks again whether too many headers wait, after an attempt to free some.
-    #[cold]
-    fn is_still_over(&self) -> bool {
-        pin().flush();
-        self.gauges().recount()
-    }
-
-    /// Links a node, or puts it in the place of its name's live one. Returns the session that it
-    /// replaced.
-    fn store(
-        &self,
-        mut node: NewNode<S>,
-        (at, spot): (usize, Spot<'_>),
-        now: u64,
-        mode: Mode,
-    ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
-        let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
-        let shard = &self.shards[at];
-        let tells_came = node.tells_came();
-        let mut hand = Hand::empty(&self.room, at);
-        let mut now = now;
-        loop {
-            let guard = pin();
-            let entry = shard.table.entry(&name, spot, &guard);
-            let mut tell = None;
-            let wanted = match &entry {
-                Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
-                Entry::Occupied(old) => {
-                    let old = old.node();
-                    let is_expired = Due::decide(old.expiry(), now);
-                    if !is_expired && mode == Mode::IfAbsent {
-                        return Err((Refusal::Present, node));
-                    }
-                    tell = shard.tell(if is_expired { Reason::Expired } else { Reason::Replaced });
-                    // The old session's room becomes the new one's.
-                    let bytes = charge.saturating_sub(Self::charge(old.weight()));
-                    Tokens { sessions: 0, bytes }
-                }
-            };
-            if !hand.fill(wanted) {
-                drop(guard);
-                if let Err(refusal) = self.make_room(&mut hand, wanted, &name) {
-                    return Err((refusal, node));
-                }
-                now = self.clock.now();
-                continue;
-            }
-            let linked = match entry {
-                Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
-                Entry::Occupied(old) => old.replace(node, tell).map(|(new, old)| (new, Some(old))),
-            };
-            let (new, old) = match linked {
-                Ok(linked) => linked,
-                Err(unlinked) => {
-                    node = unlinked;
-                    drop(guard);
-                    now = self.clock.now();
-                    continue;
-                }
-            };
-            hand.spend(wanted);
-            if tells_came {
-                shard.table.announce(new);
-            }
-            let filed = shard.try_file(new, now, &guard);
-            drop(guard);
-            if let Err((hint, due)) = filed {
-                shard.wheel.push(hint, due, now, Age::Fresh);
-            }
-            self.counters.count(Count::Puts);
-            return Ok(self.entered(at, old, charge));
-        }
-    }
-
-    /// A node was linked in shard `at`, maybe in the place of `old`. Returns the session that it
-    /// replaced, if that was not expired.
-    #[inline]
-    fn entered(&self, at: usize, old: Option<Unlinked<S>>, charge: u64) -> Option<Session<S>> {
-        let Some(old) = old else {
-            self.shards[at].entered();
-            return None;
-        };
-        // The new session owns what it was charged; the rest goes back once the old one is gone.
-        let rest = Self::charge(old.node().weight()).saturating_sub(charge);
-        let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
-        let is_expired = was_expired(old.node());
-        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced }, 1);
-        let left = Left { unlinked: old, _refund: refund };
-        if is_expired {
-            drop(left);
-            return None;
-        }
-        Some(self.handle(left))
-    }
-
-    /// Finds a session, and notes that it was used.
+    /// Finds a session, and notes that it was used; asks for it if it is not there.
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
-        let table = &self.shards[self.shard_of(&name)].table;
-        let (spot, now) = self.fetch(table, &name);
+        let found = self.find(&name);
+        if found.is_none() && self.asks(&name) {
+            return self.ask(scope, id, Want::Get);
+        }
+        found
+    }
+
+    /// Whether lookups of `name` that find nothing ask.
+    #[inline]
+    fn asks(&self, name: &Name) -> bool {
+        self.shards[self.shard_of(name)].asks()
+    }
+
+    /// Finds a session of the cache.
+    #[inline]
+    fn find(&self, name: &Name) -> Option<Session<S>> {
+        let table = &self.shards[self.shard_of(name)].table;
+        let (spot, now) = self.fetch(table, name);
         loop {
             let guard = pin();
-            let Some(node) = table.get(&name, spot, &guard) else { return self.missed(&name) };
+            let Some(node) = table.get(name, spot, &guard) else { return self.missed(name) };
             if Due::decide(node.node().expiry(), now) {
                 drop(guard);
-                return self.found_expired(&name, now);
+                return self.found_expired(name, now);
             }
             // Fails only if the session was removed since it was found.
             if let Some(node_ref) = node.pinned().acquire(self.gauges()) {
@@ -337,17 +195,27 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session and returns it; exactly one of several takers gets it.
     pub(crate) fn take(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
-        match self.depart(&name, Reason::Taken) {
+        let taken = self.take_by_name(&name);
+        if taken.is_none() && self.asks(&name) {
+            return self.ask(scope, id, Want::Take);
+        }
+        taken
+    }
+
+    /// Removes a session of the cache and returns it.
+    #[inline]
+    fn take_by_name(&self, name: &Name) -> Option<Session<S>> {
+        match self.depart(name, Reason::Taken) {
             Ok(left) => {
                 self.past.note(name.hash, Reason::Taken);
                 let session = self.handle(left);
-                self.compact_after(&name);
-                self.deliver(self.shard_of(&name));
+                self.compact_after(name);
+                self.deliver(self.shard_of(name));
                 Some(session)
             }
-            Err(Missing::Unknown) => self.missed(&name),
+            Err(Missing::Unknown) => self.missed(name),
             Err(Missing::Expired) => {
-                self.deliver(self.shard_of(&name));
+                self.deliver(self.shard_of(name));
                 self.counters.count(Count::MissesExpired);
                 None
             }
@@ -419,6 +287,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
             let is_expired = Due::decide(node.node().expiry(), now);
+            if is_expired && Due::load(node.node().expiry()).is_provisional() {
+                return Err(Missing::Unknown);
+            }
+            self.shards[at].before_removal(node.node());
             let tell = self.shards[at].tell(if is_expired { Reason::Expired } else { reason });
             // Fails only if another thread has removed or replaced it: then search again.
             let Some(unlinked) = table.remove(node, tell) else { continue };
@@ -439,9 +311,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let table = &self.shards[at].table;
         let guard = pin();
         let Some(node) = table.get(name, table.spot(name.hash), &guard) else { return };
-        if !Due::decide(node.node().expiry(), now) {
+        let is_expired = Due::decide(node.node().expiry(), now);
+        if !is_expired || Due::load(node.node().expiry()).is_provisional() {
             return;
         }
+        self.shards[at].before_removal(node.node());
         let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));
         drop(guard);
         drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));

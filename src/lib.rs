@@ -78,6 +78,7 @@ mod clock;
 mod dispatch;
 mod engine;
 mod expiry;
+mod flight;
 mod gate;
 #[cfg(loom)]
 #[doc(hidden)]
@@ -102,7 +103,9 @@ pub mod tls;
 pub use builder::{BuildError, Builder};
 #[cfg(not(loom))]
 pub use cache::{Iter, SessionCache, Undelivered};
-pub use callbacks::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
+pub use callbacks::{
+    Answer, Found, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict, Want,
+};
 pub use clock::Clock;
 pub use dispatch::Dispatch;
 pub use outcome::{Put, Refusal};

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};
+use crate::flight::Flights;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
@@ -41,6 +42,8 @@ pub(crate) struct Shard<S> {
     tells: AtomicUsize,
     /// How many have asked to serve the events since one began; zero when nobody serves.
     serving: sync::AtomicU64,
+    /// Lookups that ask the get callback.
+    pub(crate) flights: Flights<S>,
     gauges: &'static Gauges,
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Shard<S> {
 pub(crate) const CAME: usize = 1;
 /// That they left is told.
 pub(crate) const LEFT: usize = 2;
+/// The get callback is asked.
+pub(crate) const ASKS: usize = 4;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -83,6 +88,7 @@ impl<S> Shard<S> {
             idle: AtomicU64::new(u64::MAX),
             tells: AtomicUsize::new(0),
             serving: sync::AtomicU64::new(0),
+            flights: Flights::new(gauges),
             gauges,
         }
     }
@@ -100,6 +106,13 @@ impl<S> Shard<S> {
         self.tells.load(Ordering::Relaxed) & CAME != 0
     }
 
+    /// Whether lookups that find nothing ask.
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        // Relaxed: as above.
+        self.tells.load(Ordering::Relaxed) & ASKS != 0
+    }
+
     /// The reason as the table keeps it, if it is told that sessions left.
     #[inline]
     pub(crate) fn tell(&self, reason: Reason) -> Option<u8> {
@@ -111,7 +124,21 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn has_told(&self) -> bool {
         // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) != 0 || self.table.events().backlog() > 0
+        self.tells.load(Ordering::Relaxed) & (CAME | LEFT) != 0 || self.table.events().backlog() > 0
+    }
+
+    /// A session of this node's name is about to be removed: what is asked for under that name is out
+    /// of date. May be called under a pin.
+    #[inline]
+    pub(crate) fn before_removal(&self, node: &Node<S>) {
+        if self.asks() {
+            self.flights.mark_stale(&node.name());
+        }
+    }
+
+    /// Whether a session of `name` has left, and that is not told yet.
+    pub(crate) fn is_leaving(&self, name: &Name) -> bool {
+        self.table.is_leaving(name, &pin())
     }
 
     /// Asks to serve the events; `true` when nobody does. Who is told `false` may go away: the one
@@ -198,6 +225,9 @@ impl<S> Shard<S> {
         while let Some(key) = from.filter(|_| departed.sessions.is_empty()) {
             let guard = pin();
             from = self.table.batch(key, PER_PIN, &guard, |node| {
+                if departed.sessions.is_empty() && node.node().name() != *spare {
+                    self.before_removal(node.node());
+                }
                 if departed.sessions.is_empty()
                     && node.node().name() != *spare
                     && let Some(unlinked) =
@@ -333,6 +363,7 @@ impl<S> Shard<S> {
     }
 
     fn removed(&self, node: Found<'_, S>, reason: Reason) -> Look<S> {
+        self.before_removal(node.node());
         let unlinked = self.table.remove(node, self.tell(reason));
         unlinked.map_or(Look::Stale, |unlinked| {
             let reason = settled(unlinked.node(), reason);

@@ -61,6 +61,10 @@ pub struct Stats {
     pub new_called: u64,
     /// Calls of the remove callback.
     pub remove_called: u64,
+    /// Calls of the get callback.
+    pub get_called: u64,
+    /// Calls of the get callback whose answer was handed out.
+    pub get_answered: u64,
     /// Calls of callbacks that panicked.
     pub callbacks_panicked: u64,
     /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
@@ -187,6 +191,8 @@ pub(crate) enum Count {
     EvictedBefore,
     NewCalled,
     RemoveCalled,
+    GetCalled,
+    GetAnswered,
     CallbacksPanicked,
     AgesAtEviction,
 }
@@ -261,6 +267,8 @@ impl Counters {
             removals,
             new_called: self.sum(Count::NewCalled),
             remove_called: self.sum(Count::RemoveCalled),
+            get_called: self.sum(Count::GetCalled),
+            get_answered: self.sum(Count::GetAnswered),
             callbacks_panicked: self.sum(Count::CallbacksPanicked),
             mean_age_at_eviction: mean_age.map(Duration::from_millis),
             ..Stats::default()

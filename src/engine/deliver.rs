@@ -9,11 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{Engine, was_expired};
-use crate::callbacks::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
+use crate::callbacks::{NewSession, OnGet, OnNew, OnRemove, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch};
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{CAME, LEFT};
+use crate::shard::{ASKS, CAME, LEFT};
 use crate::stats::{Count, Reason};
 use crate::table::events::Event;
 
@@ -36,10 +36,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.set_tells();
     }
 
+    /// Sets the get callback.
+    pub(crate) fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
+        self.callbacks.set_get(callback);
+        self.set_tells();
+    }
+
     fn set_tells(&self) {
         let came = if self.callbacks.on_new().is_some() { CAME } else { 0 };
         let left = if self.callbacks.on_remove().is_some() { LEFT } else { 0 };
-        self.shards.iter().for_each(|shard| shard.set_tells(came | left));
+        let asks = if self.callbacks.on_get().is_some() { ASKS } else { 0 };
+        self.shards.iter().for_each(|shard| shard.set_tells(came | left | asks));
     }
 
     /// Sees to it that the events of a shard are delivered. At the end of a call, when nothing is
@@ -163,7 +170,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Runs user code; `None` if it panicked.
-    fn caught<R>(&self, run: impl FnOnce() -> R) -> Option<R> {
+    pub(super) fn caught<R>(&self, run: impl FnOnce() -> R) -> Option<R> {
         let result = catch_unwind(AssertUnwindSafe(run));
         if result.is_err() {
             self.counters.count(Count::CallbacksPanicked);

@@ -53,9 +53,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let mut departed = Departed::with_capacity(PER_PIN);
                 let guard = pin();
                 from = shard.table.batch(key, PER_PIN, &guard, |node| {
-                    if is_meant(node.node())
-                        && let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason))
-                    {
+                    if !is_meant(node.node()) {
+                        return;
+                    }
+                    shard.before_removal(node.node());
+                    if let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason)) {
                         let expired = super::was_expired(unlinked.node());
                         departed.push(unlinked, if expired { Reason::Expired } else { reason });
                     }
@@ -93,6 +95,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&name);
         let guard = pin();
         let (shard, found) = (&self.shards[at], session.node().pinned(&guard).into());
+        shard.before_removal(session.node().node());
         let unlinked = shard.table.remove(found, shard.tell(reason));
         drop(guard);
         let Some(unlinked) = unlinked else { return false };

@@ -34,6 +34,23 @@ pub(crate) enum Extension {
 }
 
 impl Due {
+    /// The word of a session that is linked and not shown yet. It looks expired, but nobody decides
+    /// that it is. No lifetime is packed into these bits.
+    pub(crate) const PROVISIONAL: Self = Self(!DECIDED & !NEVER);
+
+    /// Whether the session is linked and not shown yet.
+    #[inline]
+    pub(crate) fn is_provisional(self) -> bool {
+        self == Self::PROVISIONAL
+    }
+
+    /// Shows a provisional session.
+    pub(crate) fn show(word: &AtomicU64, due: Self) {
+        // Relaxed: as in `decide`.
+        let _ =
+            word.compare_exchange(Self::PROVISIONAL.0, due.0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// `lifetime` milliseconds after `now`; a sum past the end of time never expires.
     pub(crate) fn new(now: u64, lifetime: u64) -> Self {
         Self::with_age(now, lifetime, 0)
@@ -96,7 +113,7 @@ impl Due {
     #[cold]
     fn decide_past(word: &AtomicU64, mut due: Self, now: u64) -> bool {
         loop {
-            if due.is_decided() {
+            if due.is_decided() || due.is_provisional() {
                 return true;
             }
             if !due.is_past(now) {

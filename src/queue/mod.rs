@@ -255,6 +255,20 @@ impl Queue {
         }
     }
 
+    /// Shows the words that are in the queue throughout the call, and maybe others that come or go.
+    pub(crate) fn each(&self, guard: &Guard, mut show: impl FnMut(u64)) {
+        let mut at = Some(segment(&self.head, guard));
+        while let Some(segment) = at {
+            // Acquire, both: as in `pop`.
+            let words = segment.slots.iter().map(|slot| slot.load(Ordering::Acquire));
+            words.filter(|&word| word > TAKEN).for_each(&mut show);
+            let next = NonNull::new(segment.next.load(Ordering::Acquire).cast::<Segment>());
+            // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when the
+            // guard was alive.
+            at = next.map(|next| unsafe { next.as_ref() });
+        }
+    }
+
     /// Shows up to `most` of the oldest words of the first segment, without removing them.
     pub(crate) fn peek(&self, most: usize, guard: &Guard, show: impl FnMut(u64)) {
         let head = segment(&self.head, guard);

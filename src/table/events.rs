@@ -26,7 +26,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::node::{Node, NodeRef, Pinned};
+use super::node::{Name, Node, NodeRef, Pinned};
 use crate::queue::{Queue, Segment};
 use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
@@ -136,6 +136,20 @@ impl Events {
         let node = ptr::with_exposed_provenance_mut::<Node<S>>(word & !CAME);
         let node = NonNull::new(node).expect("a word is a node's address");
         Some(Event { node, came: word & CAME != 0 })
+    }
+
+    /// Whether the leaving of a node of `name` is in the queue. It is until it was told.
+    pub(super) fn has_left<S>(&self, name: &Name, guard: &Guard) -> bool {
+        let mut is_found = false;
+        self.queue.each(guard, |word| {
+            let word = word as usize;
+            let node = NonNull::new(ptr::with_exposed_provenance_mut::<Node<S>>(word & !CAME));
+            let node = node.expect("a word is a node's address");
+            // SAFETY: P1: the event was in the queue while the guard lived, and owned a reference then.
+            let node = unsafe { Pinned::new(node, guard) }.node();
+            is_found |= word & CAME == 0 && node.is(name);
+        });
+        is_found
     }
 
     /// Counts events that were served.

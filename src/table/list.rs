@@ -30,6 +30,7 @@
 //!
 //! Models: `loom-tests/tests/table.rs`, `replace.rs` and `grow.rs`.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use super::cells::{CACHE_LINE, Cells, prefetch};
@@ -282,6 +283,17 @@ impl List {
                 link = next;
             }
         }
+    }
+
+    /// Whether a removed node of `name`, whose removal is told, is in the list.
+    pub(super) fn has_removed<'g, S: 'g>(&'g self, name: &Name, guard: &'g Guard) -> bool {
+        let is_found = Cell::new(false);
+        let _ = self.find::<S>(name.hash, self.spot(name.hash), guard, |node| {
+            let is_leaving = node.node().is(name) && node.node().is_told();
+            is_found.set(is_found.get() || is_leaving);
+            false
+        });
+        is_found.get()
     }
 
     /// Calls `visit` with the live nodes from `from` on, in order; follows `most` links, and then as

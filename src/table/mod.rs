@@ -167,6 +167,12 @@ impl<S> Table<S> {
         self.list.walk(from, most, guard, visit)
     }
 
+    /// Whether a session of `name` has left and its leaving is not told yet. It is in the list until it
+    /// is in the queue of events, hence in this order.
+    pub(crate) fn is_leaving(&self, name: &Name, guard: &Guard) -> bool {
+        self.list.has_removed::<S>(name, guard) || self.list.events.has_left::<S>(name, guard)
+    }
+
     /// Announces the coming of a node that was made for it ([`NewNode::new`]) and has been linked.
     #[inline]
     pub(crate) fn announce(&self, node: Pinned<'_, S>) {
@@ -209,6 +215,11 @@ impl<'g, S> Occupied<'g, S> {
     #[inline]
     pub(crate) fn node(&self) -> &'g Node<S> {
         self.found.node()
+    }
+
+    /// The node under the pin.
+    pub(crate) fn pinned(&self) -> Pinned<'g, S> {
+        self.found.pinned()
     }
 
     /// Puts `new` in the node's place, in one step, and tells that for this reason if there is one.

@@ -135,6 +135,13 @@ impl<S> Node<S> {
         }
     }
 
+    /// Whether the session was used.
+    #[inline]
+    pub(crate) fn is_visited(&self) -> bool {
+        // Relaxed: as in `visit`.
+        self.visited.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether the session was used since this was last asked.
     #[inline]
     pub(crate) fn clear_visit(&self) -> bool {
@@ -232,6 +239,15 @@ impl<S> NewNode<S> {
             expiry: AtomicU64::new(expiry),
             payload: UnsafeCell::new(ManuallyDrop::new(payload)),
         }))
+    }
+
+    /// A handle of a session that never was in a table.
+    pub(crate) fn into_handle(self, gauges: &'static Gauges) -> NodeRef<S> {
+        let node = self.into_raw();
+        // SAFETY: R1: the one reference that the node was born with; nobody else has seen it.
+        let handle = unsafe { NodeRef::from_owned(node, gauges) };
+        gauges.held_began(u64::from(handle.node().weight));
+        handle
     }
 
     /// The payload of a node that did not get linked.

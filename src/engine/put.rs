@@ -1,0 +1,184 @@
+//! How a session enters.
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::{Engine, Left, Mode, was_expired};
+use crate::clock::millis;
+use crate::expiry::{Age, Due};
+use crate::outcome::{Put, Refusal};
+use crate::reclaim::pin;
+use crate::room::{Hand, Tokens};
+use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
+use crate::session::Session;
+use crate::stats::{Count, Reason};
+use crate::sync::planted;
+use crate::table::{Entry, NewNode, NodeRef, SessionId, Spot, Unlinked};
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// Stores a session.
+    pub(crate) fn put(
+        &self,
+        scope: &ScopeEntry,
+        id: &SessionId,
+        payload: S,
+        lifetime: Option<Duration>,
+        mode: Mode,
+    ) -> Put<S> {
+        // The user's code, before anything is held.
+        let weight = self.weigh(&payload);
+        let Some(inside) = self.gate.enter() else {
+            return self.refused(Refusal::Closed, payload);
+        };
+        let slot = scope.slot();
+        let name = self.name(slot, id);
+        let at = self.shard_of(&name);
+        let weight = match self.admit(at, slot, weight) {
+            Ok(weight) => weight,
+            Err(refusal) => return self.refused(refusal, payload),
+        };
+        // The clock and the allocation take about as long as the memory.
+        let spot = self.shards[at].table.spot(name.hash);
+        let now = self.clock.now();
+        let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
+        let due = Due::new(now, lifetime).to_word();
+        let node = NewNode::new(name, weight, due, payload, self.shards[at].tells_came());
+        spot.prefetch_node::<S>();
+        let stored = self.store(node, (at, spot), now, mode, None);
+        drop(inside);
+        if scope.slot() != slot && !planted!("no-second-look-at-the-scope") {
+            // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
+            self.remove(&name, Reason::ScopeDropped);
+        }
+        self.tend(at, now);
+        self.deliver(at);
+        match stored {
+            Ok(None) => Put::Stored,
+            Ok(Some(old)) => Put::Replaced(old),
+            Err((refusal, node)) => self.refused(refusal, node.into_payload()),
+        }
+    }
+
+    /// The weight of a payload that may be stored.
+    #[inline]
+    pub(super) fn admit(&self, at: usize, slot: u32, weight: usize) -> Result<u32, Refusal> {
+        if slot == EXHAUSTED {
+            return Err(Refusal::ScopesExhausted);
+        }
+        let weight = u32::try_from(weight).map_err(|_| Refusal::TooLarge)?;
+        if Self::charge(weight) > self.room.bytes.limit() {
+            return Err(Refusal::TooLarge);
+        }
+        if self.gauges().is_over() && self.is_still_over() {
+            return Err(Refusal::HeadersWaiting);
+        }
+        if self.shards[at].table.events().backlog() >= self.dispatch.most_waiting(self.shards.len())
+        {
+            return Err(Refusal::CallbacksWaiting);
+        }
+        Ok(weight)
+    }
+
+    /// Looks again whether too many headers wait, after an attempt to free some.
+    #[cold]
+    fn is_still_over(&self) -> bool {
+        pin().flush();
+        self.gauges().recount()
+    }
+
+    /// Links a node, or puts it in the place of its name's live one. Returns the session that it
+    /// replaced. A node that is linked unseen gets no hint yet, and a handle of it is left there.
+    pub(super) fn store(
+        &self,
+        mut node: NewNode<S>,
+        (at, spot): (usize, Spot<'_>),
+        now: u64,
+        mode: Mode,
+        mut unseen: Option<&mut Option<NodeRef<S>>>,
+    ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
+        let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
+        let shard = &self.shards[at];
+        let tells_came = node.tells_came();
+        let mut hand = Hand::empty(&self.room, at);
+        let mut now = now;
+        loop {
+            let guard = pin();
+            let entry = shard.table.entry(&name, spot, &guard);
+            let mut tell = None;
+            let wanted = match &entry {
+                Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
+                Entry::Occupied(old) => {
+                    let old = old.node();
+                    let is_expired = Due::decide(old.expiry(), now);
+                    if !is_expired && mode == Mode::IfAbsent {
+                        return Err((Refusal::Present, node));
+                    }
+                    tell = shard.tell(if is_expired { Reason::Expired } else { Reason::Replaced });
+                    // The old session's room becomes the new one's.
+                    let bytes = charge.saturating_sub(Self::charge(old.weight()));
+                    Tokens { sessions: 0, bytes }
+                }
+            };
+            if !hand.fill(wanted) {
+                drop(guard);
+                if let Err(refusal) = self.make_room(&mut hand, wanted, &name) {
+                    return Err((refusal, node));
+                }
+                now = self.clock.now();
+                continue;
+            }
+            let linked = match entry {
+                Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
+                Entry::Occupied(old) => old.replace(node, tell).map(|(new, old)| (new, Some(old))),
+            };
+            let (new, old) = match linked {
+                Ok(linked) => linked,
+                Err(unlinked) => {
+                    node = unlinked;
+                    drop(guard);
+                    now = self.clock.now();
+                    continue;
+                }
+            };
+            hand.spend(wanted);
+            if tells_came {
+                shard.table.announce(new);
+            }
+            let filed = match &mut unseen {
+                None => shard.try_file(new, now, &guard),
+                Some(handle) => {
+                    **handle = new.acquire(self.gauges());
+                    Ok(())
+                }
+            };
+            drop(guard);
+            if let Err((hint, due)) = filed {
+                shard.wheel.push(hint, due, now, Age::Fresh);
+            }
+            self.counters.count(Count::Puts);
+            return Ok(self.entered(at, old, charge));
+        }
+    }
+
+    /// A node was linked in shard `at`, maybe in the place of `old`. Returns the session that it
+    /// replaced, if that was not expired.
+    #[inline]
+    fn entered(&self, at: usize, old: Option<Unlinked<S>>, charge: u64) -> Option<Session<S>> {
+        let Some(old) = old else {
+            self.shards[at].entered();
+            return None;
+        };
+        // The new session owns what it was charged; the rest goes back once the old one is gone.
+        let rest = Self::charge(old.node().weight()).saturating_sub(charge);
+        let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
+        let is_expired = was_expired(old.node());
+        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced }, 1);
+        let left = Left { unlinked: old, _refund: refund };
+        if is_expired {
+            drop(left);
+            return None;
+        }
+        Some(self.handle(left))
+    }
+}

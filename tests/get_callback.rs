@@ -1,0 +1,375 @@
+//! The get callback: who asks, what an answer does, and what cannot come back to life.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resumption::{
+    Answer, Clock, Dispatch, Found, Proposed, Put, Reason, Scope, SessionCache, SessionId,
+    Sessions, Verdict, Want,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn id(number: u64) -> SessionId {
+    let mut bytes = [9; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    SessionId::from(bytes)
+}
+
+fn web() -> Scope {
+    Scope::new("web")
+}
+
+/// The right answer to a lookup.
+fn give(proposed: &Proposed<'_>, payload: u64) -> Answer<u64> {
+    let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+}
+
+fn cache(dispatch: Dispatch) -> (SessionCache<u64>, Sessions<u64>, Clock) {
+    let clock = Clock::manual();
+    let builder = SessionCache::builder().max_sessions(100).clock(clock.clone()).without_ticker();
+    let cache = builder.lifetime(MINUTE).dispatch(dispatch).build().unwrap();
+    let sessions = cache.scope(&web());
+    (cache, sessions, clock)
+}
+
+/// Answers every lookup with `payload`, and counts them.
+fn answers(cache: &SessionCache<u64>, payload: u64) -> Arc<AtomicU64> {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        count.fetch_add(1, Ordering::SeqCst);
+        give(proposed, payload)
+    })));
+    asked
+}
+
+#[test]
+fn what_a_get_is_given_is_stored() {
+    let (cache, sessions, clock) = cache(Dispatch::Inline);
+    let asked = answers(&cache, 5);
+    assert!(cache.on_get().is_some());
+    assert_eq!(sessions.get(&id(1)).map(|session| *session.payload()), Some(5));
+    assert_eq!(sessions.get(&id(1)).map(|session| *session.payload()), Some(5));
+    assert_eq!((asked.load(Ordering::SeqCst), cache.len()), (1, 1));
+    let stats = cache.stats();
+    assert_eq!((stats.get_called, stats.get_answered, stats.puts), (1, 1, 1));
+    // It expires as any other one.
+    clock.advance(MINUTE);
+    cache.set_on_get(None);
+    assert!(cache.on_get().is_none());
+    assert!(sessions.get(&id(1)).is_none());
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn what_a_take_is_given_is_its_own() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let wants = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&wants);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        seen.lock().unwrap().push(proposed.want());
+        give(proposed, 6)
+    })));
+    let taken = sessions.take(&id(1)).expect("it is given");
+    assert_eq!((*taken.payload(), *taken.id(), taken.ref_count()), (6, id(1), 1));
+    assert!(cache.is_empty());
+    assert_eq!(cache.stats().held_sessions, 1);
+    drop(taken);
+    assert_eq!(cache.stats().held_sessions, 0);
+    assert!(!sessions.contains(&id(1)));
+    assert_eq!(*wants.lock().unwrap(), [Want::Take]);
+}
+
+#[test]
+fn a_session_that_is_there_is_not_asked_for() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let asked = answers(&cache, 5);
+    assert!(sessions.put(&id(1), 1).is_stored());
+    assert_eq!(sessions.get(&id(1)).map(|session| *session.payload()), Some(1));
+    assert_eq!(sessions.take(&id(1)).map(|session| *session.payload()), Some(1));
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn an_answer_that_is_wrong_counts_for_nothing() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let right = |proposed: &Proposed<'_>| Found {
+        id: *proposed.id(),
+        scope: proposed.scope().clone(),
+        payload: 1,
+        lifetime: MINUTE,
+    };
+    type Wrong = fn(Found<u64>) -> Found<u64>;
+    let wrongs: [Wrong; 3] = [
+        |found| Found { id: id(99), ..found },
+        |found| Found { scope: Scope::new("other"), ..found },
+        |found| Found { lifetime: Duration::ZERO, ..found },
+    ];
+    for wrong in wrongs {
+        cache.set_on_get(Some(Arc::new(move |proposed| Answer::Give(wrong(right(proposed))))));
+        assert!(sessions.get(&id(1)).is_none());
+        assert!(sessions.take(&id(1)).is_none());
+    }
+    assert!(cache.is_empty());
+    assert_eq!((cache.stats().get_called, cache.stats().get_answered), (6, 0));
+}
+
+#[test]
+fn a_shared_session_is_handed_out_and_stays_the_callbacks() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    assert!(sessions.put(&id(1), 1).is_stored());
+    let kept = sessions.take(&id(1)).unwrap();
+    let shared = kept.clone();
+    cache.set_on_get(Some(Arc::new(move |_| Answer::Share(shared.clone()))));
+    let got = sessions.get(&id(1)).expect("it is shared");
+    assert_eq!((*got.payload(), got.ref_count()), (1, 3));
+    assert!(sessions.get(&id(2)).is_none(), "it has another id");
+    assert!(cache.scope(&Scope::new("other")).get(&id(1)).is_none(), "it is of another scope");
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_callback_that_panics_or_has_nothing_is_a_miss() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    cache.set_on_get(Some(Arc::new(|_| Answer::Nothing)));
+    assert!(sessions.get(&id(1)).is_none());
+    cache.set_on_get(Some(Arc::new(|_| panic!("a test's panic"))));
+    assert!(sessions.get(&id(1)).is_none());
+    assert_eq!(cache.stats().callbacks_panicked, 1);
+    // The flight has ended.
+    let _ = answers(&cache, 3);
+    assert!(sessions.get(&id(1)).is_some());
+}
+
+#[test]
+fn a_callback_may_look_up_what_it_is_asked_for() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let inner = sessions.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert!(inner.get(proposed.id()).is_none(), "it is being asked for");
+        assert!(inner.take(proposed.id()).is_none());
+        Answer::Nothing
+    })));
+    assert!(sessions.get(&id(1)).is_none());
+    cache.set_on_get(None);
+    assert_eq!(cache.stats().callbacks_panicked, 0);
+}
+
+#[test]
+fn gets_of_one_id_ask_once_and_share_and_takers_miss() {
+    const GETS: usize = 6;
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let asked = Arc::new(AtomicU64::new(0));
+    let is_let_go = Arc::new(AtomicBool::new(false));
+    let (count, hold) = (Arc::clone(&asked), Arc::clone(&is_let_go));
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        count.fetch_add(1, Ordering::SeqCst);
+        while !hold.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        give(proposed, 8)
+    })));
+    thread::scope(|scope| {
+        let gets: Vec<_> = (0..GETS)
+            .map(|_| scope.spawn(|| sessions.get(&id(1)).map(|session| *session.payload())))
+            .collect();
+        wait_until(|| asked.load(Ordering::SeqCst) > 0);
+        thread::sleep(Duration::from_millis(20));
+        assert!(sessions.take(&id(1)).is_none(), "a taker does not wait");
+        is_let_go.store(true, Ordering::SeqCst);
+        for get in gets {
+            assert_eq!(get.join().unwrap(), Some(8));
+        }
+    });
+    assert_eq!((asked.load(Ordering::SeqCst), cache.len()), (1, 1));
+}
+
+#[test]
+fn of_several_takers_one_asks() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let database = Arc::new(Mutex::new(HashMap::from([(id(1), 4)])));
+    let store = Arc::clone(&database);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert_eq!(proposed.want(), Want::Take);
+        let found = store.lock().unwrap().remove(proposed.id());
+        found.map_or(Answer::Nothing, |payload| give(proposed, payload))
+    })));
+    for _ in 0..200 {
+        database.lock().unwrap().insert(id(1), 4);
+        let start = Barrier::new(4);
+        let won: usize = thread::scope(|scope| {
+            let take = || {
+                start.wait();
+                usize::from(sessions.take(&id(1)).is_some())
+            };
+            let takes: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            takes.into_iter().map(|take| take.join().unwrap()).sum()
+        });
+        assert_eq!(won, 1);
+    }
+}
+
+/// A removal that waits to be told: the database does not know of it yet.
+#[test]
+fn a_session_whose_leaving_is_not_told_is_not_asked_for() {
+    let (cache, sessions, clock) = cache(Dispatch::Manual);
+    cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
+    let asked = answers(&cache, 5);
+    let leave: [fn(&SessionCache<u64>, &Sessions<u64>, &Clock); 6] = [
+        |_, sessions, _| drop(sessions.take(&id(1))),
+        |_, sessions, _| assert!(sessions.remove(&id(1))),
+        |cache, _, _| assert_eq!(cache.flush(), 1),
+        |cache, _, _| assert_eq!(cache.retain(|_| false), 1),
+        |_, sessions, clock| {
+            clock.advance(MINUTE);
+            assert!(sessions.get(&id(1)).is_none());
+        },
+        |cache, sessions, _| {
+            cache.set_max_sessions(0);
+            cache.set_max_sessions(100);
+            assert!(!sessions.contains(&id(1)));
+        },
+    ];
+    for leave in leave {
+        assert!(sessions.put(&id(1), 1).is_stored());
+        leave(&cache, &sessions, &clock);
+        assert!(sessions.get(&id(1)).is_none());
+        assert!(sessions.take(&id(1)).is_none());
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 0, "the leaving is not told yet");
+        assert!(sessions.get(&id(2)).is_some(), "another id is");
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
+        cache.poll_callbacks();
+        assert!(sessions.get(&id(1)).is_some(), "it is told now");
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
+        cache.flush();
+        cache.poll_callbacks();
+    }
+}
+
+/// While the database is asked, the session is put and taken: what the database says is old.
+#[test]
+fn an_answer_that_was_overtaken_counts_for_nothing() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let inner = sessions.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert!(inner.put(proposed.id(), 1).is_stored());
+        assert!(inner.take(proposed.id()).is_some());
+        give(proposed, 1)
+    })));
+    assert!(sessions.get(&id(1)).is_none());
+    assert!(sessions.take(&id(2)).is_none());
+    cache.set_on_get(None);
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_session_that_was_put_meanwhile_is_what_a_get_finds() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let inner = sessions.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert!(inner.put(proposed.id(), 2).is_stored());
+        give(proposed, 1)
+    })));
+    assert_eq!(sessions.get(&id(1)).map(|session| *session.payload()), Some(2));
+    assert_eq!(cache.len(), 1);
+}
+
+/// Without room, or closed, a lookup gets its session nevertheless.
+#[test]
+fn what_cannot_be_stored_is_handed_out() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let _ = answers(&cache, 5);
+    cache.set_max_sessions(0);
+    assert!(sessions.get(&id(1)).is_some());
+    assert!(cache.is_empty());
+    cache.close();
+    assert!(sessions.get(&id(1)).is_some(), "always asked, also when nothing is cached");
+    assert!(cache.is_empty());
+}
+
+/// Sessions are single-use tickets in a database that is told of each, behind a small cache. Nobody
+/// may take a ticket twice, whatever the threads, the evictions and the delays of the callbacks do.
+#[test]
+fn a_ticket_in_a_database_is_taken_once() {
+    const TICKETS: u64 = 2_000;
+    for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
+        let builder = SessionCache::builder().max_sessions(64).dispatch(dispatch);
+        let cache: SessionCache<u64> = builder.build().unwrap();
+        let sessions = cache.scope(&web());
+        let database: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
+        let (new, removed, get) =
+            (Arc::clone(&database), Arc::clone(&database), Arc::clone(&database));
+        let on_new = move |told: resumption::NewSession<u64>| {
+            new.lock().unwrap().insert(*told.session().id(), *told.session().payload());
+            Verdict::Keep
+        };
+        // An evicted ticket stays in the database; a taken one goes.
+        let on_remove = move |told: resumption::RemovedSession<u64>| {
+            if told.reason() != Reason::Evicted {
+                removed.lock().unwrap().remove(told.session().id());
+            }
+        };
+        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+        cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+        cache.set_on_get(Some(Arc::new(move |proposed: &Proposed<'_>| {
+            let mut store = get.lock().unwrap();
+            let found = match proposed.want() {
+                Want::Get => store.get(proposed.id()).copied(),
+                Want::Take => store.remove(proposed.id()),
+            };
+            found.map_or(Answer::Nothing, |payload| give(proposed, payload))
+        })));
+        let taken: Vec<AtomicU64> = (0..TICKETS).map(|_| AtomicU64::new(0)).collect();
+        let next = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for thread in 0..6u64 {
+                let (sessions, taken, next) = (&sessions, &taken, &next);
+                scope.spawn(move || {
+                    let mut random = thread + 1;
+                    loop {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        let known = next.load(Ordering::SeqCst);
+                        if random & 3 == 0 {
+                            let number = next.fetch_add(1, Ordering::SeqCst);
+                            if number >= TICKETS {
+                                return;
+                            }
+                            let put = sessions.put(&id(number), number);
+                            assert!(matches!(put, Put::Stored), "{put:?}");
+                        } else if known > 0 {
+                            let number = (random >> 8) % known.min(TICKETS);
+                            match random >> 4 & 1 {
+                                0 => drop(sessions.get(&id(number))),
+                                _ if sessions.take(&id(number)).is_some() => {
+                                    taken[number as usize].fetch_add(1, Ordering::SeqCst);
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let twice = taken.iter().filter(|count| count.load(Ordering::SeqCst) > 1).count();
+        let once = taken.iter().filter(|count| count.load(Ordering::SeqCst) == 1).count();
+        assert_eq!(twice, 0, "{dispatch:?}");
+        assert!(once > TICKETS as usize / 2, "{dispatch:?}: {once} were taken");
+        let stats = cache.stats();
+        assert!(stats.get_answered > 100 && stats.removals.evicted > 100, "{stats:?}");
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < MINUTE, "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
