@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Answer, Clock, Dispatch, Found, Proposed, Put, Reason, Scope, SessionCache, SessionId,
-    Sessions, Verdict, Want,
+    Answer, Clock, Dispatch, Found, NewSession, Proposed, Reason, RemovedSession, Scope,
+    SessionCache, SessionId, Sessions, Verdict, Want,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -292,75 +292,77 @@ fn what_cannot_be_stored_is_handed_out() {
     assert!(cache.is_empty());
 }
 
+/// A database behind all three callbacks. An evicted ticket stays in it; a taken one goes.
+fn with_database(cache: &SessionCache<u64>) {
+    let database: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
+    let (new, removed, get) = (Arc::clone(&database), Arc::clone(&database), database);
+    let on_new = move |told: NewSession<u64>| {
+        new.lock().unwrap().insert(*told.session().id(), *told.session().payload());
+        Verdict::Keep
+    };
+    let on_remove = move |told: RemovedSession<u64>| {
+        if told.reason() != Reason::Evicted {
+            removed.lock().unwrap().remove(told.session().id());
+        }
+    };
+    cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    cache.set_on_get(Some(Arc::new(move |proposed: &Proposed<'_>| {
+        let mut store = get.lock().unwrap();
+        let found = match proposed.want() {
+            Want::Get => store.get(proposed.id()).copied(),
+            Want::Take => store.remove(proposed.id()),
+        };
+        found.map_or(Answer::Nothing, |payload| give(proposed, payload))
+    })));
+}
+
+/// Issues tickets, and looks up and takes those that were issued, until there are enough.
+fn use_tickets(sessions: &Sessions<u64>, seed: u64, next: &AtomicU64, taken: &[AtomicU64]) {
+    let mut random = seed;
+    loop {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let known = next.load(Ordering::SeqCst).min(taken.len() as u64);
+        if random & 3 == 0 {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= taken.len() as u64 {
+                return;
+            }
+            assert!(sessions.put(&id(number), number).is_stored());
+        } else if known > 0 {
+            let number = (random >> 8) % known;
+            if random >> 4 & 1 == 0 {
+                drop(sessions.get(&id(number)));
+            } else if sessions.take(&id(number)).is_some() {
+                taken[number as usize].fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
 /// Sessions are single-use tickets in a database that is told of each, behind a small cache. Nobody
 /// may take a ticket twice, whatever the threads, the evictions and the delays of the callbacks do.
 #[test]
 fn a_ticket_in_a_database_is_taken_once() {
-    const TICKETS: u64 = 2_000;
+    const TICKETS: usize = 4_000;
     for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
         let builder = SessionCache::builder().max_sessions(64).dispatch(dispatch);
         let cache: SessionCache<u64> = builder.build().unwrap();
+        with_database(&cache);
         let sessions = cache.scope(&web());
-        let database: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
-        let (new, removed, get) =
-            (Arc::clone(&database), Arc::clone(&database), Arc::clone(&database));
-        let on_new = move |told: resumption::NewSession<u64>| {
-            new.lock().unwrap().insert(*told.session().id(), *told.session().payload());
-            Verdict::Keep
-        };
-        // An evicted ticket stays in the database; a taken one goes.
-        let on_remove = move |told: resumption::RemovedSession<u64>| {
-            if told.reason() != Reason::Evicted {
-                removed.lock().unwrap().remove(told.session().id());
-            }
-        };
-        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
-        cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
-        cache.set_on_get(Some(Arc::new(move |proposed: &Proposed<'_>| {
-            let mut store = get.lock().unwrap();
-            let found = match proposed.want() {
-                Want::Get => store.get(proposed.id()).copied(),
-                Want::Take => store.remove(proposed.id()),
-            };
-            found.map_or(Answer::Nothing, |payload| give(proposed, payload))
-        })));
         let taken: Vec<AtomicU64> = (0..TICKETS).map(|_| AtomicU64::new(0)).collect();
         let next = AtomicU64::new(0);
         thread::scope(|scope| {
-            for thread in 0..6u64 {
-                let (sessions, taken, next) = (&sessions, &taken, &next);
-                scope.spawn(move || {
-                    let mut random = thread + 1;
-                    loop {
-                        random ^= random << 13;
-                        random ^= random >> 7;
-                        random ^= random << 17;
-                        let known = next.load(Ordering::SeqCst);
-                        if random & 3 == 0 {
-                            let number = next.fetch_add(1, Ordering::SeqCst);
-                            if number >= TICKETS {
-                                return;
-                            }
-                            let put = sessions.put(&id(number), number);
-                            assert!(matches!(put, Put::Stored), "{put:?}");
-                        } else if known > 0 {
-                            let number = (random >> 8) % known.min(TICKETS);
-                            match random >> 4 & 1 {
-                                0 => drop(sessions.get(&id(number))),
-                                _ if sessions.take(&id(number)).is_some() => {
-                                    taken[number as usize].fetch_add(1, Ordering::SeqCst);
-                                }
-                                _ => {}
-                            }
-                        }
-                    }
-                });
+            for seed in 1..7 {
+                let (sessions, next, taken) = (&sessions, &next, &taken);
+                scope.spawn(move || use_tickets(sessions, seed, next, taken));
             }
         });
-        let twice = taken.iter().filter(|count| count.load(Ordering::SeqCst) > 1).count();
-        let once = taken.iter().filter(|count| count.load(Ordering::SeqCst) == 1).count();
-        assert_eq!(twice, 0, "{dispatch:?}");
-        assert!(once > TICKETS as usize / 2, "{dispatch:?}: {once} were taken");
+        let times = |times| taken.iter().filter(|t| t.load(Ordering::SeqCst) == times).count();
+        assert_eq!(times(0) + times(1), TICKETS, "{dispatch:?}: a ticket was taken twice");
+        assert!(times(1) > TICKETS / 2, "{dispatch:?}: {} were taken", times(1));
         let stats = cache.stats();
         assert!(stats.get_answered > 100 && stats.removals.evicted > 100, "{stats:?}");
     }

@@ -105,20 +105,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         loop {
             let guard = pin();
             let entry = shard.table.entry(&name, spot, &guard);
-            let mut tell = None;
-            let wanted = match &entry {
-                Entry::Vacant(_) => Tokens { sessions: 1, bytes: charge },
-                Entry::Occupied(old) => {
-                    let old = old.node();
-                    let is_expired = Due::decide(old.expiry(), now);
-                    if !is_expired && mode == Mode::IfAbsent {
-                        return Err((Refusal::Present, node));
-                    }
-                    tell = shard.tell(if is_expired { Reason::Expired } else { Reason::Replaced });
-                    // The old session's room becomes the new one's.
-                    let bytes = charge.saturating_sub(Self::charge(old.weight()));
-                    Tokens { sessions: 0, bytes }
-                }
+            let Some((wanted, replaced)) = Self::wanted(&entry, charge, now, mode) else {
+                return Err((Refusal::Present, node));
             };
             if !hand.fill(wanted) {
                 drop(guard);
@@ -130,7 +118,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
-                Entry::Occupied(old) => old.replace(node, tell).map(|(new, old)| (new, Some(old))),
+                Entry::Occupied(old) => {
+                    let tell = shard.tell(replaced);
+                    old.replace(node, tell).map(|(new, old)| (new, Some(old)))
+                }
             };
             let (new, old) = match linked {
                 Ok(linked) => linked,
@@ -159,6 +150,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.counters.count(Count::Puts);
             return Ok(self.entered(at, old, charge));
         }
+    }
+
+    /// The room that a session of this charge takes at its place, and why the session there leaves;
+    /// `None` if that stays.
+    #[inline]
+    fn wanted(entry: &Entry<'_, S>, charge: u64, now: u64, mode: Mode) -> Option<(Tokens, Reason)> {
+        let Entry::Occupied(old) = entry else {
+            return Some((Tokens { sessions: 1, bytes: charge }, Reason::Replaced));
+        };
+        let old = old.node();
+        let is_expired = Due::decide(old.expiry(), now);
+        if !is_expired && mode == Mode::IfAbsent {
+            return None;
+        }
+        // The old session's room becomes the new one's.
+        let bytes = charge.saturating_sub(Self::charge(old.weight()));
+        let reason = if is_expired { Reason::Expired } else { Reason::Replaced };
+        Some((Tokens { sessions: 0, bytes }, reason))
     }
 
     /// A node was linked in shard `at`, maybe in the place of `old`. Returns the session that it
