@@ -84,6 +84,7 @@ mod gate;
 #[doc(hidden)]
 pub mod model;
 mod outcome;
+mod portable;
 mod queue;
 mod reclaim;
 mod room;
@@ -109,6 +110,7 @@ pub use callbacks::{
 pub use clock::Clock;
 pub use dispatch::Dispatch;
 pub use outcome::{Put, Refusal};
+pub use portable::Portable;
 pub use scope::Scope;
 pub use secret::SecretBytes;
 pub use session::Session;
