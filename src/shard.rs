@@ -53,6 +53,8 @@ pub(crate) const CAME: usize = 1;
 pub(crate) const LEFT: usize = 2;
 /// The get callback is asked.
 pub(crate) const ASKS: usize = 4;
+/// A callback was set once, so events may wait.
+const EVER: usize = 8;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -96,7 +98,7 @@ impl<S> Shard<S> {
     /// Sets what is told from now on.
     pub(crate) fn set_tells(&self, tells: usize) {
         // Relaxed: a setting that stands for itself.
-        self.tells.store(tells, Ordering::Relaxed);
+        self.tells.store(tells | EVER, Ordering::Relaxed);
     }
 
     /// Whether it is told that sessions came.
@@ -124,7 +126,7 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn has_told(&self) -> bool {
         // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) & (CAME | LEFT) != 0 || self.table.events().backlog() > 0
+        self.tells.load(Ordering::Relaxed) != 0
     }
 
     /// A session of this node's name is about to be removed: what is asked for under that name is out
@@ -377,7 +379,10 @@ impl<S> Shard<S> {
     fn prefetch(&self, list: List, most: usize, guard: &Guard) {
         let mut hints = [Hint::new(0, 0); BATCH];
         let count = self.wheel.peek(list, &mut hints[..most.min(BATCH)], guard);
-        let spots = hints.map(|hint| self.table.spot(hint.hash()));
+        let mut spots = [self.table.spot(hints[0].hash()); BATCH];
+        for (spot, hint) in spots.iter_mut().zip(&hints[..count]) {
+            *spot = self.table.spot(hint.hash());
+        }
         for spot in &spots[..count] {
             spot.prefetch_node::<S>();
         }

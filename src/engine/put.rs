@@ -73,11 +73,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.gauges().is_over() && self.is_still_over() {
             return Err(Refusal::HeadersWaiting);
         }
-        if self.shards[at].table.events().backlog() >= self.dispatch.most_waiting(self.shards.len())
-        {
+        if self.shards[at].has_told() && self.has_reached_mark(at) {
             return Err(Refusal::CallbacksWaiting);
         }
         Ok(weight)
+    }
+
+    /// Whether as many calls of callbacks wait in a shard as may.
+    #[cold]
+    fn has_reached_mark(&self, at: usize) -> bool {
+        let most = self.dispatch.most_waiting(self.shards.len());
+        self.shards[at].table.events().backlog() >= most
     }
 
     /// Looks again whether too many headers wait, after an attempt to free some.
@@ -89,6 +95,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Links a node, or puts it in the place of its name's live one. Returns the session that it
     /// replaced. A node that is linked unseen gets no hint yet, and a handle of it is left there.
+    #[inline]
     pub(super) fn store(
         &self,
         mut node: NewNode<S>,
