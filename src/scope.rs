@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::sync::{AtomicU32, Ordering};
 
 /// The security context that a session belongs to: a name, and whatever else must be equal for a
@@ -64,13 +66,26 @@ impl fmt::Debug for Scope {
 
 /// The scopes of a cache. Used when a scope is attached or dropped, never on a lookup's way.
 #[derive(Debug)]
-pub(crate) struct Registry(Mutex<Scopes>);
+pub(crate) struct Registry {
+    scopes: Mutex<Scopes>,
+    /// Read without the lock.
+    slots: Slots,
+}
+
+/// The scopes by the slots that were ever given out: sessions of dropped scopes may still have to be
+/// told. In chunks, so that one more costs a copy of the last one and of a list of the others.
+#[derive(Debug)]
+struct Slots {
+    first: u32,
+    chunks: ArcSwap<Vec<Arc<Vec<Arc<Entry>>>>>,
+}
+
+/// Scopes in a chunk.
+const CHUNK: usize = 256;
 
 #[derive(Debug)]
 struct Scopes {
     entries: HashMap<Scope, Arc<Entry>>,
-    /// By every slot that was ever given out: sessions of dropped scopes may still have to be told.
-    slots: HashMap<u32, Arc<Entry>>,
     next_slot: u32,
 }
 
@@ -92,38 +107,57 @@ impl Registry {
     }
 
     fn starting_at(next_slot: u32) -> Self {
-        Self(Mutex::new(Scopes { entries: HashMap::new(), slots: HashMap::new(), next_slot }))
+        Self {
+            scopes: Mutex::new(Scopes { entries: HashMap::new(), next_slot }),
+            slots: Slots { first: next_slot, chunks: ArcSwap::default() },
+        }
     }
 
     /// The entry of a scope; new if the cache has not seen it.
     pub(crate) fn attach(&self, scope: &Scope) -> Arc<Entry> {
-        let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = scopes.entries.get(scope) {
             return Arc::clone(entry);
         }
         let slot = scopes.take_slot();
         let entry = Arc::new(Entry { scope: scope.clone(), slot: AtomicU32::new(slot) });
-        scopes.slots.insert(slot, Arc::clone(&entry));
+        self.slots.add(slot, &entry);
         scopes.entries.insert(scope.clone(), Arc::clone(&entry));
         entry
     }
 
     /// Gives a scope a new slot; returns the old one, under which nothing is found any more.
     pub(crate) fn renew(&self, scope: &Scope) -> Option<u32> {
-        let mut scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = Arc::clone(scopes.entries.get(scope)?);
         let slot = scopes.take_slot();
-        scopes.slots.insert(slot, Arc::clone(&entry));
+        self.slots.add(slot, &entry);
         // AcqRel: the one step of the drop. Pairs with `Entry::slot`.
         Some(entry.slot.swap(slot, Ordering::AcqRel))
     }
 }
 
 impl Registry {
-    /// The scope that has or had a slot.
+    /// The scope that has or had a slot. Waits for nobody.
     pub(crate) fn of_slot(&self, slot: u32) -> Option<Arc<Entry>> {
-        let scopes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.slots.get(&slot).cloned()
+        let at = slot.checked_sub(self.slots.first)? as usize;
+        let chunks = self.slots.chunks.load();
+        chunks.get(at / CHUNK)?.get(at % CHUNK).cloned()
+    }
+}
+
+impl Slots {
+    /// Adds the scope of the next slot; by one thread at a time.
+    fn add(&self, slot: u32, entry: &Arc<Entry>) {
+        if slot == EXHAUSTED {
+            return;
+        }
+        let mut chunks = Vec::clone(&self.chunks.load());
+        match chunks.last_mut() {
+            Some(last) if last.len() < CHUNK => Arc::make_mut(last).push(Arc::clone(entry)),
+            _ => chunks.push(Arc::new(vec![Arc::clone(entry)])),
+        }
+        self.chunks.store(Arc::new(chunks));
     }
 }
 
@@ -178,6 +212,21 @@ mod tests {
         assert_ne!(entry.slot(), first);
         assert_eq!(registry.attach(&a).slot(), entry.slot());
         assert_eq!(registry.renew(&Scope::new("c")), None);
+    }
+
+    #[test]
+    fn a_slot_leads_to_its_scope_for_ever() {
+        let registry = Registry::starting_at(7);
+        for number in 0..3 * CHUNK {
+            let scope = Scope::new(number.to_string());
+            let first = registry.attach(&scope).slot();
+            assert_eq!(registry.renew(&scope), Some(first));
+            let second = registry.attach(&scope).slot();
+            for slot in [first, second] {
+                assert_eq!(registry.of_slot(slot).expect("it was given out").scope(), &scope);
+            }
+        }
+        assert!(registry.of_slot(6).is_none() && registry.of_slot(u32::MAX).is_none());
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! other threads, which run the same mix on the same cache, has to complete 10 000 operations, and
 //! none of their puts may be refused. The allocator cannot block either (`support/bump.rs`).
 //!
+//! In half of the caches callbacks are set, which the threads call themselves: then the victim may be
+//! stopped with events in its hands. Where a worker calls them, the worker is stopped. There is no get
+//! callback: a get that waits for another's answer waits for the other.
+//!
 //! The same test with a mutex around each operation has to find that the others stand.
 #![cfg(target_os = "linux")]
 
@@ -15,11 +19,13 @@ mod stop;
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use resumption::{Clock, Put, Refusal, Scope, SessionCache, SessionId, Sessions};
+use resumption::{
+    Clock, Dispatch, Put, Refusal, Scope, SessionCache, SessionId, Sessions, Verdict,
+};
 
 use support::{MINUTE, Random, SECOND, id, wait_until};
 
@@ -190,6 +196,52 @@ fn headers_that_wait_for_a_stopped_thread_are_bounded() {
     wait_until("puts are taken again", || stage.sessions.put(&id(7), 7).is_stored());
 }
 
+/// A worker that is stopped, in a callback's way or in a callback, stops no put and no take; what it did
+/// not come to is told later.
+#[test]
+fn a_stopped_worker_stops_nobody() {
+    const STOPS: u64 = 300;
+    let _one = one_test();
+    let builder = SessionCache::builder().max_sessions(100).max_waiting_callbacks(usize::MAX);
+    let cache: SessionCache<u64> = builder.build().expect("sane settings");
+    let worker: Arc<OnceLock<libc::pthread_t>> = Arc::default();
+    let (own, told) = (Arc::clone(&worker), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&told);
+    let on_new = move |_| {
+        // SAFETY: no arguments, and it always succeeds.
+        own.get_or_init(|| unsafe { libc::pthread_self() });
+        Verdict::Keep
+    };
+    cache.set_on_new(Some(Arc::new(on_new))).expect("a thread can be started");
+    let on_remove = move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    cache.set_on_remove(Some(Arc::new(on_remove))).expect("a thread can be started");
+    let sessions = cache.scope(&Scope::new("web"));
+    let mut next = 0;
+    let mut go_on = |steps| {
+        for _ in 0..steps {
+            next += 1;
+            assert!(sessions.put(&id(next), next).is_stored());
+            drop(sessions.take(&id(next - next % 7)));
+        }
+    };
+    go_on(1_000);
+    wait_until("the worker is there", || worker.get().is_some());
+    let worker = *worker.get().expect("it is there");
+    for _ in 0..STOPS {
+        go_on(100);
+        let stopped = stop::stop_pthread(worker);
+        go_on(1_000);
+        drop(stopped);
+    }
+    let stats = cache.stats();
+    wait_until("all is told", || cache.stats().callbacks_waiting == 0);
+    assert_eq!(told.load(Ordering::SeqCst), cache.stats().removals.total());
+    assert_eq!(cache.stats().new_called, cache.stats().puts);
+    assert!(stats.puts >= STOPS * 1_000, "{stats:?}");
+}
+
 /// Puts and takes sessions until a put is refused because headers wait; `false` if none is.
 fn is_refused_within(most: usize, stage: &Stage, key: &mut u64) -> bool {
     (0..most).any(|_| {
@@ -215,7 +267,9 @@ fn stage(kind: u32, max_waiting_headers: usize) -> Box<Stage> {
         .lifetime(MINUTE)
         .clock(clock.clone())
         .without_ticker()
-        .max_waiting_headers(max_waiting_headers);
+        .max_waiting_headers(max_waiting_headers)
+        .dispatch(Dispatch::Inline)
+        .max_waiting_callbacks(usize::MAX);
     let (builder, ids) = match kind % 5 {
         // Evicts all the time.
         0 => (builder.max_sessions(32), 256),
@@ -229,6 +283,10 @@ fn stage(kind: u32, max_waiting_headers: usize) -> Box<Stage> {
         _ => (builder.unlimited(), 1 << 20),
     };
     let cache = builder.build().expect("sane settings");
+    if kind % 10 >= 5 {
+        cache.set_on_new(Some(Arc::new(|_| Verdict::Keep))).expect("no thread is started");
+        cache.set_on_remove(Some(Arc::new(|_| ()))).expect("no thread is started");
+    }
     let sessions = cache.scope(&Scope::new("web"));
     Box::new(Stage { cache, sessions, clock, ids })
 }

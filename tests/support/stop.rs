@@ -38,9 +38,14 @@ pub(crate) fn install() {
 
 /// Stops a thread where it is; returns once it stands.
 pub(crate) fn stop<T>(thread: &JoinHandle<T>) -> Stopped {
+    stop_pthread(thread.as_pthread_t())
+}
+
+/// Stops a thread that has not ended.
+pub(crate) fn stop_pthread(thread: libc::pthread_t) -> Stopped {
     assert!(!PARKED.load(Ordering::SeqCst), "one thread is stopped at a time");
-    // SAFETY: the thread was not joined, for there is its handle.
-    let result = unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
+    // SAFETY: by the caller's promise the thread lives.
+    let result = unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
     assert_eq!(result, 0, "the thread lives");
     let stopped = Stopped(());
     while !PARKED.load(Ordering::SeqCst) {
