@@ -220,7 +220,8 @@ fn a_session_whose_leaving_is_not_told_is_not_asked_for() {
     let (cache, sessions, clock) = cache(Dispatch::Manual);
     cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
     let asked = answers(&cache, 5);
-    let leave: [fn(&SessionCache<u64>, &Sessions<u64>, &Clock); 6] = [
+    type Leave = fn(&SessionCache<u64>, &Sessions<u64>, &Clock);
+    let leave: [Leave; 6] = [
         |_, sessions, _| drop(sessions.take(&id(1))),
         |_, sessions, _| assert!(sessions.remove(&id(1))),
         |cache, _, _| assert_eq!(cache.flush(), 1),
