@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::callbacks::{OnGet, OnNew, OnRemove};
-use crate::dispatch::{Dispatch, is_in_callback};
+use crate::dispatch::{Dispatch, Held, hold, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::Cursor;
@@ -55,9 +55,16 @@ impl fmt::Display for Undelivered {
 impl Error for Undelivered {}
 
 impl<S: Send + Sync + 'static> Shared<S> {
-    fn settling(&self) -> MutexGuard<'_, ()> {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settling(&self) -> Settling<'_> {
+        let lock = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        Settling { _lock: lock, _held: hold() }
     }
+}
+
+/// Settings are being changed: other changes wait, and callbacks of this thread are held off.
+struct Settling<'a> {
+    _lock: MutexGuard<'a, ()>,
+    _held: Held,
 }
 
 impl<S: Send + Sync + 'static> SessionCache<S> {
@@ -219,9 +226,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// The threads for callbacks could not be started.
     pub fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) -> io::Result<()> {
-        let _one = self.shared.settling();
+        let one = self.shared.settling();
         self.start_workers(callback.is_some())?;
-        self.shared.engine.set_on_new(callback);
+        let old = self.shared.engine.callbacks.set_new(callback);
+        self.settled(one);
+        drop(old);
         Ok(())
     }
 
@@ -237,15 +246,19 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// It is called once for each session, for whatever reason it left; also for those that are there
     /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
     /// leaving before the coming of the next session of its id: what follows the calls into a
-    /// database keyed by scope and id ends with what the cache holds.
+    /// database keyed by scope and id ends with what the cache holds. One exception: sessions that
+    /// [`drop_scope`](Self::drop_scope) removes are told in no order with those that are put under the
+    /// scope afterwards.
     ///
     /// # Errors
     ///
     /// The threads for callbacks could not be started.
     pub fn set_on_remove(&self, callback: Option<Arc<OnRemove<S>>>) -> io::Result<()> {
-        let _one = self.shared.settling();
+        let one = self.shared.settling();
         self.start_workers(callback.is_some())?;
-        self.shared.engine.set_on_remove(callback);
+        let old = self.shared.engine.callbacks.set_remove(callback);
+        self.settled(one);
+        drop(old);
         Ok(())
     }
 
@@ -285,8 +298,10 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
     pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        let _one = self.shared.settling();
-        self.shared.engine.set_on_get(callback);
+        let one = self.shared.settling();
+        let old = self.shared.engine.callbacks.set_get(callback);
+        self.settled(one);
+        drop(old);
     }
 
     /// The callback that is asked for sessions.
@@ -299,6 +314,16 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work.
     pub fn poll_callbacks(&self) -> usize {
         self.shared.engine.serve_all()
+    }
+
+    /// Callbacks were set. Without any, what waits is let go.
+    fn settled(&self, one: Settling<'_>) {
+        let engine = &self.shared.engine;
+        engine.set_tells();
+        drop(one);
+        if engine.callbacks.on_new().is_none() && engine.callbacks.on_remove().is_none() {
+            engine.serve_all();
+        }
     }
 
     fn start_workers(&self, are_needed: bool) -> io::Result<()> {
@@ -324,7 +349,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         let _ = self.close_within(Duration::MAX);
     }
 
-    /// As [`close`](Self::close), but waits for callbacks no longer than `within`.
+    /// As [`close`](Self::close), but waits for callbacks no longer than `within`. With
+    /// [`Dispatch::Inline`] the calls are made here, one after another, until the time is over: one call
+    /// that never returns does not end by that.
     ///
     /// # Errors
     ///
@@ -332,8 +359,12 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
         let start = Instant::now();
         let engine = &self.shared.engine;
-        engine.close();
+        {
+            let _held = hold();
+            engine.close();
+        }
         let waits = engine.dispatcher().kind() != Dispatch::Manual && !is_in_callback();
+        let is_inline = engine.dispatcher().kind() == Dispatch::Inline;
         loop {
             let waiting = engine.callbacks_waiting();
             if waiting == 0 {
@@ -342,7 +373,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
             if !waits || start.elapsed() >= within {
                 return Err(Undelivered { waiting });
             }
-            thread::sleep(Duration::from_micros(200));
+            if !is_inline || engine.serve_one_each() == 0 {
+                thread::sleep(Duration::from_micros(200));
+            }
         }
     }
 
@@ -362,6 +395,8 @@ fn start_worker<S: Send + Sync + 'static>(
     /// call in the thread that puts.
     const NAPS: u32 = 20;
     const NAP: Duration = Duration::from_millis(1);
+    /// A lookup that takes a removed session out of the list wakes nobody: that waits so long at most.
+    const SLEEP: Duration = Duration::from_secs(1);
     let run = move || {
         let mut naps = 0;
         while let Some(strong) = engine.upgrade() {
@@ -373,7 +408,7 @@ fn start_worker<S: Send + Sync + 'static>(
             // Let go of it first: the engine's drop wakes the workers, which then end.
             drop(strong);
             if sleeps {
-                thread::park();
+                thread::park_timeout(SLEEP);
                 engine.upgrade().inspect(|strong| strong.wake_up(worker));
                 naps = 0;
             } else {

@@ -195,24 +195,33 @@ impl<S> Callbacks<S> {
         }
     }
 
-    pub(crate) fn set_new(&self, callback: Option<Arc<OnNew<S>>>) {
-        self.new.store(callback.map(Arc::new));
+    /// Returns what was set before, to be dropped where user code may run.
+    #[must_use]
+    pub(crate) fn set_new(&self, callback: Option<Arc<OnNew<S>>>) -> Option<Arc<Arc<OnNew<S>>>> {
+        self.new.swap(callback.map(Arc::new))
     }
 
     pub(crate) fn on_new(&self) -> Option<Arc<OnNew<S>>> {
         self.new.load().as_deref().cloned()
     }
 
-    pub(crate) fn set_remove(&self, callback: Option<Arc<OnRemove<S>>>) {
-        self.remove.store(callback.map(Arc::new));
+    /// Returns what was set before, to be dropped where user code may run.
+    #[must_use]
+    pub(crate) fn set_remove(
+        &self,
+        callback: Option<Arc<OnRemove<S>>>,
+    ) -> Option<Arc<Arc<OnRemove<S>>>> {
+        self.remove.swap(callback.map(Arc::new))
     }
 
     pub(crate) fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
         self.remove.load().as_deref().cloned()
     }
 
-    pub(crate) fn set_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        self.get.store(callback.map(Arc::new));
+    /// Returns what was set before, to be dropped where user code may run.
+    #[must_use]
+    pub(crate) fn set_get(&self, callback: Option<Arc<OnGet<S>>>) -> Option<Arc<Arc<OnGet<S>>>> {
+        self.get.swap(callback.map(Arc::new))
     }
 
     pub(crate) fn on_get(&self) -> Option<Arc<OnGet<S>>> {

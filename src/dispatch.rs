@@ -15,8 +15,9 @@ pub enum Dispatch {
     /// On so many threads of the cache, at least one. They are started when the first callback is
     /// set. The default, with one.
     Workers(usize),
-    /// In the thread whose call caused them, at the end of that call. If another thread is just
-    /// making calls for the same part of the table, it makes these too, and nobody waits.
+    /// In the thread whose call caused them, at the end of that call; for what the ticker removes, on
+    /// the ticker's. If another thread is just making calls for the same part of the table, it makes
+    /// these too, and nobody waits.
     Inline,
     /// When [`poll_callbacks`](crate::SessionCache::poll_callbacks) is called: for programs with a
     /// loop of their own, or that fork.
@@ -37,6 +38,30 @@ thread_local!(static IN_CALLBACK: Cell<bool> = const { Cell::new(false) });
 /// Whether the calling thread is inside a callback.
 pub(crate) fn is_in_callback() -> bool {
     IN_CALLBACK.get()
+}
+
+thread_local!(static HELD: Cell<u32> = const { Cell::new(0) });
+
+/// Something is held that callbacks must not run under: a put's place inside the gate, or a lock on
+/// settings.
+#[derive(Debug)]
+pub(crate) struct Held(());
+
+/// Holds the calling thread's callbacks off until what is returned is dropped.
+pub(crate) fn hold() -> Held {
+    HELD.set(HELD.get() + 1);
+    Held(())
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+    }
+}
+
+/// Whether the calling thread's callbacks are held off.
+pub(crate) fn is_held() -> bool {
+    HELD.get() > 0
 }
 
 /// Runs a callback.

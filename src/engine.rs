@@ -137,6 +137,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
         let found = self.find(&name);
+        self.deliver_for_others(&name);
         if found.is_none() && self.asks(&name) {
             return self.ask(scope, id, Want::Get);
         }
@@ -189,7 +190,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let (spot, now) = self.fetch(table, &name);
         let guard = pin();
         let node = table.get(&name, spot, &guard);
-        node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
+        let is_there = node.is_some_and(|node| !Due::decide(node.node().expiry(), now));
+        drop(guard);
+        self.deliver_for_others(&name);
+        is_there
     }
 
     /// Removes a session and returns it; exactly one of several takers gets it.

@@ -122,6 +122,13 @@ impl<S> Shard<S> {
         (self.tells.load(Ordering::Relaxed) & LEFT != 0).then(|| reason.to_code())
     }
 
+    /// Whether anything is told.
+    #[inline]
+    pub(crate) fn tells(&self) -> bool {
+        // Relaxed: as above.
+        self.tells.load(Ordering::Relaxed) & (CAME | LEFT) != 0
+    }
+
     /// Whether anything was or is told.
     #[inline]
     pub(crate) fn has_told(&self) -> bool {

@@ -45,7 +45,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.counters.count(Count::GetCalled);
         let proposed = Proposed { id, scope: scope.scope(), want };
-        let answer = self.caught(|| dispatch::call(|| callback(&proposed)))?;
+        // With its last reference, which may be this one.
+        let answer = self.caught(|| dispatch::call(move || callback(&proposed)))?;
         let session = self.accept(answer, scope, &name, want, &asker)?;
         self.counters.count(Count::GetAnswered);
         if want == Want::Get {
@@ -90,6 +91,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn enter(&self, found: Found<S>, name: &Name, asker: &Asker<'_, S>) -> Option<Session<S>> {
         let at = self.shard_of(name);
         let weight = self.weigh(&found.payload);
+        let _delivery = self.delivery(at);
+        let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.detached(found, name)) };
         let Ok(weight) = self.admit(at, name.scope, weight) else {
             return Some(self.detached(found, name));
@@ -120,7 +123,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         drop(inside);
         self.tend(at, now);
-        self.deliver(at);
         session
     }
 

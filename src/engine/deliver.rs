@@ -6,15 +6,15 @@
 #![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::{Engine, was_expired};
-use crate::callbacks::{NewSession, OnGet, OnNew, OnRemove, RemovedSession, Verdict};
+use crate::callbacks::{NewSession, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch};
 use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{ASKS, CAME, LEFT};
 use crate::stats::{Count, Reason};
+use crate::table::Name;
 use crate::table::events::Event;
 
 /// Events that a worker serves in one shard before it looks at the next.
@@ -23,26 +23,22 @@ const TURN: usize = 256;
 /// Events that are counted as served together: the count is a word that puts change too.
 const COUNTED: usize = 16;
 
+/// Delivers when it is dropped.
+pub(super) struct Delivery<'a, S: Send + Sync + 'static> {
+    engine: &'a Engine<S>,
+    at: usize,
+}
+
+impl<S: Send + Sync + 'static> Drop for Delivery<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        self.engine.deliver(self.at);
+    }
+}
+
 impl<S: Send + Sync + 'static> Engine<S> {
-    /// Sets the new callback.
-    pub(crate) fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) {
-        self.callbacks.set_new(callback);
-        self.set_tells();
-    }
-
-    /// Sets the remove callback.
-    pub(crate) fn set_on_remove(&self, callback: Option<Arc<OnRemove<S>>>) {
-        self.callbacks.set_remove(callback);
-        self.set_tells();
-    }
-
-    /// Sets the get callback.
-    pub(crate) fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        self.callbacks.set_get(callback);
-        self.set_tells();
-    }
-
-    fn set_tells(&self) {
+    /// Makes what is told follow from the callbacks that are set.
+    pub(crate) fn set_tells(&self) {
         let came = if self.callbacks.on_new().is_some() { CAME } else { 0 };
         let left = if self.callbacks.on_remove().is_some() { LEFT } else { 0 };
         let asks = if self.callbacks.on_get().is_some() { ASKS } else { 0 };
@@ -58,6 +54,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
+    /// [`deliver`](Self::deliver) for lookups, which announce the leaving of what they take out of the
+    /// list on their way.
+    #[inline]
+    pub(super) fn deliver_for_others(&self, name: &Name) {
+        let at = self.shard_of(name);
+        let shard = &self.shards[at];
+        if shard.has_told() && shard.table.events().backlog() > 0 {
+            self.deliver_told(at);
+        }
+    }
+
     /// [`deliver`](Self::deliver) for all shards.
     pub(crate) fn deliver_all(&self) {
         (0..self.shards.len()).for_each(|at| self.deliver(at));
@@ -67,10 +74,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn deliver_told(&self, at: usize) {
         match self.dispatch.kind() {
             Dispatch::Workers(_) => self.wake(at),
+            // A payload's drop in the middle of a put is no place for callbacks: the put's end is.
+            Dispatch::Inline if dispatch::is_held() => {}
             // Of other shards too, whose sessions were evicted for a put here.
             Dispatch::Inline => drop(self.serve_all()),
             Dispatch::Manual => {}
         }
+    }
+
+    /// What sees to it at the end of a call, however that ends.
+    #[inline]
+    pub(super) fn delivery(&self, at: usize) -> Delivery<'_, S> {
+        Delivery { engine: self, at }
     }
 
     /// Wakes the worker of a shard if it sleeps.
@@ -85,6 +100,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (0..self.shards.len()).map(|at| self.serve(at, usize::MAX)).sum()
     }
 
+    /// Serves one event of each shard; returns how many calls were made.
+    pub(crate) fn serve_one_each(&self) -> usize {
+        (0..self.shards.len()).map(|at| self.serve(at, 1)).sum()
+    }
+
     /// Serves up to `most` events of a shard; returns how many calls were made. None if another
     /// thread serves them, or this one does, further up: that one comes around again.
     fn serve(&self, at: usize, mut most: usize) -> usize {
@@ -97,10 +117,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             while served < most
                 && let Some(event) = self.next_event(at)
             {
-                calls += self.tell(&event);
+                // User code, all of it: the callbacks, and the drops of callbacks and payloads.
+                calls += self.caught(|| dispatch::call(|| self.tell(&event))).unwrap_or(1);
                 let node = shard.table.event_done(event, &pin());
-                // A payload's drop may panic, like a callback.
-                let _ = self.caught(|| drop(node));
+                let _ = self.caught(|| dispatch::call(|| drop(node)));
                 served += 1;
                 if served.is_multiple_of(COUNTED) {
                     shard.table.events().served(COUNTED);
@@ -146,8 +166,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         self.counters.count(Count::NewCalled);
         let new = NewSession { session: self.session(event), scope };
-        let verdict = self.caught(|| dispatch::call(|| callback(new)));
-        if verdict == Some(Verdict::Reject) {
+        if callback(new) == Verdict::Reject {
             self.remove_session(&self.session(event), Reason::Rejected);
         }
         1
@@ -161,7 +180,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         self.counters.count(Count::RemoveCalled);
         let removed = RemovedSession { session: self.session(event), scope, reason };
-        let _ = self.caught(|| dispatch::call(|| callback(removed)));
+        callback(removed);
         1
     }
 
@@ -169,14 +188,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Session::new(event.acquire(self.gauges()), &self.clock)
     }
 
-    /// Runs user code; `None` if it panicked.
+    /// Runs user code; `None` if it panicked. Unwinds never.
     pub(super) fn caught<R>(&self, run: impl FnOnce() -> R) -> Option<R> {
-        let result = catch_unwind(AssertUnwindSafe(run));
-        if result.is_err() {
-            self.counters.count(Count::CallbacksPanicked);
+        let panic = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => return Some(result),
+            Err(panic) => panic,
+        };
+        self.counters.count(Count::CallbacksPanicked);
+        // What was panicked with may panic in its own drop, and so may a subscriber.
+        let logged = catch_unwind(AssertUnwindSafe(|| {
             tracing::error!("a callback of the session cache panicked");
-        }
-        result.ok()
+            drop(panic);
+        }));
+        logged.unwrap_or_else(std::mem::forget);
+        None
     }
 
     /// A worker's turn over its shards; `false` when nothing was there.
@@ -186,7 +211,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// A worker goes to sleep; `false` when there is something to do.
     pub(crate) fn fall_asleep(&self, worker: usize) -> bool {
-        self.shards_of(worker).all(|at| self.shards[at].table.events().fall_asleep())
+        self.shards_of(worker).all(|at| self.shards[at].table.events().fall_asleep(&pin()))
     }
 
     fn shards_of(&self, worker: usize) -> impl Iterator<Item = usize> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Engine, Left, Mode, was_expired};
 use crate::clock::millis;
+use crate::dispatch;
 use crate::expiry::{Age, Due};
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::pin;
@@ -28,12 +29,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Put<S> {
         // The user's code, before anything is held.
         let weight = self.weigh(&payload);
-        let Some(inside) = self.gate.enter() else {
-            return self.refused(Refusal::Closed, payload);
-        };
         let slot = scope.slot();
         let name = self.name(slot, id);
         let at = self.shard_of(&name);
+        // Last, when nothing is held any more, also when an old payload's drop panics.
+        let _delivery = self.delivery(at);
+        let _held = self.shards[at].has_told().then(dispatch::hold);
+        let Some(inside) = self.gate.enter() else {
+            return self.refused(Refusal::Closed, payload);
+        };
         let weight = match self.admit(at, slot, weight) {
             Ok(weight) => weight,
             Err(refusal) => return self.refused(refusal, payload),
@@ -52,7 +56,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.remove(&name, Reason::ScopeDropped);
         }
         self.tend(at, now);
-        self.deliver(at);
         match stored {
             Ok(None) => Put::Stored,
             Ok(Some(old)) => Put::Replaced(old),
@@ -73,7 +76,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.gauges().is_over() && self.is_still_over() {
             return Err(Refusal::HeadersWaiting);
         }
-        if self.shards[at].has_told() && self.has_reached_mark(at) {
+        if self.shards[at].tells() && self.has_reached_mark(at) {
             return Err(Refusal::CallbacksWaiting);
         }
         Ok(weight)

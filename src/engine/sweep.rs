@@ -10,7 +10,7 @@ use super::Engine;
 use crate::expiry::Due;
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{BATCH, Departed, PER_PIN};
+use crate::shard::{BATCH, Departed, PER_PIN, settled};
 use crate::stats::Reason;
 use crate::table::Node;
 
@@ -71,6 +71,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             while hints > 0 && self.compact(at, self.clock.now()) {
                 hints = hints.saturating_sub(BATCH as u64);
             }
+            self.deliver(at);
         }
         pin().flush();
         count
@@ -99,6 +100,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let unlinked = shard.table.remove(found, shard.tell(reason));
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
+        let reason = settled(unlinked.node(), reason);
         drop(self.left(at, unlinked, reason));
         self.compact_after(&name);
         self.deliver(at);

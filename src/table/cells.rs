@@ -169,7 +169,10 @@ fn allocate(len: usize) -> NonNull<AtomicLink> {
     // SAFETY: the layout is not empty, for every segment has cells.
     let first = unsafe { alloc_zeroed(layout) };
     // All-zero is a valid cell, `Link::UNCLAIMED`.
-    NonNull::new(first.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+    let first = NonNull::new(first).unwrap_or_else(|| handle_alloc_error(layout));
+    let end = first.as_ptr().addr() + layout.size();
+    assert!(end >> Link::ADDRESS_BITS == 0, "an address of user space");
+    first.cast()
 }
 
 /// loom's atomics cannot be made from zero bytes.

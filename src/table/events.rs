@@ -38,14 +38,12 @@ const CAME: usize = 1;
 /// Set in the backlog when the thread that serves the queue sleeps.
 const ASLEEP: u64 = 1 << 63;
 
-/// The backlog when nothing waits: a thread may count an event after another one has served it.
-const NONE_WAIT: u64 = 1 << 32;
-
 /// The events of a table.
 #[derive(Debug)]
 pub(crate) struct Events {
     queue: Queue,
-    /// [`NONE_WAIT`], and how many events wait, and [`ASLEEP`].
+    /// How many events wait, and [`ASLEEP`]. An event is counted before it is pushed, and until it was
+    /// served: with a count of zero the queue is empty.
     backlog: AtomicU64,
 }
 
@@ -57,7 +55,7 @@ pub(crate) struct Event<S> {
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { queue: Queue::new(), backlog: AtomicU64::new(NONE_WAIT) }
+        Self { queue: Queue::new(), backlog: AtomicU64::new(0) }
     }
 
     /// Announces that a node came; the event takes the reference that the node was born with for it.
@@ -83,42 +81,44 @@ impl Events {
     /// like.
     fn push(&self, word: usize, guard: &Guard) {
         let mut spare = None;
+        // Relaxed: a count. The push publishes it to whoever serves the event.
+        self.backlog.fetch_add(1, Ordering::Relaxed);
         while self.queue.push(word as u64, &mut spare, guard).is_err() {
             spare = Some(Segment::new());
         }
-        // AcqRel: pairs with `fall_asleep`, whose read-modify-write of the same word decides whether
-        // the server sees this event, or this thread sees that it sleeps.
-        self.backlog.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How many events wait.
     #[inline]
     pub(crate) fn backlog(&self) -> u64 {
         // Relaxed: outdated as soon as it is read.
-        (self.backlog.load(Ordering::Relaxed) & !ASLEEP).saturating_sub(NONE_WAIT)
+        self.backlog.load(Ordering::Relaxed) & !ASLEEP
     }
 
     /// Whether the server sleeps and has to be woken by the caller, which has announced something.
-    #[inline]
+    ///
+    /// Race with `fall_asleep`: both change one word. If this is first, the other one sees the event
+    /// in the queue; if that is first, this sees that the server sleeps.
     pub(crate) fn has_to_wake(&self) -> bool {
-        // Relaxed: this thread's own announcement changed the word, and the order of its changes
-        // does not go back.
-        if self.backlog.load(Ordering::Relaxed) & ASLEEP == 0 {
+        if planted!("wake-by-load") && self.backlog.load(Ordering::Acquire) & ASLEEP == 0 {
             return false;
         }
-        // AcqRel: one of several wakes.
+        // AcqRel: Release shows the server what was pushed; and one of several wakes.
         self.backlog.fetch_and(!ASLEEP, Ordering::AcqRel) & ASLEEP != 0
     }
 
     /// Notes that the server goes to sleep; `false` when events wait.
-    pub(crate) fn fall_asleep(&self) -> bool {
+    pub(crate) fn fall_asleep(&self, guard: &Guard) -> bool {
         if planted!("sleep-by-load-and-store") {
+            let is_empty = self.queue.is_empty(guard);
             let backlog = self.backlog.load(Ordering::Acquire);
             self.backlog.store(backlog | ASLEEP, Ordering::Release);
-            return backlog & !ASLEEP <= NONE_WAIT;
+            return is_empty;
         }
-        // AcqRel: pairs with `push`.
-        if self.backlog.fetch_or(ASLEEP, Ordering::AcqRel) & !ASLEEP <= NONE_WAIT {
+        // AcqRel: Acquire pairs with `has_to_wake`. By the queue and not by the count: who has counted
+        // may have been stopped before it pushed.
+        self.backlog.fetch_or(ASLEEP, Ordering::AcqRel);
+        if self.queue.is_empty(guard) {
             return true;
         }
         self.wake_up();
@@ -127,6 +127,7 @@ impl Events {
 
     /// Notes that the server is awake.
     pub(crate) fn wake_up(&self) {
+        // AcqRel: as in `has_to_wake`.
         self.backlog.fetch_and(!ASLEEP, Ordering::AcqRel);
     }
 

@@ -12,7 +12,7 @@
 //! | replace | the exchange on the old node's word: the old leaves and the new enters in one step |
 //! | removal, for whatever reason | the `fetch_or(REMOVED)` that found the bit clear: one per node |
 //! | lookup that finds | the load of the node's word without `REMOVED` |
-//! | lookup that misses | the load that showed the region's end, or a greater key |
+//! | lookup that misses | the load that showed the region's end |
 //! | growth | the exchange of the size; no effect on what is in the table |
 //!
 //! A node's residence ends by one atomic transition; whoever caused it owns the table's reference,
