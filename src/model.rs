@@ -179,7 +179,7 @@ impl Refs {
     /// One reference.
     #[must_use]
     pub fn new() -> Self {
-        Self(refs::Refs::new())
+        Self(refs::Refs::new(1))
     }
 
     /// Adds one, unless there is none.
@@ -466,7 +466,7 @@ impl Due {
 }
 
 /// A whole engine of one shard, with one scope.
-pub struct Engine<S> {
+pub struct Engine<S: Send + Sync + 'static> {
     engine: engine::Engine<S>,
     scopes: Registry,
     scope: Arc<scope::Entry>,
@@ -580,7 +580,7 @@ impl<S> fmt::Debug for Gone<S> {
     }
 }
 
-impl<S> fmt::Debug for Engine<S> {
+impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.engine.fmt(f)
     }
