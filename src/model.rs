@@ -24,9 +24,12 @@ use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
 use crate::scope::{self, Registry, Scope};
 use crate::session::Session;
-use crate::stats::Stats;
+use crate::shard;
+use crate::stats::{Reason, Stats};
 use crate::sync::{self, AtomicU64};
+use crate::table::events::Event;
 use crate::table::{self, Entry, Name, NewNode, NodeRef, SessionId, Spot, Unlinked};
+use crate::{NewSession, RemovedSession, Verdict};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {
@@ -53,6 +56,15 @@ pub struct Handle<S>(NodeRef<S>);
 /// A session that has left the table, in the hands of the winner of its removal.
 pub struct Gone<S>(Unlinked<S>);
 
+/// What is told of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// It came.
+    Came,
+    /// It left.
+    Left,
+}
+
 /// The name of a key. The lowest bit is set in every session's key.
 fn name(key: u64) -> Name {
     assert!(key & 1 == 1, "the key of a session");
@@ -69,22 +81,14 @@ impl<S: Send + Sync + 'static> Table<S> {
         Self { table: table::Table::new(lease.gauges()), lease }
     }
 
-    /// Stores a session; returns the one that it replaced. As `Engine::store`.
+    /// Stores a session; returns the one that it replaced.
     pub fn put(&self, key: u64, payload: S) -> Option<Gone<S>> {
-        let name = name(key);
-        let mut node = NewNode::new(name, 0, 0, payload, false);
-        loop {
-            let guard = pin();
-            let linked = match self.table.entry(&name, self.spot(key), &guard) {
-                Entry::Vacant(place) => place.insert(node, &guard).map(|_| None),
-                Entry::Occupied(old) => old.replace(node, None).map(|(_, old)| Some(old)),
-            };
-            drop(guard);
-            match linked {
-                Ok(old) => return old.map(Gone),
-                Err(unlinked) => node = unlinked,
-            }
-        }
+        store(&self.table, key, payload, None)
+    }
+
+    /// As [`put`](Self::put), and announces that the session came, and that the replaced one left.
+    pub fn put_telling(&self, key: u64, payload: S) -> Option<Gone<S>> {
+        store(&self.table, key, payload, Some(Reason::Replaced))
     }
 
     /// Finds a session. As `Engine::get`.
@@ -98,15 +102,39 @@ impl<S: Send + Sync + 'static> Table<S> {
         }
     }
 
-    /// Removes a session. As `Engine::depart`.
+    /// Removes a session.
     pub fn take(&self, key: u64) -> Option<Gone<S>> {
-        loop {
-            let guard = pin();
-            let node = self.table.get(&name(key), self.spot(key), &guard)?;
-            if let Some(unlinked) = self.table.remove(node, None) {
-                return Some(Gone(unlinked));
-            }
+        depart(&self.table, key, None)
+    }
+
+    /// As [`take`](Self::take), and announces that the session left.
+    pub fn take_telling(&self, key: u64) -> Option<Gone<S>> {
+        depart(&self.table, key, Some(Reason::Taken))
+    }
+
+    /// Tells all events that wait. For one thread at a time.
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+        while let Some(event) = next_event(&self.table) {
+            tell(&self.table, event, &self.lease, &mut hear);
         }
+    }
+
+    /// How many events are counted.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.table.events().backlog()
+    }
+
+    /// Whether the caller, who has announced something, has to wake the server.
+    #[must_use]
+    pub fn has_to_wake(&self) -> bool {
+        self.table.events().has_to_wake()
+    }
+
+    /// Notes that the server sleeps, unless events wait.
+    #[must_use]
+    pub fn fall_asleep(&self) -> bool {
+        self.table.events().fall_asleep()
     }
 
     fn spot(&self, key: u64) -> Spot<'_> {
@@ -144,6 +172,131 @@ impl<S: Send + Sync + 'static> Table<S> {
 }
 
 impl<S: Send + Sync + 'static> Default for Table<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Stores a session; tells that it came, and that the one before left, if there is a reason for that.
+/// As `Engine::store`.
+fn store<S>(
+    table: &table::Table<S>,
+    key: u64,
+    payload: S,
+    tell: Option<Reason>,
+) -> Option<Gone<S>> {
+    let name = name(key);
+    let mut node = NewNode::new(name, 0, 0, payload, tell.is_some());
+    loop {
+        let guard = pin();
+        let linked = match table.entry(&name, table.spot(name.hash), &guard) {
+            Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
+            Entry::Occupied(old) => {
+                old.replace(node, tell.map(Reason::to_code)).map(|(new, old)| (new, Some(old)))
+            }
+        };
+        match linked {
+            Ok((new, old)) => {
+                if tell.is_some() {
+                    table.announce(new);
+                }
+                drop(guard);
+                return old.map(Gone);
+            }
+            Err(unlinked) => {
+                drop(guard);
+                node = unlinked;
+            }
+        }
+    }
+}
+
+/// Removes a session; tells that it left, if there is a reason for that. As `Engine::depart`.
+fn depart<S>(table: &table::Table<S>, key: u64, tell: Option<Reason>) -> Option<Gone<S>> {
+    let name = name(key);
+    loop {
+        let guard = pin();
+        let node = table.get(&name, table.spot(name.hash), &guard)?;
+        if let Some(unlinked) = table.remove(node, tell.map(Reason::to_code)) {
+            return Some(Gone(unlinked));
+        }
+    }
+}
+
+/// As `Engine::next_event`.
+fn next_event<S>(table: &table::Table<S>) -> Option<Event<S>> {
+    let guard = pin();
+    table.next_event(&guard)
+}
+
+/// Tells an event, and is done with it. As `Engine::tell`, with what follows it.
+fn tell<S>(
+    table: &table::Table<S>,
+    event: Event<S>,
+    lease: &Lease,
+    hear: &mut impl FnMut(u64, Told, &S),
+) {
+    let node = event.node();
+    let mut call = |told| hear(node.key(), told, event.acquire(lease.gauges()).payload());
+    if node.tell_came() {
+        call(Told::Came);
+    }
+    if !event.came() && node.tell_left().is_some() {
+        call(Told::Left);
+    }
+    let node = table.event_done(event, &pin());
+    drop(node);
+}
+
+/// A shard, whose table tells of all that comes and leaves.
+pub struct Shard<S> {
+    shard: shard::Shard<S>,
+    lease: Lease,
+}
+
+impl<S: Send + Sync + 'static> Shard<S> {
+    /// An empty shard.
+    #[must_use]
+    pub fn new() -> Self {
+        let lease = Lease::new(usize::MAX);
+        Self { shard: shard::Shard::new(0, lease.gauges()), lease }
+    }
+
+    /// Stores a session.
+    pub fn put(&self, key: u64, payload: S) {
+        drop(store(&self.shard.table, key, payload, Some(Reason::Replaced)));
+    }
+
+    /// Removes a session; `false` when there was none.
+    pub fn take(&self, key: u64) -> bool {
+        depart(&self.shard.table, key, Some(Reason::Taken)).is_some()
+    }
+
+    /// Tells the events that wait, unless another thread does. As `Engine::serve`.
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+        let (shard, mut asked) = (&self.shard, 1);
+        if shard.table.events().backlog() == 0 || !shard.begin_serving() {
+            return;
+        }
+        loop {
+            while let Some(event) = next_event(&shard.table) {
+                tell(&shard.table, event, &self.lease, &mut hear);
+            }
+            match shard.end_serving(asked) {
+                Ok(()) => return,
+                Err(now) => asked = now,
+            }
+        }
+    }
+
+    /// How many events are counted.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.shard.table.events().backlog()
+    }
+}
+
+impl<S: Send + Sync + 'static> Default for Shard<S> {
     fn default() -> Self {
         Self::new()
     }
@@ -232,6 +385,17 @@ impl Queue {
     #[must_use]
     pub fn pop(&self) -> Option<u64> {
         self.queue.pop(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
+    }
+
+    /// The oldest hint, which stays. For one thread at a time, and no `pop` beside it.
+    #[must_use]
+    pub fn front(&self) -> Option<u64> {
+        self.queue.front(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
+    }
+
+    /// Removes the hint that `front` has returned.
+    pub fn advance(&self) {
+        self.queue.advance(&pin());
     }
 
     /// Whether the queue was empty at an instant of the call.
@@ -468,7 +632,7 @@ impl Due {
 /// A whole engine of one shard, with one scope.
 pub struct Engine<S: Send + Sync + 'static> {
     engine: engine::Engine<S>,
-    scopes: Registry,
+    scopes: Arc<Registry>,
     scope: Arc<scope::Entry>,
 }
 
@@ -476,19 +640,41 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// An engine for so many sessions, which live for a minute.
     #[must_use]
     pub fn new(max_sessions: u64) -> Self {
+        Self::dispatching(max_sessions, Dispatch::Manual)
+    }
+
+    /// An engine whose callbacks are this one, called at the end of what caused the call.
+    pub fn telling(
+        max_sessions: u64,
+        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
+    ) -> Self {
+        let this = Self::dispatching(max_sessions, Dispatch::Inline);
+        let hear = Arc::new(hear);
+        let hear_new = Arc::clone(&hear);
+        this.engine.set_on_new(Some(Arc::new(move |new: NewSession<S>| {
+            hear_new(Told::Came, new.into_session());
+            Verdict::Keep
+        })));
+        this.engine.set_on_remove(Some(Arc::new(move |removed: RemovedSession<S>| {
+            hear(Told::Left, removed.into_session());
+        })));
+        this
+    }
+
+    fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
+        let scopes = Arc::new(Registry::new());
         let engine = engine::Engine::new(Parts {
             max_sessions,
             max_bytes: UNLIMITED,
             shards: 1,
             max_waiting_headers: usize::MAX,
-            dispatch: Dispatcher::new(Dispatch::Manual, u64::MAX),
-            scopes: Arc::new(Registry::new()),
+            dispatch: Dispatcher::new(dispatch, u64::MAX),
+            scopes: Arc::clone(&scopes),
             lifetime: Duration::from_secs(60),
             weigher: None,
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
         });
-        let scopes = Registry::new();
         let scope = scopes.attach(&Scope::new("model"));
         Self { engine, scopes, scope }
     }
@@ -565,6 +751,12 @@ fn session_id(number: u8) -> SessionId {
 impl<S> fmt::Debug for Table<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.table.fmt(f)
+    }
+}
+
+impl<S> fmt::Debug for Shard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shard.fmt(f)
     }
 }
 

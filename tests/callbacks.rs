@@ -150,11 +150,7 @@ fn a_rejected_session_is_not_found() {
     assert_eq!(cache.stats().removals.rejected, 1);
     assert_eq!(
         taken(&log),
-        [
-            Told::New(id(1), 1),
-            Told::Removed(id(1), 1, Reason::Rejected),
-            Told::New(id(2), 2),
-        ]
+        [Told::New(id(1), 1), Told::Removed(id(1), 1, Reason::Rejected), Told::New(id(2), 2),]
     );
 }
 

@@ -15,6 +15,7 @@ use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{CAME, LEFT};
 use crate::stats::{Count, Reason};
+use crate::sync::planted;
 use crate::table::events::Event;
 
 /// Events that a worker serves in one shard before it looks at the next.
@@ -110,7 +111,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn tell(&self, event: &Event<S>) -> usize {
         let node = event.node();
         let mut calls = 0;
-        if node.tell_came() {
+        let tells_first = event.came() || !planted!("leaving-without-coming");
+        if tells_first && node.tell_came() {
             calls += self.tell_came(event);
         }
         if !event.came()
