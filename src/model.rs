@@ -4,6 +4,8 @@
 //! call of the table, it is written out here as the engine has it; models of the engine itself run
 //! that one.
 
+mod events;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
+pub use self::events::{Shard, Told};
+use self::events::{depart, next_event, store, tell};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{self, Mode, Parts};
@@ -24,9 +28,10 @@ use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
 use crate::scope::{self, Registry, Scope};
 use crate::session::Session;
-use crate::stats::Stats;
+use crate::stats::{Reason, Stats};
 use crate::sync::{self, AtomicU64};
-use crate::table::{self, Entry, Name, NewNode, NodeRef, SessionId, Spot, Unlinked};
+use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
+use crate::{NewSession, RemovedSession, Verdict};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {
@@ -69,22 +74,14 @@ impl<S: Send + Sync + 'static> Table<S> {
         Self { table: table::Table::new(lease.gauges()), lease }
     }
 
-    /// Stores a session; returns the one that it replaced. As `Engine::store`.
+    /// Stores a session; returns the one that it replaced.
     pub fn put(&self, key: u64, payload: S) -> Option<Gone<S>> {
-        let name = name(key);
-        let mut node = NewNode::new(name, 0, 0, payload, false);
-        loop {
-            let guard = pin();
-            let linked = match self.table.entry(&name, self.spot(key), &guard) {
-                Entry::Vacant(place) => place.insert(node, &guard).map(|_| None),
-                Entry::Occupied(old) => old.replace(node, None).map(|(_, old)| Some(old)),
-            };
-            drop(guard);
-            match linked {
-                Ok(old) => return old.map(Gone),
-                Err(unlinked) => node = unlinked,
-            }
-        }
+        store(&self.table, key, payload, None)
+    }
+
+    /// As [`put`](Self::put), and announces that the session came, and that the replaced one left.
+    pub fn put_telling(&self, key: u64, payload: S) -> Option<Gone<S>> {
+        store(&self.table, key, payload, Some(Reason::Replaced))
     }
 
     /// Finds a session. As `Engine::get`.
@@ -98,15 +95,39 @@ impl<S: Send + Sync + 'static> Table<S> {
         }
     }
 
-    /// Removes a session. As `Engine::depart`.
+    /// Removes a session.
     pub fn take(&self, key: u64) -> Option<Gone<S>> {
-        loop {
-            let guard = pin();
-            let node = self.table.get(&name(key), self.spot(key), &guard)?;
-            if let Some(unlinked) = self.table.remove(node, None) {
-                return Some(Gone(unlinked));
-            }
+        depart(&self.table, key, None)
+    }
+
+    /// As [`take`](Self::take), and announces that the session left.
+    pub fn take_telling(&self, key: u64) -> Option<Gone<S>> {
+        depart(&self.table, key, Some(Reason::Taken))
+    }
+
+    /// Tells all events that wait. For one thread at a time.
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+        while let Some(event) = next_event(&self.table) {
+            tell(&self.table, event, &self.lease, &mut hear);
         }
+    }
+
+    /// How many events are counted.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.table.events().backlog()
+    }
+
+    /// Whether the caller, who has announced something, has to wake the server.
+    #[must_use]
+    pub fn has_to_wake(&self) -> bool {
+        self.table.events().has_to_wake()
+    }
+
+    /// Notes that the server sleeps, unless events wait.
+    #[must_use]
+    pub fn fall_asleep(&self) -> bool {
+        self.table.events().fall_asleep()
     }
 
     fn spot(&self, key: u64) -> Spot<'_> {
@@ -179,7 +200,7 @@ impl Refs {
     /// One reference.
     #[must_use]
     pub fn new() -> Self {
-        Self(refs::Refs::new())
+        Self(refs::Refs::new(1))
     }
 
     /// Adds one, unless there is none.
@@ -232,6 +253,17 @@ impl Queue {
     #[must_use]
     pub fn pop(&self) -> Option<u64> {
         self.queue.pop(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
+    }
+
+    /// The oldest hint, which stays. For one thread at a time, and no `pop` beside it.
+    #[must_use]
+    pub fn front(&self) -> Option<u64> {
+        self.queue.front(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
+    }
+
+    /// Removes the hint that `front` has returned.
+    pub fn advance(&self) {
+        self.queue.advance(&pin());
     }
 
     /// Whether the queue was empty at an instant of the call.
@@ -466,9 +498,9 @@ impl Due {
 }
 
 /// A whole engine of one shard, with one scope.
-pub struct Engine<S> {
+pub struct Engine<S: Send + Sync + 'static> {
     engine: engine::Engine<S>,
-    scopes: Registry,
+    scopes: Arc<Registry>,
     scope: Arc<scope::Entry>,
 }
 
@@ -476,19 +508,41 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// An engine for so many sessions, which live for a minute.
     #[must_use]
     pub fn new(max_sessions: u64) -> Self {
+        Self::dispatching(max_sessions, Dispatch::Manual)
+    }
+
+    /// An engine whose callbacks are this one, called at the end of what caused the call.
+    pub fn telling(
+        max_sessions: u64,
+        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
+    ) -> Self {
+        let this = Self::dispatching(max_sessions, Dispatch::Inline);
+        let hear = Arc::new(hear);
+        let hear_new = Arc::clone(&hear);
+        this.engine.set_on_new(Some(Arc::new(move |new: NewSession<S>| {
+            hear_new(Told::Came, new.into_session());
+            Verdict::Keep
+        })));
+        this.engine.set_on_remove(Some(Arc::new(move |removed: RemovedSession<S>| {
+            hear(Told::Left, removed.into_session());
+        })));
+        this
+    }
+
+    fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
+        let scopes = Arc::new(Registry::new());
         let engine = engine::Engine::new(Parts {
             max_sessions,
             max_bytes: UNLIMITED,
             shards: 1,
             max_waiting_headers: usize::MAX,
-            dispatch: Dispatcher::new(Dispatch::Manual, u64::MAX),
-            scopes: Arc::new(Registry::new()),
+            dispatch: Dispatcher::new(dispatch, u64::MAX),
+            scopes: Arc::clone(&scopes),
             lifetime: Duration::from_secs(60),
             weigher: None,
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
         });
-        let scopes = Registry::new();
         let scope = scopes.attach(&Scope::new("model"));
         Self { engine, scopes, scope }
     }
@@ -580,7 +634,7 @@ impl<S> fmt::Debug for Gone<S> {
     }
 }
 
-impl<S> fmt::Debug for Engine<S> {
+impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.engine.fmt(f)
     }

@@ -65,7 +65,7 @@ pub struct Stats {
     pub get_called: u64,
     /// Calls of the get callback whose answer was handed out.
     pub get_answered: u64,
-    /// Calls of callbacks that panicked, and payloads whose drop panicked where callbacks are called.
+    /// Calls of callbacks that panicked.
     pub callbacks_panicked: u64,
     /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
     /// that is too small. `None` before the first eviction.

@@ -14,6 +14,7 @@ use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{ASKS, CAME, LEFT};
 use crate::stats::{Count, Reason};
+use crate::sync::planted;
 use crate::table::Name;
 use crate::table::events::Event;
 
@@ -120,7 +121,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 // User code, all of it: the callbacks, and the drops of callbacks and payloads.
                 calls += self.caught(|| dispatch::call(|| self.tell(&event))).unwrap_or(1);
                 let node = shard.table.event_done(event, &pin());
-                let _ = self.caught(|| dispatch::call(|| drop(node)));
+                let _ = contained(|| dispatch::call(|| drop(node)));
                 served += 1;
                 if served.is_multiple_of(COUNTED) {
                     shard.table.events().served(COUNTED);
@@ -146,7 +147,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn tell(&self, event: &Event<S>) -> usize {
         let node = event.node();
         let mut calls = 0;
-        if node.tell_came() {
+        let tells_first = event.came() || !planted!("leaving-without-coming");
+        if tells_first && node.tell_came() {
             calls += self.tell_came(event);
         }
         if !event.came()
@@ -188,20 +190,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Session::new(event.acquire(self.gauges()), &self.clock)
     }
 
-    /// Runs user code; `None` if it panicked. Unwinds never.
+    /// Runs a callback, or what comes with it; `None` if it panicked, which is counted.
     pub(super) fn caught<R>(&self, run: impl FnOnce() -> R) -> Option<R> {
-        let panic = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => return Some(result),
-            Err(panic) => panic,
-        };
-        self.counters.count(Count::CallbacksPanicked);
-        // What was panicked with may panic in its own drop, and so may a subscriber.
-        let logged = catch_unwind(AssertUnwindSafe(|| {
-            tracing::error!("a callback of the session cache panicked");
-            drop(panic);
-        }));
-        logged.unwrap_or_else(std::mem::forget);
-        None
+        let result = contained(run);
+        if result.is_none() {
+            self.counters.count(Count::CallbacksPanicked);
+        }
+        result
     }
 
     /// A worker's turn over its shards; `false` when nothing was there.
@@ -248,4 +243,19 @@ impl<S: Send + Sync + 'static> Drop for Engine<S> {
         self.serve_all();
         (0..self.dispatch.workers()).for_each(|worker| self.dispatch.wake(worker));
     }
+}
+
+/// Runs user code; `None` if it panicked. Never unwinds.
+fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
+    let panic = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => return Some(result),
+        Err(panic) => panic,
+    };
+    // What was panicked with may panic in its own drop, and so may a subscriber.
+    let logged = catch_unwind(AssertUnwindSafe(|| {
+        tracing::error!("a callback of the session cache panicked, or a payload's drop");
+        drop(panic);
+    }));
+    logged.unwrap_or_else(std::mem::forget);
+    None
 }

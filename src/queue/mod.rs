@@ -217,6 +217,10 @@ impl Queue {
             }
             // Relaxed: the consumer's own.
             let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
+            if planted!("front-without-hand-back") && slot.load(Ordering::Acquire) <= TAKEN {
+                head.dequeued.fetch_add(1, Ordering::AcqRel);
+                continue;
+            }
             // The hand-back, as in `pop`. Acquire: pairs with the push's Release.
             match slot.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {
                 // AcqRel: pairs with `oldest`.

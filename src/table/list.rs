@@ -96,6 +96,11 @@ impl<'g, S> Found<'g, S> {
     #[inline]
     pub(super) fn unlink(&self, next: Link, events: Option<&Events>) -> bool {
         let Some((previous, link)) = self.before else { return false };
+        if planted!("unlink-before-announcement") {
+            let is_out = unlink(previous, link, next).is_some();
+            events.inspect(|events| events.left(self.node));
+            return is_out;
+        }
         if let Some(events) = events {
             events.left(self.node);
         }
@@ -223,7 +228,7 @@ impl List {
             };
             let next = node.node().next.load();
             if next.is_removed() {
-                if next.is_told() {
+                if next.is_told() && !planted!("search-without-announcement") {
                     self.events.left(node);
                 }
                 link = unlink(previous, link, next)?;

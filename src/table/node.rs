@@ -19,7 +19,7 @@ use super::link::{AtomicLink, Link};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{Guard, boxed, pin};
-use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,11 @@ impl<S> Node<S> {
 
     /// Notes that the node's leaving is in the queue of events.
     pub(super) fn set_announced(&self) {
+        if planted!("announced-by-load-and-store") {
+            let told = self.told.load(Ordering::Acquire);
+            self.told.store(told | ANNOUNCED, Ordering::Release);
+            return;
+        }
         // AcqRel: Release publishes the event to those who do not announce it again.
         self.told.fetch_or(ANNOUNCED, Ordering::AcqRel);
     }

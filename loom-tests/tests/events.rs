@@ -1,0 +1,459 @@
+//! Models of `src/table/events.rs`, of `front` in `src/queue/mod.rs`, and of who serves
+//! (`src/shard.rs`, `src/engine/deliver.rs`).
+#![cfg(loom)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::Session;
+use resumption::model::{self, Engine, Queue, Shard, Table, Told};
+
+const A: u64 = 0x1000_0000_0000_0001;
+const B: u64 = 0x2000_0000_0000_0001;
+
+/// A call: the session's key, its payload, and what was told.
+type Call = (u64, u32, Told);
+
+/// A table that holds payload 1 under `A`, which came before anybody wanted to hear of it.
+fn table() -> Arc<Table<Payload>> {
+    let table = Table::new();
+    assert!(table.put(A, Payload::new(1)).is_none());
+    Arc::new(table)
+}
+
+fn put(table: &Table<Payload>, key: u64, number: u32) {
+    drop(table.put_telling(key, Payload::new(number)));
+}
+
+fn take(table: &Table<Payload>) -> bool {
+    table.take_telling(A).is_some()
+}
+
+fn serve(table: &Table<Payload>) -> Vec<Call> {
+    let mut calls = Vec::new();
+    table.serve(|key, told, payload| calls.push((key, payload.read(), told)));
+    calls
+}
+
+/// What is there for one who was told this, and who knew of `before`.
+fn replay(before: &[(u64, u32)], calls: &[Call]) -> Vec<(u64, u32)> {
+    let once: BTreeSet<&Call> = calls.iter().collect();
+    assert_eq!(once.len(), calls.len(), "told once: {calls:?}");
+    let mut there: BTreeMap<u64, u32> = before.iter().copied().collect();
+    for &(key, number, told) in calls {
+        match told {
+            Told::Came => assert_eq!(there.insert(key, number), None, "told in order: {calls:?}"),
+            Told::Left => assert_eq!(there.remove(&key), Some(number), "told in order: {calls:?}"),
+        }
+    }
+    there.into_iter().collect()
+}
+
+/// What is there.
+fn content(table: &Table<Payload>) -> Vec<(u64, u32)> {
+    let number = |key| table.get(key).expect("nobody takes it").payload().read();
+    table.keys().into_iter().map(|key| (key, number(key))).collect()
+}
+
+/// Headers and segments that were retired and are not dead.
+fn waiting() -> usize {
+    let (retired, dead) = model::retired();
+    retired - dead
+}
+
+const PUT_TAKE: Scenario = Scenario {
+    name: "put ∥ take, then serve",
+    preemptions: [4, 6],
+    floors: [833, 715],
+    run: || {
+        let table = Arc::new(Table::new());
+        let ((), taken) = race(&table, |t| put(t, A, 1), take);
+        let calls = serve(&table);
+        let told = [(A, 1, Told::Came), (A, 1, Told::Left)];
+        assert_eq!(calls, told[..1 + usize::from(taken)], "told in order");
+        assert_eq!((serve(&table), table.backlog()), (vec![], 0), "told once");
+        drop(table);
+        assert_eq!((dropped(), waiting()), (vec![1], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn a_session_comes_before_it_leaves() {
+    PUT_TAKE.explore();
+}
+
+const PUT_SERVE: Scenario = Scenario {
+    name: "put ∥ serve",
+    preemptions: [5, ALL],
+    floors: [140, 107],
+    run: || {
+        let table = Arc::new(Table::new());
+        let ((), mut calls) = race(&table, |t| put(t, A, 1), serve);
+        calls.extend(serve(&table));
+        assert_eq!((calls, table.backlog()), (vec![(A, 1, Told::Came)], 0), "told once");
+    },
+};
+
+#[test]
+fn a_server_sees_what_was_announced() {
+    PUT_SERVE.explore();
+}
+
+#[test]
+fn a_server_that_leaves_a_slot_to_its_push_is_caught() {
+    PUT_SERVE.catches("front-without-hand-back", "told once");
+}
+
+const REPLACE_TAKE: Scenario = Scenario {
+    name: "replace ∥ take, then serve",
+    preemptions: [2, 3],
+    floors: [7_840, 1_870],
+    run: || {
+        let table = table();
+        let ((), taken) = race(&table, |t| put(t, A, 2), take);
+        assert!(taken, "there is no instant without a session");
+        let calls = serve(&table);
+        assert_eq!(replay(&[(A, 1)], &calls), content(&table), "told of all");
+        drop(table);
+        assert_eq!((dropped(), waiting()), (vec![1, 2], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn the_old_session_leaves_before_the_new_one_comes() {
+    REPLACE_TAKE.explore();
+}
+
+#[test]
+fn an_unlink_before_the_announcement_is_caught() {
+    REPLACE_TAKE.catches("unlink-before-announcement", "told in order");
+}
+
+#[test]
+fn a_search_that_does_not_announce_is_caught() {
+    REPLACE_TAKE.catches("search-without-announcement", "told in order");
+}
+
+const TAKE_PUT_SERVE: Scenario = Scenario {
+    name: "take ∥ put of the same id ∥ serve",
+    preemptions: [1, 2],
+    floors: [1_350, 614],
+    run: || {
+        let table = table();
+        let (taken, (), mut calls) = race3(&table, take, |t| put(t, A, 2), serve);
+        assert!(taken, "there is no instant without a session");
+        calls.extend(serve(&table));
+        assert_eq!(replay(&[(A, 1)], &calls), content(&table), "told of all");
+        assert_eq!(table.backlog(), 0);
+        drop(table);
+        assert_eq!((dropped(), waiting()), (vec![1, 2], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn events_are_served_while_others_come() {
+    TAKE_PUT_SERVE.explore();
+}
+
+const TAKE_SERVE: Scenario = Scenario {
+    name: "take ∥ serve",
+    preemptions: [2, 4],
+    floors: [1_560, 1_980],
+    run: || {
+        let table = Arc::new(Table::new());
+        put(&table, A, 1);
+        let (taken, mut calls) = race(&table, take, serve);
+        assert!(taken);
+        calls.extend(serve(&table));
+        assert_eq!(replay(&[], &calls), [], "told of all");
+        assert_eq!((dropped(), waiting()), (vec![1], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn the_announcing_and_the_serving_thread_keep_each_others_marks() {
+    TAKE_SERVE.explore();
+}
+
+#[test]
+fn a_mark_by_load_and_store_is_caught() {
+    TAKE_SERVE.catches("announced-by-load-and-store", "told once");
+}
+
+const TAKE_NEIGHBOUR: Scenario = Scenario {
+    name: "take ∥ put of its neighbour, then serve",
+    preemptions: [2, 3],
+    floors: [1_170, 657],
+    run: || {
+        let table = table();
+        let (taken, ()) = race(&table, take, |t| put(t, B, 2));
+        let calls = serve(&table);
+        assert!(taken);
+        assert_eq!(replay(&[(A, 1)], &calls), [(B, 2)], "told of all");
+        assert_eq!((serve(&table), table.backlog()), (vec![], 0), "told once");
+        assert_eq!((dropped(), waiting()), (vec![1], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn a_search_announces_what_it_takes_out() {
+    TAKE_NEIGHBOUR.explore();
+}
+
+const TAKE_NEIGHBOUR_PUT: Scenario = Scenario {
+    name: "take ∥ put of its neighbour ∥ put of the same id, then serve",
+    preemptions: [0, 2],
+    floors: [23_920, 2_630],
+    run: || {
+        let table = table();
+        let (taken, (), ()) = race3(&table, take, |t| put(t, B, 3), |t| put(t, A, 2));
+        assert!(taken, "there is no instant without a session");
+        let calls = serve(&table);
+        assert_eq!(replay(&[(A, 1)], &calls), content(&table), "told of all");
+        assert_eq!((serve(&table), table.backlog()), (vec![], 0), "told once");
+    },
+};
+
+#[test]
+fn a_search_for_another_id_keeps_the_order() {
+    TAKE_NEIGHBOUR_PUT.explore();
+}
+
+/// Serves, and falls asleep if nothing is there; whether it sleeps.
+fn work(table: &Table<Payload>) -> (Vec<Call>, bool) {
+    let calls = serve(table);
+    let asleep = calls.is_empty() && table.fall_asleep();
+    (calls, asleep)
+}
+
+const SLEEP: Scenario = Scenario {
+    name: "put ∥ a server that falls asleep",
+    preemptions: [5, ALL],
+    floors: [823, 217],
+    run: || {
+        let table = Arc::new(Table::new());
+        let put = |t: &Table<Payload>| {
+            put(t, A, 1);
+            t.has_to_wake()
+        };
+        let (woken, (calls, asleep)) = race(&table, put, work);
+        assert!(!asleep || woken, "no wake-up is lost");
+        assert_eq!(calls.len() + serve(&table).len(), 1, "told once");
+    },
+};
+
+#[test]
+fn no_wake_up_is_lost() {
+    SLEEP.explore();
+}
+
+#[test]
+fn a_sleep_by_load_and_store_is_caught() {
+    SLEEP.catches("sleep-by-load-and-store", "no wake-up is lost");
+}
+
+const SLEEP_TWICE: Scenario = Scenario {
+    name: "put ∥ put ∥ a server that falls asleep",
+    preemptions: [2, 2],
+    floors: [3_300, 252],
+    run: || {
+        let table = Arc::new(Table::new());
+        let put = |key| {
+            move |t: &Table<Payload>| {
+                put(t, key, 1 + u32::from(key == B));
+                t.has_to_wake()
+            }
+        };
+        let (a, b, (calls, asleep)) = race3(&table, put(A), put(B), work);
+        assert!(!(a && b), "one wakes");
+        assert!(!asleep || a || b, "no wake-up is lost");
+        assert_eq!(calls.len() + serve(&table).len(), 2, "told once");
+    },
+};
+
+#[test]
+fn one_of_two_wakes() {
+    SLEEP_TWICE.explore();
+}
+
+/// A shard, and what its servers were told. The lock is never held at a step of loom's.
+#[derive(Default)]
+struct Heard {
+    shard: Shard<Payload>,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Heard {
+    fn serve(&self) {
+        self.shard.serve(|key, told, payload| {
+            let call = (key, payload.read(), told);
+            self.calls.lock().expect("no panic").push(call);
+        });
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.calls.lock().expect("no panic").clone()
+    }
+}
+
+const SERVE_SERVE: Scenario = Scenario {
+    name: "put, serve ∥ put, serve",
+    preemptions: [2, 3],
+    floors: [2_720, 915],
+    run: || {
+        let heard = Arc::new(Heard::default());
+        let put = |key, number| {
+            move |heard: &Heard| {
+                heard.shard.put(key, Payload::new(number));
+                heard.serve();
+            }
+        };
+        race(&heard, put(A, 1), put(B, 2));
+        assert_eq!(replay(&[], &heard.calls()), [(A, 1), (B, 2)], "no event is left");
+        assert_eq!(heard.shard.backlog(), 0);
+    },
+};
+
+#[test]
+fn who_finds_another_server_may_go_away() {
+    SERVE_SERVE.explore();
+}
+
+#[test]
+fn an_end_of_serving_by_store_is_caught() {
+    SERVE_SERVE.catches("end-serving-by-store", "no event is left");
+}
+
+const PUT_TAKE_SERVED: Scenario = Scenario {
+    name: "put, serve ∥ take, serve",
+    preemptions: [1, 2],
+    floors: [1_910, 772],
+    run: || {
+        let heard = Heard::default();
+        heard.shard.put(A, Payload::new(1));
+        heard.serve();
+        let heard = Arc::new(heard);
+        let ((), taken) = race(
+            &heard,
+            |heard| {
+                heard.shard.put(A, Payload::new(2));
+                heard.serve();
+            },
+            |heard| {
+                let taken = heard.shard.take(A);
+                heard.serve();
+                taken
+            },
+        );
+        assert!(taken, "there is no instant without a session");
+        let calls = heard.calls();
+        let left = calls.iter().filter(|call| call.2 == Told::Left).count();
+        assert_eq!(
+            (calls.len() - left, left),
+            (2, if replay(&[], &calls).is_empty() { 2 } else { 1 })
+        );
+    },
+};
+
+#[test]
+fn servers_take_turns_in_order() {
+    PUT_TAKE_SERVED.explore();
+}
+
+const BY_THE_ENGINE: Scenario = Scenario {
+    name: "put ∥ take, by the engine with callbacks",
+    preemptions: [0, 3],
+    // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
+    floors: [1, 3_230],
+    run: || {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let engine = Arc::new(Engine::telling(2, move |told, session: Session<Payload>| {
+            log.lock().expect("no panic").push((session.payload().number(), told));
+        }));
+        let (_, taken) = race(
+            &engine,
+            |e: &Engine<Payload>| drop(e.put(1, Payload::new(1))),
+            |e| e.take(1).is_some(),
+        );
+        let told = [(1, Told::Came), (1, Told::Left)];
+        let calls = calls.lock().expect("no panic").clone();
+        assert_eq!(calls, told[..1 + usize::from(taken)], "told in order");
+    },
+};
+
+#[test]
+fn the_engine_calls_in_order() {
+    BY_THE_ENGINE.explore();
+}
+
+#[test]
+fn a_leaving_without_its_coming_is_caught() {
+    BY_THE_ENGINE.catches("leaving-without-coming", "told in order");
+}
+
+/// Pops by `front` and `advance`, up to `most`.
+fn consume(queue: &Queue, most: usize) -> Vec<u64> {
+    let pop = || {
+        let front = queue.front()?;
+        assert_eq!(queue.front(), Some(front), "the oldest hint stays");
+        queue.advance();
+        Some(front)
+    };
+    (0..most).map_while(|_| pop()).collect()
+}
+
+const FRONT: Scenario = Scenario {
+    name: "push, push ∥ front, advance, over the end of a segment",
+    preemptions: [3, 5],
+    floors: [543, 843],
+    run: || {
+        let queue = Queue::new();
+        queue.push(1);
+        let queue = Arc::new(queue);
+        let ((), mut seen) = race(
+            &queue,
+            |q| {
+                q.push(2);
+                q.push(3);
+            },
+            |q| consume(q, 3),
+        );
+        seen.extend(consume(&queue, 3));
+        assert_eq!(seen, [1, 2, 3], "no hint is lost, and they keep their order");
+        assert!(queue.is_empty());
+        assert_eq!(waiting(), 0, "a segment that was left is dead");
+    },
+};
+
+#[test]
+fn a_consumer_keeps_the_order() {
+    FRONT.explore();
+}
+
+#[test]
+fn a_front_without_the_hand_back_is_caught() {
+    FRONT.catches("front-without-hand-back", "no hint is lost");
+}
+
+const FRONT_PUSHES: Scenario = Scenario {
+    name: "push ∥ push ∥ front, advance, at the end of a segment",
+    preemptions: [2, 3],
+    floors: [3_170, 1_160],
+    run: || {
+        let queue = Queue::new();
+        queue.push(1);
+        let queue = Arc::new(queue);
+        let ((), (), mut seen) = race3(&queue, |q| q.push(2), |q| q.push(3), |q| consume(q, 3));
+        seen.extend(consume(&queue, 3));
+        assert_eq!(seen.first(), Some(&1), "the oldest hint comes first");
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3], "no hint is lost");
+    },
+};
+
+#[test]
+fn a_consumer_loses_nothing_of_two_pushes() {
+    FRONT_PUSHES.explore();
+}

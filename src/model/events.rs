@@ -1,0 +1,151 @@
+//! What a table tells, and who serves that.
+
+use std::fmt;
+
+use super::{Gone, name};
+use crate::reclaim::gauge::Lease;
+use crate::reclaim::pin;
+use crate::shard;
+use crate::stats::Reason;
+use crate::table::events::Event;
+use crate::table::{Entry, NewNode, Table};
+
+/// What is told of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// It came.
+    Came,
+    /// It left.
+    Left,
+}
+
+/// A shard, whose table tells of all that comes and leaves.
+pub struct Shard<S> {
+    shard: shard::Shard<S>,
+    lease: Lease,
+}
+
+impl<S: Send + Sync + 'static> Shard<S> {
+    /// An empty shard.
+    #[must_use]
+    pub fn new() -> Self {
+        let lease = Lease::new(usize::MAX);
+        Self { shard: shard::Shard::new(0, lease.gauges()), lease }
+    }
+
+    /// Stores a session.
+    pub fn put(&self, key: u64, payload: S) {
+        drop(store(&self.shard.table, key, payload, Some(Reason::Replaced)));
+    }
+
+    /// Removes a session; `false` when there was none.
+    pub fn take(&self, key: u64) -> bool {
+        depart(&self.shard.table, key, Some(Reason::Taken)).is_some()
+    }
+
+    /// Tells the events that wait, unless another thread does. As `Engine::serve`.
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+        let (shard, mut asked) = (&self.shard, 1);
+        if shard.table.events().backlog() == 0 || !shard.begin_serving() {
+            return;
+        }
+        loop {
+            while let Some(event) = next_event(&shard.table) {
+                tell(&shard.table, event, &self.lease, &mut hear);
+            }
+            match shard.end_serving(asked) {
+                Ok(()) => return,
+                Err(now) => asked = now,
+            }
+        }
+    }
+
+    /// How many events are counted.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.shard.table.events().backlog()
+    }
+}
+
+impl<S: Send + Sync + 'static> Default for Shard<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Stores a session; tells that it came, and that the one before left, if there is a reason for that.
+/// As `Engine::store`.
+pub(super) fn store<S>(
+    table: &Table<S>,
+    key: u64,
+    payload: S,
+    tell: Option<Reason>,
+) -> Option<Gone<S>> {
+    let name = name(key);
+    let mut node = NewNode::new(name, 0, 0, payload, tell.is_some());
+    loop {
+        let guard = pin();
+        let linked = match table.entry(&name, table.spot(name.hash), &guard) {
+            Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
+            Entry::Occupied(old) => {
+                old.replace(node, tell.map(Reason::to_code)).map(|(new, old)| (new, Some(old)))
+            }
+        };
+        match linked {
+            Ok((new, old)) => {
+                if tell.is_some() {
+                    table.announce(new);
+                }
+                drop(guard);
+                return old.map(Gone);
+            }
+            Err(unlinked) => {
+                drop(guard);
+                node = unlinked;
+            }
+        }
+    }
+}
+
+/// Removes a session; tells that it left, if there is a reason for that. As `Engine::depart`.
+pub(super) fn depart<S>(table: &Table<S>, key: u64, tell: Option<Reason>) -> Option<Gone<S>> {
+    let name = name(key);
+    loop {
+        let guard = pin();
+        let node = table.get(&name, table.spot(name.hash), &guard)?;
+        if let Some(unlinked) = table.remove(node, tell.map(Reason::to_code)) {
+            return Some(Gone(unlinked));
+        }
+    }
+}
+
+/// As `Engine::next_event`.
+pub(super) fn next_event<S>(table: &Table<S>) -> Option<Event<S>> {
+    let guard = pin();
+    table.next_event(&guard)
+}
+
+/// Tells an event, and is done with it. As `Engine::tell`, with what follows it.
+pub(super) fn tell<S>(
+    table: &Table<S>,
+    event: Event<S>,
+    lease: &Lease,
+    hear: &mut impl FnMut(u64, Told, &S),
+) {
+    let node = event.node();
+    let mut call = |told| hear(node.key(), told, event.acquire(lease.gauges()).payload());
+    if node.tell_came() {
+        call(Told::Came);
+    }
+    if !event.came() && node.tell_left().is_some() {
+        call(Told::Left);
+    }
+    let node = table.event_done(event, &pin());
+    drop(node);
+}
+
+impl<S> fmt::Debug for Shard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shard.fmt(f)
+    }
+}
