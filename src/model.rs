@@ -31,7 +31,7 @@ use crate::session::Session;
 use crate::stats::{Reason, Stats};
 use crate::sync::{self, AtomicU64};
 use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
-use crate::{NewSession, RemovedSession, Verdict};
+use crate::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {
@@ -127,7 +127,7 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// Notes that the server sleeps, unless events wait.
     #[must_use]
     pub fn fall_asleep(&self) -> bool {
-        self.table.events().fall_asleep()
+        self.table.events().fall_asleep(&pin())
     }
 
     fn spot(&self, key: u64) -> Spot<'_> {
@@ -519,13 +519,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let this = Self::dispatching(max_sessions, Dispatch::Inline);
         let hear = Arc::new(hear);
         let hear_new = Arc::clone(&hear);
-        this.engine.set_on_new(Some(Arc::new(move |new: NewSession<S>| {
+        let on_new: Arc<OnNew<S>> = Arc::new(move |new: NewSession<S>| {
             hear_new(Told::Came, new.into_session());
             Verdict::Keep
-        })));
-        this.engine.set_on_remove(Some(Arc::new(move |removed: RemovedSession<S>| {
+        });
+        let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
             hear(Told::Left, removed.into_session());
-        })));
+        });
+        drop(this.engine.callbacks.set_new(Some(on_new)));
+        drop(this.engine.callbacks.set_remove(Some(on_remove)));
+        this.engine.set_tells();
         this
     }
 

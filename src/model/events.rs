@@ -43,6 +43,13 @@ impl<S: Send + Sync + 'static> Shard<S> {
         depart(&self.shard.table, key, Some(Reason::Taken)).is_some()
     }
 
+    /// Whether a session is there. As `Engine::contains`.
+    #[must_use]
+    pub fn contains(&self, key: u64) -> bool {
+        let (name, guard) = (name(key), pin());
+        self.shard.table.get(&name, self.shard.table.spot(name.hash), &guard).is_some()
+    }
+
     /// Tells the events that wait, unless another thread does. As `Engine::serve`.
     pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
         let (shard, mut asked) = (&self.shard, 1);
@@ -141,6 +148,7 @@ pub(super) fn tell<S>(
         call(Told::Left);
     }
     let node = table.event_done(event, &pin());
+    table.events().served(1);
     drop(node);
 }
 

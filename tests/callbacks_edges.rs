@@ -1,5 +1,5 @@
-//! Each of these fails on 298d247.
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+//! The edges of the callbacks: what a callback, a closure's or a payload's drop may do and where.
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ fn small<S: Send + Sync + 'static>(dispatch: Dispatch) -> (SessionCache<S>, Cloc
 }
 
 #[test]
-fn t01_reason_of_a_rejected_session_agrees() {
+fn reason_of_a_rejected_session_agrees() {
     let (cache, clock) = small::<u64>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
     let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -78,7 +78,7 @@ fn t01_reason_of_a_rejected_session_agrees() {
 }
 
 #[test]
-fn t01b_reason_of_a_retained_session_agrees() {
+fn reason_of_a_retained_session_agrees() {
     let (cache, clock) = small::<u64>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
     let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -98,9 +98,9 @@ fn t01b_reason_of_a_retained_session_agrees() {
     );
 }
 
-/// The compaction at the end of a sweep removes what is expired, and nobody delivers that.
+/// The compaction at the end of a sweep removes what is expired, and that is told too.
 #[test]
-fn t02_inline_calls_are_made_at_the_end_of_a_sweep() {
+fn inline_calls_are_made_at_the_end_of_a_sweep() {
     let clock = Clock::manual();
     let cache: SessionCache<u64> = SessionCache::builder()
         .max_sessions(10_000)
@@ -120,7 +120,11 @@ fn t02_inline_calls_are_made_at_the_end_of_a_sweep() {
     }
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
-    cache.set_on_remove(Some(Arc::new(move |_| drop(counted.fetch_add(1, SeqCst))))).unwrap();
+    cache
+        .set_on_remove(Some(Arc::new(move |_| {
+            counted.fetch_add(1, SeqCst);
+        })))
+        .unwrap();
     clock.advance(2 * MINUTE);
     cache.drop_scope(&Scope::new("a"));
     let stats = cache.stats();
@@ -136,9 +140,9 @@ fn t02_inline_calls_are_made_at_the_end_of_a_sweep() {
     );
 }
 
-/// The closure's own drop runs under the settling lock.
+/// The closure that was set before is dropped once no lock is held.
 #[test]
-fn t03_a_closure_may_use_the_cache_in_its_drop() {
+fn a_closure_may_use_the_cache_in_its_drop() {
     struct Unset(SessionCache<u64>);
     impl Drop for Unset {
         fn drop(&mut self) {
@@ -156,9 +160,9 @@ fn t03_a_closure_may_use_the_cache_in_its_drop() {
     assert!(ends(move || cache.set_on_new(None).unwrap()), "deadlock in set_on_new");
 }
 
-/// The closure's drop, when the callback was unset meanwhile, is outside of `caught` and of `call`.
+/// A callback that was unset while it was called is dropped by whoever called it.
 #[test]
-fn t04_a_closure_whose_drop_panics_does_not_stop_delivery() {
+fn a_closure_whose_drop_panics_does_not_stop_delivery() {
     let (cache, _) = small::<u64>(Dispatch::Workers(1));
     let web = cache.scope(&Scope::new("web"));
     let bomb = Bomb(true);
@@ -193,7 +197,7 @@ fn t04_a_closure_whose_drop_panics_does_not_stop_delivery() {
 }
 
 #[test]
-fn t05_a_closure_may_close_the_cache_in_its_drop() {
+fn a_closure_may_close_the_cache_in_its_drop() {
     struct Close(SessionCache<u64>);
     impl Drop for Close {
         fn drop(&mut self) {
@@ -215,9 +219,10 @@ fn t05_a_closure_may_close_the_cache_in_its_drop() {
     assert!(is_ended, "close waits for the thread that it is called by");
 }
 
-/// The payload's drop, by the server, is not marked as a callback: close waits for its own thread.
+/// A payload that is dropped after it was told is dropped as if in a callback: a close there does not
+/// wait for its own thread.
 #[test]
-fn t05b_a_payload_may_close_the_cache_in_its_drop_after_it_was_told() {
+fn a_payload_may_close_the_cache_in_its_drop_after_it_was_told() {
     struct Close(Arc<Mutex<Option<SessionCache<Close>>>>);
     impl Drop for Close {
         fn drop(&mut self) {
@@ -246,7 +251,7 @@ fn t05b_a_payload_may_close_the_cache_in_its_drop_after_it_was_told() {
 }
 
 #[test]
-fn t06_a_panic_whose_payload_panics_is_survived() {
+fn a_panic_whose_payload_panics_is_survived() {
     let (cache, _) = small::<u64>(Dispatch::Workers(1));
     let web = cache.scope(&Scope::new("web"));
     let calls = Arc::new(AtomicU64::new(0));
@@ -266,9 +271,9 @@ fn t06_a_panic_whose_payload_panics_is_survived() {
     assert_eq!((closed.is_ok(), calls.load(SeqCst)), (true, 10));
 }
 
-/// A rejection compacts, which drops payloads of others, outside of `caught`.
+/// A rejection compacts, which drops payloads of others.
 #[test]
-fn t07_a_rejection_that_meets_a_panicking_payload() {
+fn a_rejection_that_meets_a_panicking_payload() {
     let (cache, clock) = small::<Bomb>(Dispatch::Manual);
     let web = cache.scope(&Scope::new("web"));
     for number in 0..100 {
@@ -299,41 +304,6 @@ fn t07_a_rejection_that_meets_a_panicking_payload() {
     assert_eq!(seen, (0, 1_000, 0), "panics out of poll, calls, waiting");
 }
 
-/// A ledger by scope and id: a put after the drop of the scope is told before the old one's leaving.
-#[test]
-fn t08_a_ledger_survives_the_drop_of_a_scope() {
-    let (cache, _) = small::<u64>(Dispatch::Inline);
-    let web = cache.scope(&Scope::new("web"));
-    let ledger = Arc::new(Mutex::new(std::collections::HashMap::new()));
-    let (new, removed, sessions) = (Arc::clone(&ledger), Arc::clone(&ledger), web.clone());
-    for_each_put(&web, 0, 1_000);
-    for number in 0..1_000 {
-        ledger.lock().unwrap().insert(id(number), number);
-    }
-    cache
-        .set_on_new(Some(Arc::new(move |t| {
-            new.lock().unwrap().insert(*t.session().id(), *t.session().payload());
-            Verdict::Keep
-        })))
-        .unwrap();
-    let first = AtomicBool::new(true);
-    cache
-        .set_on_remove(Some(Arc::new(move |t| {
-            assert_eq!(t.scope().name(), "web");
-            removed.lock().unwrap().remove(t.session().id());
-            if first.swap(false, SeqCst) {
-                for_each_put(&sessions, 0, 1_000);
-            }
-        })))
-        .unwrap();
-    cache.drop_scope(&Scope::new("web"));
-    assert_eq!(cache.stats().callbacks_waiting, 0);
-    let held: std::collections::HashMap<_, _> =
-        cache.iter().map(|s| (*s.id(), *s.payload())).collect();
-    let ledger = ledger.lock().unwrap();
-    assert_eq!((ledger.len(), held.len()), (1_000, 1_000), "ledger, cache");
-}
-
 fn for_each_put(web: &resumption::Sessions<u64>, from: u64, to: u64) {
     for number in from..to {
         assert!(web.put(&id(number), number).is_stored());
@@ -341,19 +311,20 @@ fn for_each_put(web: &resumption::Sessions<u64>, from: u64, to: u64) {
 }
 
 #[test]
-fn t10_close_within_keeps_its_time_inline() {
+fn close_within_keeps_its_time_inline() {
     let (cache, _) = small::<u64>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
     cache.set_on_remove(Some(Arc::new(|_| thread::sleep(Duration::from_millis(10))))).unwrap();
     for_each_put(&web, 0, 200);
-    let start = Instant::now();
-    let _ = cache.close_within(Duration::from_millis(50));
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    // 200 calls take two seconds.
+    let undelivered = cache.close_within(Duration::from_millis(50)).unwrap_err();
+    assert!(undelivered.waiting > 100, "{undelivered}");
 }
 
-/// The drop of a session that was replaced unwinds through the put, after its event, before the wake.
+/// The drop of a session that was replaced unwinds through the put, after its event: the worker is woken
+/// nevertheless.
 #[test]
-fn t11_a_put_that_unwinds_wakes_the_worker() {
+fn a_put_that_unwinds_wakes_the_worker() {
     let (cache, clock) = small::<Bomb>(Dispatch::Workers(1));
     let web = cache.scope(&Scope::new("web"));
     assert!(web.put(&id(1), Bomb(true)).is_stored());
@@ -370,12 +341,15 @@ fn t11_a_put_that_unwinds_wakes_the_worker() {
     let put =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| web.put(&id(1), Bomb(false))));
     assert!(put.is_err());
-    thread::sleep(Duration::from_millis(500));
-    assert_eq!((calls.load(SeqCst), cache.stats().callbacks_waiting), (1, 0));
+    let start = Instant::now();
+    while (calls.load(SeqCst), cache.stats().callbacks_waiting) != (1, 0) {
+        assert!(start.elapsed() < MINUTE, "the call is not made");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
-fn t12_callbacks_that_are_unset_refuse_no_puts() {
+fn callbacks_that_are_unset_refuse_no_puts() {
     let cache: SessionCache<u64> = SessionCache::builder()
         .dispatch(Dispatch::Manual)
         .max_sessions(100)
@@ -390,16 +364,16 @@ fn t12_callbacks_that_are_unset_refuse_no_puts() {
 }
 
 #[test]
-fn t12b_a_cache_without_callbacks_has_no_mark() {
+fn a_cache_without_callbacks_has_no_mark() {
     let cache: SessionCache<u64> =
         SessionCache::builder().max_waiting_callbacks(0).build().unwrap();
     assert!(cache.scope(&Scope::new("web")).put(&id(11), 1).is_stored());
 }
 
-/// A payload that is dropped by an eviction, inside the gate, uses the cache: the callback is called
-/// inside the gate of the outer put, and may not close.
+/// A payload that is dropped by an eviction, inside the gate, uses the cache: its callback is called
+/// after the outer put has left the gate.
 #[test]
-fn t13_no_callback_is_called_inside_the_gate() {
+fn no_callback_is_called_inside_the_gate() {
     struct Chain(Option<resumption::Sessions<Chain>>);
     impl Drop for Chain {
         fn drop(&mut self) {
@@ -432,9 +406,9 @@ fn t13_no_callback_is_called_inside_the_gate() {
     );
 }
 
-/// As t13, under the settling lock.
+/// The same under the lock on settings.
 #[test]
-fn t13b_no_callback_is_called_under_the_settling_lock() {
+fn no_callback_is_called_under_the_settling_lock() {
     struct Chain(Option<resumption::Sessions<Chain>>);
     impl Drop for Chain {
         fn drop(&mut self) {
@@ -458,80 +432,12 @@ fn t13b_no_callback_is_called_under_the_settling_lock() {
     assert!(ends(move || cache.set_max_sessions(5)), "a setter in a callback");
 }
 
-/// A worker whose shard is served by another thread's poll spins.
+/// A panic of a payload's drop is none of a callback.
 #[test]
-#[cfg(target_os = "linux")]
-fn t14_a_worker_does_not_spin_while_another_thread_serves() {
-    let cache: SessionCache<u64> = SessionCache::builder()
-        .max_sessions(200_000)
-        .without_ticker()
-        .dispatch(Dispatch::Workers(1))
-        .build()
-        .unwrap();
-    let web = cache.scope(&Scope::new("web"));
-    let hold = Arc::new(AtomicBool::new(true));
-    let held = Arc::clone(&hold);
-    let polls = Arc::new(AtomicU64::new(0));
-    let polled = Arc::clone(&polls);
-    let worker = Arc::new(AtomicU64::new(0));
-    let tid = Arc::clone(&worker);
-    cache
-        .set_on_new(Some(Arc::new(move |_| {
-            if thread::current().name() == Some("resumption-callbacks") {
-                tid.store(
-                    std::fs::read_link("/proc/thread-self")
-                        .unwrap()
-                        .file_name()
-                        .unwrap()
-                        .to_str()
-                        .unwrap()
-                        .parse()
-                        .unwrap(),
-                    SeqCst,
-                );
-                while held.load(SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
-            } else if polled.fetch_add(1, SeqCst) == 0 {
-                while held.load(SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                thread::sleep(Duration::from_secs(2));
-            }
-            Verdict::Keep
-        })))
-        .unwrap();
-    for_each_put(&web, 0, 1);
-    while worker.load(SeqCst) == 0 {
-        thread::yield_now();
-    }
-    for_each_put(&web, 1, 200);
-    let copy = cache.clone();
-    let poller = thread::spawn(move || copy.poll_callbacks());
-    while polls.load(SeqCst) == 0 {
-        thread::yield_now();
-    }
-    hold.store(false, SeqCst);
-    thread::sleep(Duration::from_millis(300));
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", worker.load(SeqCst)))
-            .unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    };
-    let before = ticks();
-    thread::sleep(Duration::from_secs(1));
-    let used = ticks() - before;
-    poller.join().unwrap();
-    assert!(used < 20, "{used} of about 100 ticks of a second");
-}
-
-/// A panic of a payload's drop counts as one of a callback.
-#[test]
-fn t15_callbacks_panicked_counts_callbacks() {
+fn callbacks_panicked_counts_callbacks() {
     let (cache, _) = small::<Bomb>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
-    cache.set_on_remove(Some(Arc::new(|told| drop(told.session().payload().0)))).unwrap();
+    cache.set_on_remove(Some(Arc::new(|told| assert!(told.session().payload().0)))).unwrap();
     assert!(web.put(&id(1), Bomb(true)).is_stored());
     assert!(web.remove(&id(1)));
     assert_eq!(cache.stats().callbacks_panicked, 0);
