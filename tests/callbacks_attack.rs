@@ -108,7 +108,7 @@ impl Ledger {
         if self.busy.lock().unwrap().insert(key.clone(), ()).is_some() {
             self.complain(format!("two calls of {key:?} at once"));
         }
-        if self.calls.fetch_add(1, SeqCst) % 3 == 0 {
+        if self.calls.fetch_add(1, SeqCst).is_multiple_of(3) {
             thread::yield_now();
         }
         let before = self.stripe(number).lock().unwrap().insert(key.clone(), payload.serial);
@@ -125,7 +125,7 @@ impl Ledger {
         if self.busy.lock().unwrap().insert(key.clone(), ()).is_some() {
             self.complain(format!("two calls of {key:?} at once"));
         }
-        if self.calls.fetch_add(1, SeqCst) % 3 == 0 {
+        if self.calls.fetch_add(1, SeqCst).is_multiple_of(3) {
             thread::yield_now();
         }
         let before = self.stripe(number).lock().unwrap().remove(&key);
@@ -193,7 +193,7 @@ impl Stage {
                 1 => drop(self.cache.flush_expired()),
                 2 => drop(self.cache.retain(|session| session.payload().serial % 3 > 0)),
                 3 => drop(self.cache.poll_callbacks()),
-                4 => drop(self.cache.iter().take(50).for_each(|session| session.payload().check())),
+                4 => self.cache.iter().take(50).for_each(|session| session.payload().check()),
                 _ => thread::yield_now(),
             },
             _ => drop(web.put(&id, self.payload())),
@@ -208,7 +208,7 @@ impl Stage {
             for thread in 0..threads {
                 scope.spawn(move || {
                     let mut random =
-                        Random((seed << 8 | thread + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                        Random(((seed << 8) | (thread + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                     for _ in 0..steps {
                         self.step(&mut random, wild);
                     }
@@ -305,7 +305,7 @@ fn callbacks_may_be_set_and_unset_at_any_time() {
                     if new.lock().unwrap().insert(serial, 1).is_some() {
                         wrong_new.fetch_add(1, SeqCst);
                     }
-                    if serial % 7 == 0 { Verdict::Reject } else { Verdict::Keep }
+                    if serial.is_multiple_of(7) { Verdict::Reject } else { Verdict::Keep }
                 });
             let on_remove: Arc<resumption::OnRemove<Payload>> =
                 Arc::new(move |told: RemovedSession<Payload>| {
@@ -500,7 +500,7 @@ struct Bomb(u64, Arc<AtomicI64>);
 impl Drop for Bomb {
     fn drop(&mut self) {
         self.1.fetch_sub(1, SeqCst);
-        if self.0 % 5 == 0 && !thread::panicking() {
+        if self.0.is_multiple_of(5) && !thread::panicking() {
             std::panic::resume_unwind(Box::new(()));
         }
     }
