@@ -1,6 +1,7 @@
 //! The two pages of the server, and the counters of its own that they show.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -68,15 +69,34 @@ impl Counters {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) cache: SessionCache,
     pub(crate) counters: Counters,
+    /// What an example has to tell under /stats beside cache and server: a name and its object.
+    more: Option<(&'static str, Box<Tell>)>,
+}
+
+type Tell = dyn Fn() -> Value + Send + Sync;
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("cache", &self.cache).finish_non_exhaustive()
+    }
 }
 
 impl Site {
     pub(crate) fn new(cache: SessionCache) -> Self {
-        Self { cache, counters: Counters::default() }
+        Self { cache, counters: Counters::default(), more: None }
+    }
+
+    /// Adds to what /stats tells.
+    #[allow(dead_code, reason = "not every example has more to tell")]
+    pub(crate) fn tell(
+        &mut self,
+        name: &'static str,
+        tell: impl Fn() -> Value + Send + Sync + 'static,
+    ) {
+        self.more = Some((name, Box::new(tell)));
     }
 
     pub(crate) fn respond<B>(&self, visit: &Visit, request: &Request<B>) -> Response<String> {
@@ -110,6 +130,9 @@ impl Site {
     fn stats(&self) -> Response<String> {
         let mut all = stats::json(&self.cache.stats());
         all["server"] = self.counters.json();
+        if let Some((name, tell)) = &self.more {
+            all[*name] = tell();
+        }
         response(StatusCode::OK, "application/json", format!("{all:#}\n"))
     }
 }

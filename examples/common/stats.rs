@@ -27,6 +27,12 @@ pub(crate) fn json(stats: &Stats) -> Value {
         "mean_age_at_eviction_ms":
             stats.mean_age_at_eviction.map(|age| u64::try_from(age.as_millis()).ok()),
         "hints": stats.hints,
+        "callbacks_waiting": stats.callbacks_waiting,
+        "new_called": stats.new_called,
+        "remove_called": stats.remove_called,
+        "get_called": stats.get_called,
+        "get_answered": stats.get_answered,
+        "callbacks_panicked": stats.callbacks_panicked,
     })
 }
 

@@ -15,6 +15,8 @@ mod log;
 mod options;
 #[path = "../common/page.rs"]
 mod page;
+#[path = "../common/run.rs"]
+mod run;
 #[path = "../common/serve.rs"]
 mod serve;
 #[path = "../common/signals.rs"]
@@ -25,37 +27,15 @@ mod site;
 mod stats;
 mod tls;
 
-use std::{
-    fmt::Display,
-    io::{self, Write},
-    net::SocketAddr,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{process::ExitCode, sync::Arc};
 
-use certificate::Source;
 use clap::Parser;
-use drive::{Plan, Summary};
-use log::Log;
 use options::Options;
-use resumption::{Scope, SessionCache};
-use serve::{Server, serve};
-use signals::{Order, Signals};
-use site::Site;
-use tls::Rustls;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
-};
+use signals::Signals;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Options::parse()).await {
+    match serve_and_sum_up(&Options::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -64,120 +44,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(options: &Options) -> Result<ExitCode, String> {
+async fn serve_and_sum_up(options: &Options) -> Result<ExitCode, String> {
     // First of all, so that no signal from here on ends the process in another way.
     let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
-    let server = Arc::new(server(options)?);
-    let listener = listen(options.address()).await?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(serve(server.clone(), listener, options.connections(), stopped));
-
-    let Some(seconds) = options.drive else {
-        announce(address);
-        obey(&mut signals, &server).await;
-        stop.send_replace(true);
-        finish(serving, &mut signals).await;
-        say(farewell(&server));
+    let server = Arc::new(run::server(options, run::cache(options)?)?);
+    let Some(summary) = run::run(options, &mut signals, &server).await? else {
+        run::say(run::farewell(&server));
         return Ok(ExitCode::SUCCESS);
     };
-    let plan = Plan {
-        address,
-        clients: options.clients(),
-        time: Duration::from_secs(seconds),
-        tickets: (options.max_sessions.get() / 8).min(4_096),
-        pins: server.tls.pins(),
-    };
-    let summary = drive(plan, &mut signals, &server).await;
-    stop.send_replace(true);
-    finish(serving, &mut signals).await;
     if options.json {
-        say(summary.json());
+        run::say(summary.json());
     } else {
-        say(&summary);
+        run::say(&summary);
     }
     Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn server(options: &Options) -> Result<Server<Rustls>, String> {
-    let cache: SessionCache = SessionCache::builder()
-        .max_sessions(options.max_sessions.get())
-        .lifetime(options.lifetime)
-        .build()
-        .map_err(|error| format!("cannot make the cache: {error}"))?;
-    // One site, one way to verify its clients (none): one scope.
-    let sessions = cache.scope(&Scope::new("public-web"));
-    let tls = Rustls::new(Source::of(options), &sessions)?;
-    Ok(Server { tls, site: Site::new(cache), log: Log::new(options.verbose) })
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("{address} is in use; choose another with --listen (port 0: any free one)")
-        }
-        _ => format!("cannot listen on {address}: {error}"),
-    })
-}
-
-fn announce(address: SocketAddr) {
-    say(format_args!(
-        "Ready on https://{address}/ - open it and reload, or twice: printf 'GET / HTTP/1.0\\r\\n\\r\\n' \
-         | openssl s_client -connect {address} -tls1_3 -ign_eof -sess_out s.pem \
-         (the second time with -sess_in s.pem: it says Reused)"
-    ));
-}
-
-/// Does as the signals say, until one of them says stop.
-async fn obey(signals: &mut Signals, server: &Server<Rustls>) {
-    while signals.next().await == Order::Reload {
-        let tls = &server.tls;
-        match tls.reload() {
-            Ok(()) => {
-                let (what, kept) = (tls.source().describe(), server.site.cache.len());
-                eprintln!("Reloaded: now with {what}; {kept} sessions kept.");
-            }
-            Err(error) => eprintln!("Not reloaded, the old certificate stays: {error}"),
-        }
-    }
-}
-
-/// Drives in threads of its own; a signal ends it early.
-async fn drive(plan: Plan, signals: &mut Signals, server: &Server<Rustls>) -> Summary {
-    let Plan { address, clients, time, .. } = plan;
-    eprintln!("Driving https://{address}/ with {clients} clients for {} s.", time.as_secs());
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let mut driving = spawn_blocking(move || drive::run(&plan, &stopped));
-    let summary = tokio::select! {
-        summary = &mut driving => summary,
-        () = obey(signals, server) => {
-            stop.store(true, Relaxed);
-            driving.await
-        }
-    };
-    summary.expect("the drive does not panic")
-}
-
-/// Waits for running connections, or no longer than until the next signal to stop.
-async fn finish(serving: JoinHandle<()>, signals: &mut Signals) {
-    tokio::select! {
-        _ = serving => {}
-        () = async { while signals.next().await != Order::Stop {} } => {}
-    }
-}
-
-/// A line on stdout, where nobody may be listening any more.
-fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
-fn farewell(server: &Server<Rustls>) -> String {
-    let counters = &server.site.counters;
-    let (full, resumed) = (counters.full.load(Relaxed), counters.resumed.load(Relaxed));
-    format!(
-        "Served {} connections: {full} full handshakes, {resumed} resumed, {} failed.",
-        counters.connections.load(Relaxed),
-        counters.failed.load(Relaxed),
-    )
 }

@@ -19,6 +19,8 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, pki_typ
 /// Far more than anything here takes; only a test that has failed waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+const EXAMPLES: &[&str] = &["server", "minimal", "external_cache"];
+
 const LISTEN: &[&str] = &["--listen", "127.0.0.1:0"];
 
 /// A program whose output is read line by line, and which does not outlive its test.
@@ -58,7 +60,8 @@ impl Program {
         Self::spawn(shell.arg(path("server")).args(LISTEN).args(args)).ready()
     }
 
-    fn ready(self) -> (Self, Ready) {
+    /// Waits for the line in which a server says where it listens.
+    pub(crate) fn ready(self) -> (Self, Ready) {
         let line = self.line();
         let address = line
             .strip_prefix("Ready on https://")
@@ -145,8 +148,8 @@ fn path(example: &str) -> PathBuf {
     let profile = test.ancestors().nth(2).unwrap();
     let examples = profile.join("examples");
     BUILT.get_or_init(|| {
-        let built = |example| modified(&examples.join(example));
-        let oldest = built("server").min(built("minimal"));
+        let built = |example: &&str| modified(&examples.join(example));
+        let oldest = EXAMPLES.iter().map(built).min().flatten();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         if oldest < newest(&root.join("src")).max(newest(&root.join("examples"))) {
             build(profile);
@@ -157,7 +160,8 @@ fn path(example: &str) -> PathBuf {
 
 fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--example", "server", "--example", "minimal", "--quiet"]);
+    cargo.args(["build", "--quiet"]);
+    cargo.args(EXAMPLES.iter().flat_map(|example| ["--example", example]));
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -1,0 +1,151 @@
+//! A server from its first line to its last: listens, obeys signals, is driven if it was asked for.
+//! Each example brings its own cache and says its own farewell.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use resumption::{Scope, SessionCache};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use crate::{
+    certificate::Source,
+    drive::{self, Plan, Summary},
+    log::Log,
+    options::Options,
+    serve::{Server, serve},
+    signals::{Order, Signals},
+    site::Site,
+    tls::Rustls,
+};
+
+/// The cache that the options ask for.
+pub(crate) fn cache(options: &Options) -> Result<SessionCache, String> {
+    SessionCache::builder()
+        .max_sessions(options.max_sessions.get())
+        .lifetime(options.lifetime)
+        .build()
+        .map_err(|error| format!("cannot make the cache: {error}"))
+}
+
+/// A server whose sessions are in this cache.
+pub(crate) fn server(options: &Options, cache: SessionCache) -> Result<Server<Rustls>, String> {
+    // One site, one way to verify its clients (none): one scope.
+    let sessions = cache.scope(&Scope::new("public-web"));
+    let tls = Rustls::new(Source::of(options), &sessions)?;
+    Ok(Server { tls, site: Site::new(cache), log: Log::new(options.verbose) })
+}
+
+/// Serves until a signal or the end of the drive; the summary is that of the drive.
+pub(crate) async fn run(
+    options: &Options,
+    signals: &mut Signals,
+    server: &Arc<Server<Rustls>>,
+) -> Result<Option<Summary>, String> {
+    let listener = listen(options.address()).await?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve(server.clone(), listener, options.connections(), stopped));
+
+    let Some(seconds) = options.drive else {
+        announce(address);
+        obey(signals, server).await;
+        stop.send_replace(true);
+        finish(serving, signals).await;
+        return Ok(None);
+    };
+    let plan = Plan {
+        address,
+        clients: options.clients(),
+        time: Duration::from_secs(seconds),
+        tickets: (options.max_sessions.get() / 8).min(4_096),
+        pins: server.tls.pins(),
+    };
+    let summary = drive(plan, signals, server).await;
+    stop.send_replace(true);
+    finish(serving, signals).await;
+    Ok(Some(summary))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use; choose another with --listen (port 0: any free one)")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    })
+}
+
+fn announce(address: SocketAddr) {
+    say(format_args!(
+        "Ready on https://{address}/ - open it and reload, or twice: printf 'GET / HTTP/1.0\\r\\n\\r\\n' \
+         | openssl s_client -connect {address} -tls1_3 -ign_eof -sess_out s.pem \
+         (the second time with -sess_in s.pem: it says Reused)"
+    ));
+}
+
+/// Does as the signals say, until one of them says stop.
+async fn obey(signals: &mut Signals, server: &Server<Rustls>) {
+    while signals.next().await == Order::Reload {
+        let tls = &server.tls;
+        match tls.reload() {
+            Ok(()) => {
+                let (what, kept) = (tls.source().describe(), server.site.cache.len());
+                eprintln!("Reloaded: now with {what}; {kept} sessions kept.");
+            }
+            Err(error) => eprintln!("Not reloaded, the old certificate stays: {error}"),
+        }
+    }
+}
+
+/// Drives in threads of its own; a signal ends it early.
+async fn drive(plan: Plan, signals: &mut Signals, server: &Server<Rustls>) -> Summary {
+    let Plan { address, clients, time, .. } = plan;
+    eprintln!("Driving https://{address}/ with {clients} clients for {} s.", time.as_secs());
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let mut driving = spawn_blocking(move || drive::run(&plan, &stopped));
+    let summary = tokio::select! {
+        summary = &mut driving => summary,
+        () = obey(signals, server) => {
+            stop.store(true, Relaxed);
+            driving.await
+        }
+    };
+    summary.expect("the drive does not panic")
+}
+
+/// Waits for running connections, or no longer than until the next signal to stop.
+async fn finish(serving: JoinHandle<()>, signals: &mut Signals) {
+    tokio::select! {
+        _ = serving => {}
+        () = async { while signals.next().await != Order::Stop {} } => {}
+    }
+}
+
+/// A line on stdout, where nobody may be listening any more.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// What the server did, in a sentence.
+pub(crate) fn farewell(server: &Server<Rustls>) -> String {
+    let counters = &server.site.counters;
+    let (full, resumed) = (counters.full.load(Relaxed), counters.resumed.load(Relaxed));
+    format!(
+        "Served {} connections: {full} full handshakes, {resumed} resumed, {} failed.",
+        counters.connections.load(Relaxed),
+        counters.failed.load(Relaxed),
+    )
+}

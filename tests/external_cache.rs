@@ -1,0 +1,359 @@
+//! The example with a database, killed and started again: clients come back to their sessions, and
+//! no ticket is good twice that the server had a moment to write down as used.
+
+#[path = "common/process.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod process;
+#[path = "common/tls.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod tls;
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use process::{End, PATIENCE, Program, folder, request};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, Stream, StreamOwned, client::Resumption,
+};
+use serde_json::Value;
+use tls::{ONLY_12, ONLY_13, Pki, SERVER};
+
+/// The files of one test, which outlive its servers, and the authority that its clients trust.
+struct Home {
+    folder: PathBuf,
+    pki: Pki,
+}
+
+impl Home {
+    fn new(test: &str) -> Self {
+        let (folder, pki) = (folder(test), Pki::new());
+        let identity = pki.server();
+        fs::write(folder.join("cert.pem"), &identity.cert_pem).unwrap();
+        fs::write(folder.join("key.pem"), &identity.key_pem).unwrap();
+        Self { folder, pki }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).into_os_string().into_string().unwrap()
+    }
+
+    /// Starts the server and waits until it is ready.
+    fn start(&self, listen: &str, more: &[&str]) -> Server {
+        let [cert, key, database] = ["cert.pem", "key.pem", "sessions"].map(|name| self.path(name));
+        let args = ["--cert", &cert, "--key", &key, "--database", &database, "--listen", listen];
+        let (program, ready) = Program::start("external_cache", &[&args, more].concat()).ready();
+        // It brings no ticket, so that it takes nothing out of cache and database.
+        let mut observer = self.pki.client(ONLY_13);
+        observer.resumption = Resumption::disabled();
+        Server { program, address: ready.address, observer: observer.into() }
+    }
+
+    fn clients(&self, count: usize, versions: tls::Versions) -> Vec<Arc<ClientConfig>> {
+        (0..count).map(|_| Arc::new(self.pki.client(versions))).collect()
+    }
+}
+
+struct Server {
+    program: Program,
+    address: SocketAddr,
+    /// Who asks for the statistics.
+    observer: Arc<ClientConfig>,
+}
+
+impl Server {
+    fn visit(&self, client: &Arc<ClientConfig>) -> HandshakeKind {
+        let answer = request(client, self.address, SERVER);
+        assert!(answer.text.starts_with("HTTP/1.1 200 "), "{}", answer.text);
+        answer.kind
+    }
+
+    fn stats(&self) -> Value {
+        self.observe().stats()
+    }
+
+    fn observe(&self) -> Observer {
+        let tcp = TcpStream::connect(self.address).unwrap();
+        Observer(StreamOwned::new(tls::start(&self.observer), tcp))
+    }
+
+    fn get_answered(&self) -> u64 {
+        self.stats()["get_answered"].as_u64().unwrap()
+    }
+
+    /// How many lookups have found their session, in memory or in the database: how many tickets
+    /// were accepted, if nobody speaks TLS 1.2.
+    fn accepted(&self) -> u64 {
+        let stats = self.stats();
+        // A take that the database answered is no take of the cache.
+        stats["takes"].as_u64().unwrap() + stats["get_answered"].as_u64().unwrap()
+    }
+
+    /// Waits until the database has on the disk what has happened so far.
+    fn settle(&self) {
+        let (start, mut observer) = (Instant::now(), self.observe());
+        loop {
+            let stats = observer.stats();
+            let database = &stats["database"];
+            if stats["callbacks_waiting"] == 0 && database["written"] == database["durable"] {
+                assert_eq!(database["failures"], 0, "{stats}");
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not settle: {stats}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn kill(self) -> String {
+        let address = self.address.to_string();
+        self.program.signal("KILL");
+        let End { status, .. } = self.program.end();
+        assert!(status.code().is_none(), "it was not killed: {status}");
+        address
+    }
+}
+
+/// Asks for the statistics on one connection, so that looking on puts no sessions.
+struct Observer(StreamOwned<ClientConnection, TcpStream>);
+
+impl Observer {
+    fn stats(&mut self) -> Value {
+        self.0.write_all(b"GET /stats HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length = length.split_once('\r').unwrap().0.parse().unwrap();
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
+
+/// The first flight of a client that returns: whoever has it can send it again.
+fn flight(client: &Arc<ClientConfig>) -> Vec<u8> {
+    tls::sent(&mut tls::start(client))
+}
+
+/// Sends a first flight, and waits until the server has decided on it.
+fn offer(address: SocketAddr, flight: &[u8]) {
+    let mut tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.write_all(flight).unwrap();
+    tcp.read_exact(&mut [0; 5]).unwrap();
+}
+
+/// Sends each flight twice at once.
+fn offer_twice(address: SocketAddr, flights: &[Vec<u8>]) {
+    for flight in flights {
+        let together = Barrier::new(2);
+        let one = || {
+            together.wait();
+            offer(address, flight);
+        };
+        thread::scope(|scope| {
+            scope.spawn(one);
+            scope.spawn(one);
+        });
+    }
+}
+
+#[test]
+fn sessions_outlive_a_killed_server() {
+    const CLIENTS: usize = 6;
+    for versions in [ONLY_13, ONLY_12] {
+        let home = Home::new("external-killed");
+        let server = home.start("127.0.0.1:0", &[]);
+        let clients = home.clients(CLIENTS, versions);
+        for client in &clients {
+            assert_eq!(server.visit(client), HandshakeKind::Full);
+        }
+        server.settle();
+        let address = server.kill();
+
+        let server = home.start(&address, &[]);
+        for client in &clients {
+            assert_eq!(server.visit(client), HandshakeKind::Resumed);
+        }
+        assert_eq!(server.get_answered(), CLIENTS as u64);
+        // The next ones are found in memory: new tickets, or the session that was brought there.
+        for client in &clients {
+            assert_eq!(server.visit(client), HandshakeKind::Resumed);
+        }
+    }
+}
+
+#[test]
+fn a_ticket_out_of_the_database_is_good_once() {
+    let home = Home::new("external-once");
+    let server = home.start("127.0.0.1:0", &[]);
+    let clients = home.clients(8, ONLY_13);
+    clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
+    // Half of the tickets are used before the kill, out of memory.
+    let flights: Vec<_> = clients.iter().map(flight).collect();
+    let (used, fresh) = flights.split_at(4);
+    used.iter().for_each(|flight| offer(server.address, flight));
+    assert_eq!(server.accepted(), 4);
+    server.settle();
+    let address = server.kill();
+
+    let server = home.start(&address, &[]);
+    offer_twice(server.address, used);
+    assert_eq!(server.accepted(), 0, "they were used before");
+    offer_twice(server.address, fresh);
+    assert_eq!((server.accepted(), server.get_answered()), (4, 4));
+    // It is on the disk before the client hears of it: nothing has to settle.
+    let address = server.kill();
+    let server = home.start(&address, &[]);
+    offer_twice(server.address, &flights);
+    assert_eq!(server.accepted(), 0, "they were used before");
+}
+
+/// Visits until the server is gone; the first flights of the visits that were resumed, which have
+/// used their tickets.
+fn visit_until_gone(address: SocketAddr, client: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
+    let mut flights = Vec::new();
+    loop {
+        let mut connection = tls::start(client);
+        let first = tls::sent(&mut connection);
+        if visit_with(&mut connection, address, &first).is_err() {
+            return flights;
+        }
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            flights.push(first);
+        }
+    }
+}
+
+/// A visit whose first flight was taken out of the connection before.
+fn visit_with(
+    connection: &mut ClientConnection,
+    address: SocketAddr,
+    first: &[u8],
+) -> io::Result<()> {
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.write_all(first)?;
+    let mut stream = Stream::new(connection, &mut tcp);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    stream.read_to_end(&mut Vec::new()).map(|_| ())
+}
+
+#[test]
+fn after_a_kill_in_the_middle_of_traffic_clients_are_resumed_and_used_tickets_are_not() {
+    let home = Home::new("external-traffic");
+    let server = home.start("127.0.0.1:0", &[]);
+    let resting = home.clients(8, ONLY_13);
+    resting.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
+    server.settle();
+
+    let busy = home.clients(3, ONLY_13);
+    let address = server.address;
+    let flights: Vec<_> = thread::scope(|scope| {
+        let visits: Vec<_> =
+            busy.iter().map(|client| scope.spawn(|| visit_until_gone(address, client))).collect();
+        thread::sleep(Duration::from_millis(700));
+        server.kill();
+        visits.into_iter().flat_map(|visit| visit.join().unwrap()).collect()
+    });
+    assert!(flights.len() > 20, "{} visits were resumed", flights.len());
+
+    let server = home.start(&address.to_string(), &[]);
+    resting.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Resumed));
+    assert_eq!(server.get_answered(), 8);
+
+    // Those that were used in the last moment before the kill may be good once more, for their
+    // deletion was not on the disk (database.rs says why); few they are, and good for one of two
+    // that come at once. Then they are gone.
+    offer_twice(server.address, &flights);
+    let again = server.accepted() - 8;
+    println!("of {} used tickets, {again} of the last moment were good once more", flights.len());
+    assert!(again <= flights.len() as u64 / 2, "{again} of {}", flights.len());
+    offer_twice(server.address, &flights);
+    assert_eq!(server.accepted() - 8, again);
+
+    // Who was busy has tickets of the last moment, and is served in any case.
+    for client in &busy {
+        server.visit(client);
+        assert_eq!(server.visit(client), HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn what_memory_has_no_room_for_is_found_in_the_database() {
+    let home = Home::new("external-evicted");
+    let server = home.start("127.0.0.1:0", &["--max-sessions", "1"]);
+    let clients = home.clients(4, ONLY_13);
+    clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
+    server.settle();
+    for client in &clients {
+        assert_eq!(server.visit(client), HandshakeKind::Resumed);
+        server.settle();
+    }
+    assert_eq!(server.get_answered(), 4);
+}
+
+#[test]
+fn what_expires_while_the_server_is_down_is_dropped() {
+    let home = Home::new("external-expired");
+    let server = home.start("127.0.0.1:0", &["--lifetime", "2s"]);
+    let clients = home.clients(2, ONLY_13);
+    clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
+    server.settle();
+    let address = server.kill();
+    thread::sleep(Duration::from_millis(2_100));
+
+    let server = home.start(&address, &["--lifetime", "2h"]);
+    clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
+    assert_eq!(server.get_answered(), 0);
+    server.program.signal("TERM");
+    let End { status, out, err } = server.program.end();
+    assert!(status.success(), "{err:?}");
+    assert!(out[1].contains("it held 0 at the start"), "{out:?}");
+}
+
+#[test]
+fn the_file_is_for_its_owner_alone() {
+    let home = Home::new("external-mode");
+    let mode = || fs::metadata(home.path("sessions")).unwrap().permissions().mode() & 0o777;
+    let server = home.start("127.0.0.1:0", &[]);
+    assert_eq!(mode(), 0o600);
+    let address = server.kill();
+    fs::set_permissions(home.path("sessions"), fs::Permissions::from_mode(0o644)).unwrap();
+    let _server = home.start(&address, &[]);
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_drive_sums_up_what_the_database_did() {
+    let home = Home::new("external-drive");
+    let database = home.path("sessions");
+    let args = ["--database", &database, "--drive", "1", "--json", "--clients", "2"];
+    let end = Program::start("external_cache", &args).end();
+    assert!(end.status.success(), "{end:?}");
+    let summary: Value = serde_json::from_str(end.out.last().unwrap()).unwrap();
+    let number = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {summary}"));
+    assert!(number("handshakes") > number("returning") && number("resumed") > 0, "{summary}");
+    assert!(number("get_called") >= number("get_answered"), "{summary}");
+    assert!(number("rows_at_start") == 0 && number("rows_at_end") > 0, "{summary}");
+}
+
+#[test]
+fn help_says_that_the_file_holds_keys() {
+    let end = Program::start("external_cache", &["--help"]).end();
+    let help = end.out.join("\n");
+    for expected in ["--database", "--max-sessions", "--lifetime", "--json", "holds keys", "0600"] {
+        assert!(help.contains(expected), "{expected} in {help}");
+    }
+}
