@@ -45,6 +45,9 @@
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
 //!   wiped then. Only headers wait for the epoch, counted and bounded.
 //! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
+//! * **Callbacks are told once, in order.** Of one id in one scope: a session's coming before its
+//!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile. An
+//!   external cache that lags brings no session back.
 //! * **No panic past the builder**, whatever the ids, limits and clocks. A payload whose own drop
 //!   panics does so out of the call that dropped it, and nothing else is lost.
 //!
@@ -58,6 +61,9 @@
 //!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
 //! * In a forked child the background thread does not exist; make the cache after the fork.
+//! * Calls of callbacks that wait hold their sessions, beyond the limit on bytes; their number is
+//!   bounded, [`Builder::max_waiting_callbacks`].
+//! * 64-bit systems only, whose user space ends at 2⁴⁸: the bits above have other uses.
 //!
 //! # Inside
 //!

@@ -17,7 +17,9 @@ use crate::table::SessionId;
 /// The cache as one scope sees it: what is put here is found here, and nowhere else.
 ///
 /// Clones are cheap and see the same sessions. Every call is lock-free: a thread that is stopped in
-/// the middle of one keeps no other from going on. The calls on one id are linearizable.
+/// the middle of one keeps no other from going on. The calls on one id are linearizable. (With a get
+/// callback, [`SessionCache::set_on_get`](crate::SessionCache::set_on_get), a get waits for it, or for
+/// another get of the same id that asks.)
 ///
 /// Hash and search take expected constant time; the hash is keyed, so that clients cannot choose ids
 /// that meet. The table is a split-ordered list (Shalev and Shavit, *Split-Ordered Lists*, 2006).
@@ -72,15 +74,17 @@ impl<S: Send + Sync + 'static> Sessions<S> {
         self.engine.put(&self.scope, id, payload, None, Mode::IfAbsent)
     }
 
-    /// Finds a session, and leaves it in the cache. Eviction spares a session that was found since
+    /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.
+    /// Eviction spares a session that was found since
     /// it last looked (SIEVE, Zhang et al. 2024).
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)
     }
 
-    /// Removes a session and returns it. Of several takes of one session exactly one gets it: this
-    /// is what makes a TLS 1.3 ticket single-use, and early data safe from replay (RFC 8446 §8.1).
+    /// Removes a session and returns it; asks the get callback for one that is not there. Of several
+    /// takes of one session exactly one gets it: this is what makes a TLS 1.3 ticket single-use, and
+    /// early data safe from replay (RFC 8446 §8.1).
     #[must_use]
     pub fn take(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.take(&self.scope, id)
