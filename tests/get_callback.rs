@@ -269,6 +269,19 @@ fn an_answer_that_was_overtaken_counts_for_nothing() {
 }
 
 #[test]
+fn a_scope_that_is_dropped_meanwhile_stays_empty() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let inner = cache.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        inner.drop_scope(&web());
+        give(proposed, 1)
+    })));
+    assert!(sessions.get(&id(1)).is_none());
+    cache.set_on_get(None);
+    assert!(cache.is_empty() && sessions.get(&id(1)).is_none());
+}
+
+#[test]
 fn a_session_that_was_put_meanwhile_is_what_a_get_finds() {
     let (cache, sessions, _) = cache(Dispatch::Inline);
     let inner = sessions.clone();

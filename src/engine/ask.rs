@@ -79,7 +79,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     return None;
                 }
                 match want {
-                    Want::Get => self.enter(found, name, asker),
+                    Want::Get => self.enter(found, scope, name, asker),
                     Want::Take => Some(self.detached(found, name)),
                 }
             }
@@ -88,7 +88,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Stores what was found, and shows it, unless the flight is stale by then. What there is no room
     /// for is handed out nevertheless.
-    fn enter(&self, found: Found<S>, name: &Name, asker: &Asker<'_, S>) -> Option<Session<S>> {
+    fn enter(
+        &self,
+        found: Found<S>,
+        scope: &ScopeEntry,
+        name: &Name,
+        asker: &Asker<'_, S>,
+    ) -> Option<Session<S>> {
         let at = self.shard_of(name);
         let weight = self.weigh(&found.payload);
         let _delivery = self.delivery(at);
@@ -102,6 +108,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let node = NewNode::new(*name, weight, word, found.payload, false);
         let (mut held, spot) = (None, self.shards[at].table.spot(name.hash));
         let stored = self.store(node, (at, spot), now, Mode::IfAbsent, Some(&mut held));
+        let is_linked = stored.is_ok();
         let session = match (stored, held) {
             (Ok(_), Some(node)) => self.show(at, node, Due::new(now, lifetime), asker),
             // It was removed before it was shown.
@@ -122,6 +129,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
         };
         drop(inside);
+        if scope.slot() != name.scope
+            && let Some(session) = session.as_ref().filter(|_| is_linked)
+        {
+            // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
+            self.remove_session(session, Reason::ScopeDropped);
+        }
         self.tend(at, now);
         session
     }
@@ -151,7 +164,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// A session that never was in the table.
-    fn detached(&self, found: Found<S>, name: &Name) -> Session<S> {
+    pub(super) fn detached(&self, found: Found<S>, name: &Name) -> Session<S> {
         let weight = u32::try_from(self.weigh(&found.payload)).unwrap_or(u32::MAX);
         let due = Due::new(self.clock.now(), millis(found.lifetime)).to_word();
         let node = NewNode::new(*name, weight, due, found.payload, false);

@@ -90,7 +90,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         count
     }
 
-    /// Removes this very session, not another one of its id.
+    /// Removes this very session, not another one of its id. It has been in the table: one that never was
+    /// ([`detached`](Self::detached)) has no reference of the table's to give back.
     pub(super) fn remove_session(&self, session: &Session<S>, reason: Reason) -> bool {
         let name = session.node().node().name();
         let at = self.shard_of(&name);
