@@ -73,8 +73,8 @@ pub enum Answer<S = SecretBytes> {
     /// This one, which becomes the cache's: OpenSSL's `copy` of 0. A lookup that wants to take it gets
     /// it and nobody else; otherwise it is stored too.
     Give(Found<S>),
-    /// This one, of which the callback keeps a handle: OpenSSL's `copy` of 1. The lookup gets a handle
-    /// of its own; what is in the cache does not change.
+    /// This one, a session of this cache of which the callback keeps a handle: OpenSSL's `copy` of 1.
+    /// The lookup gets a handle of its own; what is in the cache does not change.
     Share(Session<S>),
 }
 

@@ -130,6 +130,9 @@ fn a_shared_session_is_handed_out_and_stays_the_callbacks() {
     assert_eq!((*got.payload(), got.ref_count()), (1, 3));
     assert!(sessions.get(&id(2)).is_none(), "it has another id");
     assert!(cache.scope(&Scope::new("other")).get(&id(1)).is_none(), "it is of another scope");
+    let other: SessionCache<u64> = SessionCache::builder().build().unwrap();
+    other.set_on_get(cache.on_get());
+    assert!(other.scope(&web()).get(&id(1)).is_none(), "it is of another cache");
     assert!(cache.is_empty());
 }
 

@@ -68,7 +68,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Answer::Nothing => None,
             Answer::Share(session) => {
                 let node = session.node().node();
-                let is_right = *node.id() == name.id && node.scope() == name.scope;
+                // The numbers of scopes are each cache's own.
+                let is_ours = session.node().is_of(self.gauges());
+                let is_right = is_ours && *node.id() == name.id && node.scope() == name.scope;
                 let is_live = !Due::load(node.expiry()).is_past(self.clock.now());
                 (is_right && is_live && !asker.is_stale()).then_some(session)
             }

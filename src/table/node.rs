@@ -340,6 +340,12 @@ impl<S> NodeRef<S> {
         self.node().payload.with(|payload| unsafe { &*payload })
     }
 
+    /// Whether the session is of the cache that counts on these gauges. While a session lives, no other
+    /// cache does.
+    pub(crate) fn is_of(&self, gauges: &'static Gauges) -> bool {
+        std::ptr::eq(self.gauges, gauges)
+    }
+
     /// How many references there are.
     pub(crate) fn count(&self) -> u32 {
         self.node().refs.count()
