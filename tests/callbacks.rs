@@ -268,6 +268,22 @@ fn a_panic_is_counted_and_the_worker_lives_on() {
 }
 
 #[test]
+fn a_panic_of_one_callback_does_not_reach_the_other() {
+    let (cache, web, _) = inline(1);
+    let log = listen(&cache);
+    cache.set_on_new(Some(Arc::new(|_| panic!("a test's panic")))).unwrap();
+    assert!(web.put(&id(1), 1).is_stored());
+    assert!(web.put(&id(2), 2).is_stored());
+    assert!(web.take(&id(2)).is_some());
+    let told = taken(&log);
+    assert_eq!(
+        told,
+        [Told::Removed(id(1), 1, Reason::Evicted), Told::Removed(id(2), 2, Reason::Taken)]
+    );
+    assert_eq!((cache.stats().callbacks_panicked, cache.stats().new_called), (2, 2));
+}
+
+#[test]
 fn a_callback_may_call_anything() {
     for dispatch in [Dispatch::Workers(1), Dispatch::Inline] {
         let cache: SessionCache<u64> =

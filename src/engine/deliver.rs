@@ -118,8 +118,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             while served < most
                 && let Some(event) = self.next_event(at)
             {
-                // User code, all of it: the callbacks, and the drops of callbacks and payloads.
-                calls += self.caught(|| dispatch::call(|| self.tell(&event))).unwrap_or(1);
+                // User code, all of it: the callbacks, and the drops of callbacks and payloads. One that
+                // panics keeps no other from being called.
+                calls += self.caught(|| dispatch::call(|| self.tell_came(&event))).unwrap_or(1);
+                calls += self.caught(|| dispatch::call(|| self.tell_left(&event))).unwrap_or(1);
                 let node = shard.table.event_done(event, &pin());
                 let _ = contained(|| dispatch::call(|| drop(node)));
                 served += 1;
@@ -143,24 +145,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.shards[at].table.next_event(&guard)
     }
 
-    /// Tells what is to be told of an event's node.
-    fn tell(&self, event: &Event<S>) -> usize {
-        let node = event.node();
-        let mut calls = 0;
-        let tells_first = event.came() || !planted!("leaving-without-coming");
-        if tells_first && node.tell_came() {
-            calls += self.tell_came(event);
-        }
-        if !event.came()
-            && let Some(code) = node.tell_left()
-        {
-            let reason = if was_expired(node) { Reason::Expired } else { Reason::from_code(code) };
-            calls += self.tell_left(event, reason);
-        }
-        calls
-    }
-
+    /// Tells that an event's node came, if that is to be told; returns how many calls were made. Also
+    /// where the event says that it left: the coming is told first.
     fn tell_came(&self, event: &Event<S>) -> usize {
+        let is_first = event.came() || !planted!("leaving-without-coming");
+        if !is_first || !event.node().tell_came() {
+            return 0;
+        }
         let (Some(callback), Some(scope)) =
             (self.callbacks.on_new(), self.scopes.of_slot(event.node().scope()))
         else {
@@ -174,15 +165,21 @@ impl<S: Send + Sync + 'static> Engine<S> {
         1
     }
 
-    fn tell_left(&self, event: &Event<S>, reason: Reason) -> usize {
+    /// Tells that an event's node left, if the event says that and it is to be told.
+    fn tell_left(&self, event: &Event<S>) -> usize {
+        let node = event.node();
+        if event.came() {
+            return 0;
+        }
+        let Some(code) = node.tell_left() else { return 0 };
+        let reason = if was_expired(node) { Reason::Expired } else { Reason::from_code(code) };
         let (Some(callback), Some(scope)) =
-            (self.callbacks.on_remove(), self.scopes.of_slot(event.node().scope()))
+            (self.callbacks.on_remove(), self.scopes.of_slot(node.scope()))
         else {
             return 0;
         };
         self.counters.count(Count::RemoveCalled);
-        let removed = RemovedSession { session: self.session(event), scope, reason };
-        callback(removed);
+        callback(RemovedSession { session: self.session(event), scope, reason });
         1
     }
 

@@ -132,7 +132,7 @@ pub(super) fn next_event<S>(table: &Table<S>) -> Option<Event<S>> {
     table.next_event(&guard)
 }
 
-/// Tells an event, and is done with it. As `Engine::tell`, with what follows it.
+/// Tells an event, and is done with it. As `Engine::tell_came`, `tell_left` and what follows them.
 pub(super) fn tell<S>(
     table: &Table<S>,
     event: Event<S>,
