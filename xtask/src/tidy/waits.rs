@@ -157,7 +157,8 @@ mod tests {
 
     /// The guarded folders with this file among them.
     fn found_in(path: &str, text: &str) -> Vec<String> {
-        let folders = ["src/table/mod.rs", "src/expiry/mod.rs", "src/reclaim/mod.rs"];
+        let folders =
+            ["src/table/mod.rs", "src/expiry/mod.rs", "src/queue/mod.rs", "src/reclaim/mod.rs"];
         let mut files: Vec<(&str, &str)> = folders.iter().map(|path| (*path, "")).collect();
         files.push((path, text));
         found(waits, &files)
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn a_guarded_folder_that_vanished_is_found() {
         assert!(found(waits, &[("src/lib.rs", "")]).is_empty());
-        let findings = found(waits, &[("src/table/mod.rs", ""), ("src/expiry/mod.rs", "")]);
+        let rest = [("src/table/mod.rs", ""), ("src/expiry/mod.rs", ""), ("src/queue/mod.rs", "")];
+        let findings = found(waits, &rest);
         assert_eq!(findings.len(), 1);
         assert!(findings[0].starts_with("src/reclaim:"), "{findings:?}");
     }
