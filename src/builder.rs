@@ -5,7 +5,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -15,7 +14,6 @@ use crate::clock::{Clock, millis};
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{Engine, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
-use crate::scope::Registry;
 use crate::secret::SecretBytes;
 
 /// The limit on sessions of a builder that was told none; OpenSSL's default too.
@@ -206,7 +204,6 @@ impl<S: Send + Sync + 'static> Builder<S> {
         let default_sessions = if is_bounded { UNLIMITED } else { DEFAULT_SESSIONS };
         let max_sessions = self.max_sessions.unwrap_or(default_sessions).min(UNLIMITED);
         let max_bytes = self.max_bytes.unwrap_or(UNLIMITED).min(UNLIMITED);
-        let scopes = Arc::new(Registry::new());
         let engine = Engine::new(Parts {
             max_sessions,
             max_bytes,
@@ -217,9 +214,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
             clock: self.clock,
             hasher: RandomState::new(),
             dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
-            scopes: Arc::clone(&scopes),
         });
-        SessionCache::new(engine, scopes, self.tick).map_err(BuildError::Ticker)
+        SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
     }
 }
 

@@ -11,12 +11,12 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
-use crate::callbacks::{OnGet, OnNew, OnRemove};
+use crate::callbacks::{OnGet, OnNew, OnRemove, Slot};
 use crate::dispatch::{Dispatch, Held, hold, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::Cursor;
-use crate::scope::{Registry, Scope};
+use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::sessions::Sessions;
@@ -33,7 +33,6 @@ pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
 
 struct Shared<S: Send + Sync + 'static> {
     engine: Arc<Engine<S>>,
-    scopes: Arc<Registry>,
     /// Changes of settings exclude each other; nothing else takes this lock.
     settling: Mutex<()>,
     ticker: Option<Thread>,
@@ -78,22 +77,18 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         Builder::new()
     }
 
-    pub(crate) fn new(
-        engine: Engine<S>,
-        scopes: Arc<Registry>,
-        tick: Option<Duration>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(engine: Engine<S>, tick: Option<Duration>) -> io::Result<Self> {
         let engine = Arc::new(engine);
         let ticker = tick.map(|every| start_ticker(Arc::downgrade(&engine), every)).transpose()?;
         let settling = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { engine, scopes, settling, ticker }) })
+        Ok(Self { shared: Arc::new(Shared { engine, settling, ticker }) })
     }
 
     /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
     /// for; keep the result rather than ask for each connection, for this takes a lock.
     #[must_use]
     pub fn scope(&self, scope: &Scope) -> Sessions<S> {
-        Sessions::new(Arc::clone(&self.shared.engine), self.shared.scopes.attach(scope))
+        Sessions::new(Arc::clone(&self.shared.engine), self.shared.engine.scopes.attach(scope))
     }
 
     /// Removes every session that is expired now; returns how many. Goes through the whole table:
@@ -131,7 +126,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// work remove it; returns how many were removed. [`Sessions`] of the scope go on, empty. O(n)
     /// in the sessions of the cache.
     pub fn drop_scope(&self, scope: &Scope) -> usize {
-        let slot = self.shared.scopes.renew(scope);
+        let slot = self.shared.engine.scopes.renew(scope);
         slot.map_or(0, |slot| self.shared.engine.drop_slot(slot))
     }
 
@@ -226,18 +221,17 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// The threads for callbacks could not be started.
     pub fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) -> io::Result<()> {
-        let one = self.shared.settling();
-        self.start_workers(callback.is_some())?;
-        let old = self.shared.engine.callbacks.set_new(callback);
-        self.settled(one);
-        drop(old);
+        if callback.is_some() {
+            self.start_workers()?;
+        }
+        self.set_callback(&self.shared.engine.callbacks.new, callback);
         Ok(())
     }
 
     /// The callback that is told of new sessions.
     #[must_use]
     pub fn on_new(&self) -> Option<Arc<OnNew<S>>> {
-        self.shared.engine.callbacks.on_new()
+        self.shared.engine.callbacks.new.callback()
     }
 
     /// Sets the callback that is told of each session that leaves from now on, or unsets it. OpenSSL's
@@ -254,18 +248,17 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// The threads for callbacks could not be started.
     pub fn set_on_remove(&self, callback: Option<Arc<OnRemove<S>>>) -> io::Result<()> {
-        let one = self.shared.settling();
-        self.start_workers(callback.is_some())?;
-        let old = self.shared.engine.callbacks.set_remove(callback);
-        self.settled(one);
-        drop(old);
+        if callback.is_some() {
+            self.start_workers()?;
+        }
+        self.set_callback(&self.shared.engine.callbacks.remove, callback);
         Ok(())
     }
 
     /// The callback that is told of sessions that leave.
     #[must_use]
     pub fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
-        self.shared.engine.callbacks.on_remove()
+        self.shared.engine.callbacks.remove.callback()
     }
 
     /// Sets the callback that is asked for each session that a lookup does not find, or unsets it.
@@ -298,16 +291,13 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
     pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        let one = self.shared.settling();
-        let old = self.shared.engine.callbacks.set_get(callback);
-        self.settled(one);
-        drop(old);
+        self.set_callback(&self.shared.engine.callbacks.get, callback);
     }
 
     /// The callback that is asked for sessions.
     #[must_use]
     pub fn on_get(&self) -> Option<Arc<OnGet<S>>> {
-        self.shared.engine.callbacks.on_get()
+        self.shared.engine.callbacks.get.callback()
     }
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what
@@ -316,22 +306,23 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.shared.engine.serve_all()
     }
 
-    /// Callbacks were set. Without any, what waits is let go.
-    fn settled(&self, one: Settling<'_>) {
+    fn set_callback<F: ?Sized>(&self, slot: &Slot<F>, callback: Option<Arc<F>>) {
         let engine = &self.shared.engine;
+        let one = self.shared.settling();
+        let old = slot.set(callback);
         engine.set_tells();
         drop(one);
-        if engine.callbacks.on_new().is_none() && engine.callbacks.on_remove().is_none() {
-            engine.serve_all();
-        }
+        // The old callback's drop is user code.
+        drop(old);
+        engine.forget_untold();
     }
 
-    fn start_workers(&self, are_needed: bool) -> io::Result<()> {
+    fn start_workers(&self) -> io::Result<()> {
+        let _one = self.shared.settling();
         let engine = &self.shared.engine;
-        for worker in 0..engine.dispatcher().workers() {
-            if are_needed && !engine.dispatcher().is_started(worker) {
-                let thread = start_worker(Arc::downgrade(engine), worker)?;
-                engine.dispatcher().started(worker, thread);
+        for worker in 0..engine.dispatch.workers() {
+            if !engine.dispatch.is_started(worker) {
+                engine.dispatch.started(worker, start_worker(Arc::downgrade(engine), worker)?);
             }
         }
         Ok(())
@@ -363,8 +354,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
             let _held = hold();
             engine.close();
         }
-        let waits = engine.dispatcher().kind() != Dispatch::Manual && !is_in_callback();
-        let is_inline = engine.dispatcher().kind() == Dispatch::Inline;
+        let waits = engine.dispatch.kind() != Dispatch::Manual && !is_in_callback();
+        let is_inline = engine.dispatch.kind() == Dispatch::Inline;
         loop {
             let waiting = engine.callbacks_waiting();
             if waiting == 0 {
@@ -395,8 +386,6 @@ fn start_worker<S: Send + Sync + 'static>(
     /// call in the thread that puts.
     const NAPS: u32 = 20;
     const NAP: Duration = Duration::from_millis(1);
-    /// A lookup that takes a removed session out of the list wakes nobody: that waits so long at most.
-    const SLEEP: Duration = Duration::from_secs(1);
     let run = move || {
         let mut naps = 0;
         while let Some(strong) = engine.upgrade() {
@@ -408,7 +397,7 @@ fn start_worker<S: Send + Sync + 'static>(
             // Let go of it first: the engine's drop wakes the workers, which then end.
             drop(strong);
             if sleeps {
-                thread::park_timeout(SLEEP);
+                thread::park();
                 engine.upgrade().inspect(|strong| strong.wake_up(worker));
                 naps = 0;
             } else {

@@ -1,8 +1,9 @@
-//! The callbacks: what a server is told of its sessions.
+//! The callbacks: what a server is told of its sessions, and asked for.
 //!
-//! They follow OpenSSL's `SSL_CTX_sess_set_new_cb` and `_remove_cb`: an external cache hears of each
-//! session that came and of each that left. They may be set, read back and unset at any time; a call
-//! uses the callback of the moment when it is made. `docs/callbacks.md` tells all in one page.
+//! They follow OpenSSL's `SSL_CTX_sess_set_new_cb`, `_remove_cb` and `_get_cb`: an external cache hears
+//! of each session that came and of each that left, and is asked for those that are not here. They may
+//! be set, read back and unset at any time; a call uses the callback of the moment when it is made.
+//! `docs/callbacks.md` tells the user.
 
 #![forbid(unsafe_code)]
 
@@ -179,61 +180,43 @@ impl<S> fmt::Debug for RemovedSession<S> {
     }
 }
 
-/// The slots of the callbacks. A slot is read without waiting for whoever sets it.
+/// The callbacks that are set.
+#[derive(Debug)]
 pub(crate) struct Callbacks<S: 'static> {
-    new: ArcSwapOption<Arc<OnNew<S>>>,
-    remove: ArcSwapOption<Arc<OnRemove<S>>>,
-    get: ArcSwapOption<Arc<OnGet<S>>>,
+    pub(crate) new: Slot<OnNew<S>>,
+    pub(crate) remove: Slot<OnRemove<S>>,
+    pub(crate) get: Slot<OnGet<S>>,
 }
+
+/// A place for a callback, which is read without waiting for whoever sets it. Twice counted, because a
+/// swap wants a thin pointer.
+pub(crate) struct Slot<F: ?Sized>(ArcSwapOption<Arc<F>>);
 
 impl<S> Callbacks<S> {
     pub(crate) fn new() -> Self {
-        Self {
-            new: ArcSwapOption::empty(),
-            remove: ArcSwapOption::empty(),
-            get: ArcSwapOption::empty(),
-        }
-    }
-
-    /// Returns what was set before, to be dropped where user code may run.
-    #[must_use]
-    pub(crate) fn set_new(&self, callback: Option<Arc<OnNew<S>>>) -> Option<Arc<Arc<OnNew<S>>>> {
-        self.new.swap(callback.map(Arc::new))
-    }
-
-    pub(crate) fn on_new(&self) -> Option<Arc<OnNew<S>>> {
-        self.new.load().as_deref().cloned()
-    }
-
-    /// Returns what was set before, to be dropped where user code may run.
-    #[must_use]
-    pub(crate) fn set_remove(
-        &self,
-        callback: Option<Arc<OnRemove<S>>>,
-    ) -> Option<Arc<Arc<OnRemove<S>>>> {
-        self.remove.swap(callback.map(Arc::new))
-    }
-
-    pub(crate) fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
-        self.remove.load().as_deref().cloned()
-    }
-
-    /// Returns what was set before, to be dropped where user code may run.
-    #[must_use]
-    pub(crate) fn set_get(&self, callback: Option<Arc<OnGet<S>>>) -> Option<Arc<Arc<OnGet<S>>>> {
-        self.get.swap(callback.map(Arc::new))
-    }
-
-    pub(crate) fn on_get(&self) -> Option<Arc<OnGet<S>>> {
-        self.get.load().as_deref().cloned()
+        Self { new: Slot::new(), remove: Slot::new(), get: Slot::new() }
     }
 }
 
-impl<S> fmt::Debug for Callbacks<S> {
+impl<F: ?Sized> Slot<F> {
+    fn new() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+
+    /// Returns what was set before, to be dropped where user code may run.
+    #[must_use]
+    pub(crate) fn set(&self, callback: Option<Arc<F>>) -> Option<Arc<Arc<F>>> {
+        self.0.swap(callback.map(Arc::new))
+    }
+
+    /// The callback that is set.
+    pub(crate) fn callback(&self) -> Option<Arc<F>> {
+        self.0.load().as_deref().cloned()
+    }
+}
+
+impl<F: ?Sized> fmt::Debug for Slot<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callbacks")
-            .field("new", &self.on_new().is_some())
-            .field("remove", &self.on_remove().is_some())
-            .finish()
+        f.write_str(if self.0.load().is_some() { "set" } else { "unset" })
     }
 }

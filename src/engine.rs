@@ -24,7 +24,6 @@ pub(crate) mod sweep;
 use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -42,7 +41,7 @@ use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
-use crate::shard::{Departed, Shard};
+use crate::shard::{Departed, Shard, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
 use crate::table::{CACHE_LINE, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
@@ -78,8 +77,8 @@ pub(crate) struct Engine<S: Send + Sync + 'static> {
     lifetime: AtomicU64,
     pub(crate) clock: Clock,
     pub(crate) callbacks: Callbacks<S>,
-    dispatch: Dispatcher,
-    scopes: Arc<Registry>,
+    pub(crate) dispatch: Dispatcher,
+    pub(crate) scopes: Registry,
     /// Last: the shards' drops count on it.
     lease: Lease,
 }
@@ -95,7 +94,6 @@ pub(crate) struct Parts<S> {
     pub(crate) clock: Clock,
     pub(crate) hasher: RandomState,
     pub(crate) dispatch: Dispatcher,
-    pub(crate) scopes: Arc<Registry>,
 }
 
 /// A session that has left: dropping it drops the payload, unless handles hold it, and then gives
@@ -128,7 +126,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             clock: parts.clock,
             callbacks: Callbacks::new(),
             dispatch: parts.dispatch,
-            scopes: parts.scopes,
+            scopes: Registry::new(),
             lease,
         }
     }
@@ -138,37 +136,34 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let name = self.name(scope.slot(), id);
         let found = self.find(&name);
         self.deliver_for_others(&name);
-        if found.is_none() && self.asks(&name) {
-            return self.ask(scope, id, Want::Get);
+        match found {
+            Ok(session) => {
+                self.counters.count(Count::Hits);
+                Some(session)
+            }
+            Err(missing) => self.missed(scope, &name, missing, Want::Get),
         }
-        found
     }
 
-    /// Whether lookups of `name` that find nothing ask.
-    #[inline]
-    fn asks(&self, name: &Name) -> bool {
-        self.shards[self.shard_of(name)].asks()
-    }
-
-    /// Finds a session of the cache. Inlined always: it is all of a lookup that hits.
+    /// Finds a session of the cache, and counts nothing. Inlined always: it is all of a lookup that
+    /// hits.
     #[inline(always)]
-    fn find(&self, name: &Name) -> Option<Session<S>> {
+    fn find(&self, name: &Name) -> Result<Session<S>, Missing> {
         let table = &self.shards[self.shard_of(name)].table;
         let (spot, now) = self.fetch(table, name);
         loop {
             let guard = pin();
-            let Some(node) = table.get(name, spot, &guard) else { return self.missed(name) };
+            let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
             if Due::decide(node.node().expiry(), now) {
                 drop(guard);
-                return self.found_expired(name, now);
+                return Err(self.remove_expired(name, now));
             }
             // Fails only if the session was removed since it was found.
             if let Some(node_ref) = node.pinned().acquire(self.gauges()) {
                 prefetch_payload(node_ref.payload());
                 node.node().visit();
                 drop(guard);
-                self.counters.count(Count::Hits);
-                return Some(Session::new(node_ref, &self.clock));
+                return Ok(Session::new(node_ref, &self.clock));
             }
         }
     }
@@ -199,31 +194,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session and returns it; exactly one of several takers gets it.
     pub(crate) fn take(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
-        let taken = self.take_by_name(&name);
-        if taken.is_none() && self.asks(&name) {
-            return self.ask(scope, id, Want::Take);
-        }
-        taken
+        let taken = self.find_and_take(&name);
+        self.deliver(self.shard_of(&name));
+        taken.map_or_else(|missing| self.missed(scope, &name, missing, Want::Take), Some)
     }
 
-    /// Removes a session of the cache and returns it. Inlined always, as [`find`](Self::find).
+    /// Removes a session of the cache and returns it; counts no miss. Inlined always, as
+    /// [`find`](Self::find).
     #[inline(always)]
-    fn take_by_name(&self, name: &Name) -> Option<Session<S>> {
-        match self.depart(name, Reason::Taken) {
-            Ok(left) => {
-                self.past.note(name.hash, Reason::Taken);
-                let session = self.handle(left);
-                self.compact_after(name);
-                self.deliver(self.shard_of(name));
-                Some(session)
-            }
-            Err(Missing::Unknown) => self.missed(name),
-            Err(Missing::Expired) => {
-                self.deliver(self.shard_of(name));
-                self.counters.count(Count::MissesExpired);
-                None
-            }
-        }
+    fn find_and_take(&self, name: &Name) -> Result<Session<S>, Missing> {
+        let left = self.depart(name, Reason::Taken)?;
+        self.past.note(name.hash, Reason::Taken);
+        let session = self.handle(left);
+        self.compact_after(name);
+        Ok(session)
     }
 
     /// Removes a session by id.
@@ -253,6 +237,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let name = self.name(scope.slot(), id);
         let at = self.shard_of(&name);
         let shard = &self.shards[at];
+        let _delivery = self.delivery(at);
         let (spot, now) = self.fetch(&shard.table, &name);
         let guard = pin();
         let Some(node) = shard.table.get(&name, spot, &guard) else { return false };
@@ -269,12 +254,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 shard.wheel.push(hint, due, now, Age::Fresh);
                 self.compact(at, now);
-                self.deliver(at);
                 true
             }
             Extension::Expired => {
                 drop(guard);
-                self.remove_expired(&name, now);
+                let _ = self.remove_expired(&name, now);
                 false
             }
         }
@@ -299,49 +283,58 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Fails only if another thread has removed or replaced it: then search again.
             let Some(unlinked) = table.remove(node, tell) else { continue };
             prefetch_payload(unlinked.payload());
-            let is_expired = was_expired(unlinked.node());
+            let reason = reason_of(unlinked.node(), reason);
             drop(guard);
-            if !is_expired {
-                return Ok(self.left(at, unlinked, reason));
-            }
-            drop(self.left(at, unlinked, Reason::Expired));
-            return Err(Missing::Expired);
+            let left = self.left(at, unlinked, reason);
+            return if reason == Reason::Expired { Err(Missing::Expired) } else { Ok(left) };
         }
     }
 
-    /// Removes the session of `name` if it is expired.
-    fn remove_expired(&self, name: &Name, now: u64) {
+    /// Removes the session of `name` if it is expired, as it was found to be. One that is not shown yet
+    /// stays.
+    #[cold]
+    fn remove_expired(&self, name: &Name, now: u64) -> Missing {
         let at = self.shard_of(name);
         let table = &self.shards[at].table;
         let guard = pin();
-        let Some(node) = table.get(name, table.spot(name.hash), &guard) else { return };
-        let is_expired = Due::decide(node.node().expiry(), now);
-        if !is_expired || Due::load(node.node().expiry()).is_provisional() {
-            return;
+        let Some(node) = table.get(name, table.spot(name.hash), &guard) else {
+            return Missing::Expired;
+        };
+        if !Due::decide(node.node().expiry(), now) {
+            return Missing::Expired;
+        }
+        if Due::load(node.node().expiry()).is_provisional() {
+            return Missing::Unknown;
         }
         self.shards[at].before_removal(node.node());
         let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));
         drop(guard);
         drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
         self.compact(at, now);
-        self.deliver(at);
+        Missing::Expired
     }
 
-    /// A lookup found an expired session.
-    #[cold]
-    fn found_expired(&self, name: &Name, now: u64) -> Option<Session<S>> {
-        self.remove_expired(name, now);
-        self.counters.count(Count::MissesExpired);
-        None
-    }
-
-    /// A lookup found nothing.
-    fn missed(&self, name: &Name) -> Option<Session<S>> {
-        self.counters.count(Count::MissesUnknown);
-        if let Some(before) = self.past.recall(name.hash) {
-            self.counters.count(before);
+    /// A lookup found nothing: counts that, and asks if there is somebody to ask.
+    fn missed(
+        &self,
+        scope: &ScopeEntry,
+        name: &Name,
+        missing: Missing,
+        want: Want,
+    ) -> Option<Session<S>> {
+        match missing {
+            Missing::Unknown => {
+                self.counters.count(Count::MissesUnknown);
+                if let Some(before) = self.past.recall(name.hash) {
+                    self.counters.count(before);
+                }
+            }
+            Missing::Expired => self.counters.count(Count::MissesExpired),
         }
-        None
+        if !self.shards[self.shard_of(name)].asks() {
+            return None;
+        }
+        self.ask(scope, name, want)
     }
 
     /// Accounts for a session that has left shard `at`.
@@ -360,7 +353,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
         // then their room is given back.
         let _refund = Hand::holding(&self.room, at, tokens);
-        if tokens.sessions > 0 && self.shards[at].has_told() {
+        // Also if nothing left: a look may have taken a removed session out of the list.
+        if self.shards[at].has_told() {
             self.wake(at);
         }
         drop(departed);
@@ -517,13 +511,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             ..self.counters.snapshot()
         }
     }
-}
-
-/// Whether a session that has left was expired; settled as in [`settled`](crate::shard::settled).
-#[inline]
-fn was_expired<S>(node: &Node<S>) -> bool {
-    let is_expired = Due::load(node.expiry()).is_decided();
-    if node.is_told() { node.settle(is_expired) } else { is_expired }
 }
 
 /// The bytes that a payload of bytes points to.

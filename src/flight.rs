@@ -17,6 +17,8 @@
 //! Both orders of a removal and the registration: both change the count of flights. If the removal's
 //! look at it is first, the asker, which looks into the cache after it registered, sees the session,
 //! or that it is gone; if the registration is first, the removal finds the flight and marks it.
+//!
+//! Model: `loom-tests/tests/flights.rs`.
 
 #![forbid(unsafe_code)]
 
@@ -92,7 +94,8 @@ impl<S> Flights<S> {
     }
 
     /// Marks the flight of `name`, if there is one: a session of that name is about to be removed. May
-    /// be called under a pin.
+    /// be called under a pin, where the payload of a flight is out of reach; so the mark is the node's,
+    /// that it was visited.
     pub(crate) fn mark_stale(&self, name: &Name) {
         // AcqRel, a read-modify-write: see above.
         if self.count.fetch_add(0, Ordering::AcqRel) == 0 || planted!("no-stale-flights") {
@@ -108,18 +111,20 @@ impl<S> Flights<S> {
 impl<S> Asker<'_, S> {
     /// Whether a session of the name was removed since the flight began.
     pub(crate) fn is_stale(&self) -> bool {
+        // The mark is Relaxed: its removal's exchange publishes it, and the linking that comes after
+        // that removal has seen the exchange.
         self.node.node().is_visited()
     }
 
-    /// Gives those who wait the answer.
-    pub(crate) fn land(&self, answer: Option<Session<S>>) {
-        self.node.payload().land(answer);
+    /// Gives those who wait the session.
+    pub(crate) fn land(&self, session: Session<S>) {
+        self.node.payload().land(Some(session));
     }
 }
 
 impl<S> Drop for Asker<'_, S> {
     fn drop(&mut self) {
-        self.land(None);
+        self.node.payload().land(None);
         let guard = pin();
         let found = self.node.pinned(&guard).into();
         let unlinked = self.flights.table.remove(found, None);

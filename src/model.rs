@@ -500,7 +500,6 @@ impl Due {
 /// A whole engine of one shard, with one scope.
 pub struct Engine<S: Send + Sync + 'static> {
     engine: engine::Engine<S>,
-    scopes: Arc<Registry>,
     scope: Arc<scope::Entry>,
 }
 
@@ -526,28 +525,26 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
             hear(Told::Left, removed.into_session());
         });
-        drop(this.engine.callbacks.set_new(Some(on_new)));
-        drop(this.engine.callbacks.set_remove(Some(on_remove)));
+        drop(this.engine.callbacks.new.set(Some(on_new)));
+        drop(this.engine.callbacks.remove.set(Some(on_remove)));
         this.engine.set_tells();
         this
     }
 
     fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
-        let scopes = Arc::new(Registry::new());
         let engine = engine::Engine::new(Parts {
             max_sessions,
             max_bytes: UNLIMITED,
             shards: 1,
             max_waiting_headers: usize::MAX,
             dispatch: Dispatcher::new(dispatch, u64::MAX),
-            scopes: Arc::clone(&scopes),
             lifetime: Duration::from_secs(60),
             weigher: None,
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
         });
-        let scope = scopes.attach(&Scope::new("model"));
-        Self { engine, scopes, scope }
+        let scope = engine.scopes.attach(&Scope::new("model"));
+        Self { engine, scope }
     }
 
     /// Stores a session.
@@ -584,7 +581,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Drops the scope; returns how many sessions that removed.
     pub fn drop_scope(&self) -> usize {
-        let slot = self.scopes.renew(&Scope::new("model")).expect("attached by `new`");
+        let slot = self.engine.scopes.renew(&Scope::new("model")).expect("attached by `new`");
         self.engine.drop_slot(slot)
     }
 

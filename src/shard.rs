@@ -38,7 +38,7 @@ pub(crate) struct Shard<S> {
     live: AtomicU64,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
-    /// What is told, [`CAME`] and [`LEFT`].
+    /// What callbacks there are: [`CAME`], [`LEFT`], [`ASKS`], [`EVER`].
     tells: AtomicUsize,
     /// How many have asked to serve the events since one began; zero when nobody serves.
     serving: sync::AtomicU64,
@@ -95,7 +95,7 @@ impl<S> Shard<S> {
         }
     }
 
-    /// Sets what is told from now on.
+    /// Sets what callbacks there are from now on, [`CAME`], [`LEFT`] and [`ASKS`].
     pub(crate) fn set_tells(&self, tells: usize) {
         // Relaxed: a setting that stands for itself.
         self.tells.store(tells | EVER, Ordering::Relaxed);
@@ -234,15 +234,10 @@ impl<S> Shard<S> {
         while let Some(key) = from.filter(|_| departed.sessions.is_empty()) {
             let guard = pin();
             from = self.table.batch(key, PER_PIN, &guard, |node| {
-                if departed.sessions.is_empty() && node.node().name() != *spare {
-                    self.before_removal(node.node());
-                }
                 if departed.sessions.is_empty()
                     && node.node().name() != *spare
-                    && let Some(unlinked) =
-                        self.table.remove(node.into(), self.tell(Reason::Evicted))
+                    && let Look::Left(unlinked, reason) = self.removed(node.into(), Reason::Evicted)
                 {
-                    let reason = settled(unlinked.node(), Reason::Evicted);
                     departed.push(unlinked, reason);
                 }
             });
@@ -375,7 +370,7 @@ impl<S> Shard<S> {
         self.before_removal(node.node());
         let unlinked = self.table.remove(node, self.tell(reason));
         unlinked.map_or(Look::Stale, |unlinked| {
-            let reason = settled(unlinked.node(), reason);
+            let reason = reason_of(unlinked.node(), reason);
             Look::Left(unlinked, reason)
         })
     }
@@ -396,11 +391,13 @@ impl<S> Shard<S> {
     }
 }
 
-/// Why a session has left: for `reason`, unless it was found expired. If the removal is told, whoever
-/// asks first settles that, so that the cache's counts and the callbacks agree although another
-/// thread may still come to find the session expired.
-pub(crate) fn settled<S>(node: &Node<S>, reason: Reason) -> Reason {
-    let is_expired = node.is_told() && node.settle(Due::load(node.expiry()).is_decided());
+/// Why a session has left: for `reason`, unless a thread has found it expired. If the removal is told,
+/// whoever asks first settles that, so that the cache's counts and the callbacks agree although
+/// another thread may still come to find the session expired.
+#[inline]
+pub(crate) fn reason_of<S>(node: &Node<S>, reason: Reason) -> Reason {
+    let is_decided = Due::load(node.expiry()).is_decided();
+    let is_expired = if node.is_told() { node.settle(is_decided) } else { is_decided };
     if is_expired { Reason::Expired } else { reason }
 }
 

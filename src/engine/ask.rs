@@ -6,26 +6,29 @@
 
 #![forbid(unsafe_code)]
 
+use super::put::Stored;
 use super::{Engine, Mode};
-use crate::callbacks::{Answer, Found, Proposed, Want};
+use crate::callbacks::{Answer, Proposed, Want};
 use crate::clock::millis;
 use crate::dispatch;
 use crate::expiry::{Age, Due, Hint};
 use crate::flight::{Asker, Begun};
+use crate::outcome::Refusal;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
 use crate::stats::{Count, Reason};
-use crate::table::{Name, NewNode, NodeRef, SessionId};
+use crate::table::{Name, NewNode, NodeRef};
 
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Asks the get callback for what the cache does not hold.
     #[cold]
-    pub(super) fn ask(&self, scope: &ScopeEntry, id: &SessionId, want: Want) -> Option<Session<S>> {
-        let callback = self.callbacks.on_get()?;
-        let name = self.name(scope.slot(), id);
-        let shard = &self.shards[self.shard_of(&name)];
-        let asker = match shard.flights.begin(&name) {
+    pub(super) fn ask(&self, scope: &ScopeEntry, name: &Name, want: Want) -> Option<Session<S>> {
+        let callback = self.callbacks.get.callback()?;
+        let at = self.shard_of(name);
+        let shard = &self.shards[at];
+        let _delivery = self.delivery(at);
+        let asker = match shard.flights.begin(name) {
             Begun::Asks(asker) => asker,
             // A session is taken by one. And a callback that waits could wait for itself.
             Begun::Waits(_) if want == Want::Take || dispatch::is_in_callback() => return None,
@@ -33,24 +36,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         // Once more, now that whoever removes a session of this name finds the flight.
         let there = match want {
-            Want::Get => self.find(&name),
-            Want::Take => self.take_by_name(&name),
+            Want::Get => self.find(name),
+            Want::Take => self.find_and_take(name),
         };
-        if there.is_some() {
-            asker.land(there.clone().filter(|_| want == Want::Get));
-            return there;
-        }
-        if shard.is_leaving(&name) {
-            return None;
-        }
-        self.counters.count(Count::GetCalled);
-        let proposed = Proposed { id, scope: scope.scope(), want };
-        // With its last reference, which may be this one.
-        let answer = self.caught(|| dispatch::call(move || callback(&proposed)))?;
-        let session = self.accept(answer, scope, &name, want, &asker)?;
-        self.counters.count(Count::GetAnswered);
+        let session = match there {
+            Ok(session) => session,
+            Err(_) if shard.is_leaving(name) => return None,
+            Err(_) => {
+                self.counters.count(Count::GetCalled);
+                let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
+                // With the callback's last reference, which this one may be.
+                let answer = self.caught(|| dispatch::call(move || callback(&proposed)))?;
+                let session = self.accept(answer, scope, name, want, &asker)?;
+                self.counters.count(Count::GetAnswered);
+                session
+            }
+        };
         if want == Want::Get {
-            asker.land(Some(session.clone()));
+            asker.land(session.clone());
         }
         Some(session)
     }
@@ -80,63 +83,57 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 if !is_right || !is_live || asker.is_stale() || scope.slot() != name.scope {
                     return None;
                 }
+                let weight = self.weigh(&found.payload);
+                let due = Due::new(self.clock.now(), millis(found.lifetime));
+                let node = NewNode::new(
+                    *name,
+                    u32::try_from(weight).unwrap_or(u32::MAX),
+                    Due::PROVISIONAL.to_word(),
+                    found.payload,
+                    false,
+                );
                 match want {
-                    Want::Get => self.enter(found, scope, name, asker),
-                    Want::Take => Some(self.detached(found, name)),
+                    Want::Get => self.enter(node, weight, due, scope, asker),
+                    Want::Take => Some(self.hand_out(node, due)),
                 }
             }
         }
     }
 
-    /// Stores what was found, and shows it, unless the flight is stale by then. What there is no room
-    /// for is handed out nevertheless.
+    /// Stores what was given, unseen, and shows it, unless the flight is stale by then. What there is no
+    /// room for is handed out nevertheless.
     fn enter(
         &self,
-        found: Found<S>,
+        node: NewNode<S>,
+        weight: usize,
+        due: Due,
         scope: &ScopeEntry,
-        name: &Name,
         asker: &Asker<'_, S>,
     ) -> Option<Session<S>> {
-        let at = self.shard_of(name);
-        let weight = self.weigh(&found.payload);
-        let _delivery = self.delivery(at);
+        let name = node.node().name();
+        let at = self.shard_of(&name);
         let _held = self.shards[at].has_told().then(dispatch::hold);
-        let Some(inside) = self.gate.enter() else { return Some(self.detached(found, name)) };
-        let Ok(weight) = self.admit(at, name.scope, weight) else {
-            return Some(self.detached(found, name));
-        };
-        let (now, lifetime) = (self.clock.now(), millis(found.lifetime));
-        let word = Due::PROVISIONAL.to_word();
-        let node = NewNode::new(*name, weight, word, found.payload, false);
-        let (mut held, spot) = (None, self.shards[at].table.spot(name.hash));
-        let stored = self.store(node, (at, spot), now, Mode::IfAbsent, Some(&mut held));
-        let is_linked = stored.is_ok();
-        let session = match (stored, held) {
-            (Ok(_), Some(node)) => self.show(at, node, Due::new(now, lifetime), asker),
-            // It was removed before it was shown.
-            (Ok(_), None) => None,
-            // Another one was put meanwhile.
-            (Err((crate::Refusal::Present, node)), _) => {
-                drop(node.into_payload());
-                self.find(name)
-            }
-            (Err((_, node)), _) => {
-                let found = Found {
-                    id: name.id,
-                    scope: found.scope,
-                    payload: node.into_payload(),
-                    lifetime: found.lifetime,
-                };
-                Some(self.detached(found, name))
-            }
-        };
-        drop(inside);
-        if scope.slot() != name.scope
-            && let Some(session) = session.as_ref().filter(|_| is_linked)
-        {
-            // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
-            self.remove_session(session, Reason::ScopeDropped);
+        let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
+        if self.admit(at, name.scope, weight).is_err() {
+            return Some(self.hand_out(node, due));
         }
+        let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
+        let stored = self.store(node, (at, spot), now, Mode::IfAbsent);
+        drop(inside);
+        let session = match stored {
+            Ok(Stored { unseen, .. }) => {
+                // Without a reference it was removed before it was shown.
+                let session = self.show(at, unseen?, due, asker)?;
+                if scope.slot() != name.scope {
+                    // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
+                    self.remove_session(&session, Reason::ScopeDropped);
+                }
+                Some(session)
+            }
+            // Another one was put meanwhile.
+            Err((Refusal::Present, _)) => self.find(&name).ok(),
+            Err((_, node)) => Some(self.hand_out(node, due)),
+        };
         self.tend(at, now);
         session
     }
@@ -166,10 +163,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// A session that never was in the table.
-    pub(super) fn detached(&self, found: Found<S>, name: &Name) -> Session<S> {
-        let weight = u32::try_from(self.weigh(&found.payload)).unwrap_or(u32::MAX);
-        let due = Due::new(self.clock.now(), millis(found.lifetime)).to_word();
-        let node = NewNode::new(*name, weight, due, found.payload, false);
+    pub(super) fn hand_out(&self, node: NewNode<S>, due: Due) -> Session<S> {
+        Due::show(node.node().expiry(), due);
         Session::new(node.into_handle(self.gauges()), &self.clock)
     }
 }

@@ -1,18 +1,18 @@
 //! Delivery: events of the shards become calls of the callbacks.
 //!
-//! A shard's events are served by one thread at a time; who finds another one at it goes away. The
-//! server looks once more after it has stopped serving, so an event that came in between is not left.
+//! A shard's events are served by one thread at a time; who finds another one at it notes that it asked
+//! and goes away. A server that was asked does not end, so an event that came in between is not left.
 
 #![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Engine, was_expired};
+use super::Engine;
 use crate::callbacks::{NewSession, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch};
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{ASKS, CAME, LEFT};
+use crate::shard::{ASKS, CAME, LEFT, Shard, reason_of};
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
 use crate::table::Name;
@@ -40,10 +40,17 @@ impl<S: Send + Sync + 'static> Drop for Delivery<'_, S> {
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Makes what is told follow from the callbacks that are set.
     pub(crate) fn set_tells(&self) {
-        let came = if self.callbacks.on_new().is_some() { CAME } else { 0 };
-        let left = if self.callbacks.on_remove().is_some() { LEFT } else { 0 };
-        let asks = if self.callbacks.on_get().is_some() { ASKS } else { 0 };
+        let came = if self.callbacks.new.callback().is_some() { CAME } else { 0 };
+        let left = if self.callbacks.remove.callback().is_some() { LEFT } else { 0 };
+        let asks = if self.callbacks.get.callback().is_some() { ASKS } else { 0 };
         self.shards.iter().for_each(|shard| shard.set_tells(came | left | asks));
+    }
+
+    /// Lets go of what waits, if nobody is there to hear of it.
+    pub(crate) fn forget_untold(&self) {
+        if !self.shards.iter().any(Shard::tells) {
+            self.serve_all();
+        }
     }
 
     /// Sees to it that the events of a shard are delivered. At the end of a call, when nothing is
@@ -78,7 +85,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // A payload's drop in the middle of a put is no place for callbacks: the put's end is.
             Dispatch::Inline if dispatch::is_held() => {}
             // Of other shards too, whose sessions were evicted for a put here.
-            Dispatch::Inline => drop(self.serve_all()),
+            Dispatch::Inline => {
+                self.serve_all();
+            }
             Dispatch::Manual => {}
         }
     }
@@ -89,7 +98,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Delivery { engine: self, at }
     }
 
-    /// Wakes the worker of a shard if it sleeps.
+    /// Wakes the worker of a shard if it sleeps. In the middle of a call too: it runs no user code.
     pub(super) fn wake(&self, at: usize) {
         if self.shards[at].table.events().has_to_wake() {
             self.dispatch.wake(at);
@@ -153,7 +162,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return 0;
         }
         let (Some(callback), Some(scope)) =
-            (self.callbacks.on_new(), self.scopes.of_slot(event.node().scope()))
+            (self.callbacks.new.callback(), self.scopes.of_slot(event.node().scope()))
         else {
             return 0;
         };
@@ -172,9 +181,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return 0;
         }
         let Some(code) = node.tell_left() else { return 0 };
-        let reason = if was_expired(node) { Reason::Expired } else { Reason::from_code(code) };
+        let reason = reason_of(node, Reason::from_code(code));
         let (Some(callback), Some(scope)) =
-            (self.callbacks.on_remove(), self.scopes.of_slot(node.scope()))
+            (self.callbacks.remove.callback(), self.scopes.of_slot(node.scope()))
         else {
             return 0;
         };
@@ -213,11 +222,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// A worker is awake again.
     pub(crate) fn wake_up(&self, worker: usize) {
         self.shards_of(worker).for_each(|at| self.shards[at].table.events().wake_up());
-    }
-
-    /// What the workers are started by.
-    pub(crate) fn dispatcher(&self) -> &dispatch::Dispatcher {
-        &self.dispatch
     }
 
     /// How many events wait in all shards.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Left, Mode, was_expired};
+use super::{Engine, Left, Mode};
 use crate::clock::millis;
 use crate::dispatch;
 use crate::expiry::{Age, Due};
@@ -13,9 +13,18 @@ use crate::reclaim::pin;
 use crate::room::{Hand, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::session::Session;
+use crate::shard::reason_of;
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
 use crate::table::{Entry, NewNode, NodeRef, SessionId, Spot, Unlinked};
+
+/// What has come of a node that was stored.
+pub(super) struct Stored<S> {
+    /// The session that it replaced, if that was not expired.
+    pub(super) replaced: Option<Session<S>>,
+    /// A reference of the node, if it is unseen and has not left yet.
+    pub(super) unseen: Option<NodeRef<S>>,
+}
 
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Stores a session.
@@ -49,7 +58,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let due = Due::new(now, lifetime).to_word();
         let node = NewNode::new(name, weight, due, payload, self.shards[at].tells_came());
         spot.prefetch_node::<S>();
-        let stored = self.store(node, (at, spot), now, mode, None);
+        let stored = self.store(node, (at, spot), now, mode);
         drop(inside);
         if scope.slot() != slot && !planted!("no-second-look-at-the-scope") {
             // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
@@ -57,8 +66,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.tend(at, now);
         match stored {
-            Ok(None) => Put::Stored,
-            Ok(Some(old)) => Put::Replaced(old),
+            Ok(Stored { replaced, .. }) => replaced.map_or(Put::Stored, Put::Replaced),
             Err((refusal, node)) => self.refused(refusal, node.into_payload()),
         }
     }
@@ -96,8 +104,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.gauges().recount()
     }
 
-    /// Links a node, or puts it in the place of its name's live one. Returns the session that it
-    /// replaced. A node that is linked unseen gets no hint yet, and a handle of it is left there.
+    /// Links a node, or puts it in the place of its name's live one. One that is provisional is linked
+    /// unseen: it gets no hint, which is for the one who shows it.
     #[inline]
     pub(super) fn store(
         &self,
@@ -105,11 +113,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (at, spot): (usize, Spot<'_>),
         now: u64,
         mode: Mode,
-        mut unseen: Option<&mut Option<NodeRef<S>>>,
-    ) -> Result<Option<Session<S>>, (Refusal, NewNode<S>)> {
+    ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
         let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
         let shard = &self.shards[at];
         let tells_came = node.tells_came();
+        let is_unseen = Due::load(node.node().expiry()).is_provisional();
         let mut hand = Hand::empty(&self.room, at);
         let mut now = now;
         loop {
@@ -146,19 +154,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if tells_came {
                 shard.table.announce(new);
             }
-            let filed = match &mut unseen {
-                None => shard.try_file(new, now, &guard),
-                Some(handle) => {
-                    **handle = new.acquire(self.gauges());
-                    Ok(())
-                }
-            };
+            let unseen = if is_unseen { new.acquire(self.gauges()) } else { None };
+            let filed = if is_unseen { Ok(()) } else { shard.try_file(new, now, &guard) };
             drop(guard);
             if let Err((hint, due)) = filed {
                 shard.wheel.push(hint, due, now, Age::Fresh);
             }
             self.counters.count(Count::Puts);
-            return Ok(self.entered(at, old, charge));
+            return Ok(Stored { replaced: self.entered(at, old, charge), unseen });
         }
     }
 
@@ -191,10 +194,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // The new session owns what it was charged; the rest goes back once the old one is gone.
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
         let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
-        let is_expired = was_expired(old.node());
-        self.counters.removal(if is_expired { Reason::Expired } else { Reason::Replaced }, 1);
+        let reason = reason_of(old.node(), Reason::Replaced);
+        self.counters.removal(reason, 1);
         let left = Left { unlinked: old, _refund: refund };
-        if is_expired {
+        if reason == Reason::Expired {
             drop(left);
             return None;
         }

@@ -10,7 +10,7 @@ use super::Engine;
 use crate::expiry::Due;
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{BATCH, Departed, PER_PIN, settled};
+use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
 use crate::table::Node;
 
@@ -58,8 +58,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     }
                     shard.before_removal(node.node());
                     if let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason)) {
-                        let expired = super::was_expired(unlinked.node());
-                        departed.push(unlinked, if expired { Reason::Expired } else { reason });
+                        let reason = reason_of(unlinked.node(), reason);
+                        departed.push(unlinked, reason);
                     }
                 });
                 drop(guard);
@@ -90,8 +90,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         count
     }
 
-    /// Removes this very session, not another one of its id. It has been in the table: one that never was
-    /// ([`detached`](Self::detached)) has no reference of the table's to give back.
+    /// Removes this very session, not another one of its id. It has been in the table: one that never
+    /// was ([`hand_out`](Self::hand_out)) has no reference of the table's to give back.
     pub(super) fn remove_session(&self, session: &Session<S>, reason: Reason) -> bool {
         let name = session.node().node().name();
         let at = self.shard_of(&name);
@@ -101,7 +101,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let unlinked = shard.table.remove(found, shard.tell(reason));
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
-        let reason = settled(unlinked.node(), reason);
+        let reason = reason_of(unlinked.node(), reason);
         drop(self.left(at, unlinked, reason));
         self.compact_after(&name);
         self.deliver(at);
@@ -121,6 +121,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
         });
         drop(guard);
+        self.deliver(cursor.shard);
         let next = match next {
             Some(key) => Cursor { key, ..cursor },
             None => Cursor { shard: cursor.shard + 1, key: 0 },

@@ -17,8 +17,10 @@
 //!
 //! * Push and pop of one index: if the push's exchange is first, the pop's swap returns the word;
 //!   if the swap is first, the exchange fails and the push goes on with another index.
-//! * Two appends: one exchange of `next` succeeds; the other tries again with
-//!   its word in the winner's segment.
+//! * Push and `front` of one index: as push and pop; the exchange to `TAKEN` decides. A word that
+//!   `front` has seen stays until `advance`, for there is one consumer.
+//! * Two appends: one exchange of `next` succeeds; the other tries again with its word in the
+//!   winner's segment.
 //! * A push into a segment that pops have left: its index was taken by a pop already, for pops
 //!   leave only when every index was given out; the slot is `TAKEN`, and the push goes on.
 //!
@@ -28,7 +30,7 @@
 //! | `next`, `head`, `tail` | AcqRel exchanges, Acquire loads | each other: a segment's content |
 //! | `enqueued`, `dequeued` | AcqRel / Relaxed | only give out indexes; see at the access |
 //!
-//! Model: `loom-tests/tests/hints.rs`.
+//! Models: `loom-tests/tests/hints.rs`, and `events.rs` for `front` and `advance`.
 
 use std::ptr::{self, NonNull};
 
@@ -119,7 +121,7 @@ impl Queue {
     ) -> Result<(), NeedsSegment> {
         loop {
             let tail = segment(&self.tail, guard);
-            // Relaxed: the exchange below publishes the hint; the index is all this gives. A full
+            // Relaxed: the exchange below publishes the word; the index is all this gives. A full
             // segment is not counted on: pushes that come often would count for nothing.
             let index = match tail.enqueued.load(Ordering::Relaxed) {
                 full if full >= SLOTS => full,
@@ -176,21 +178,27 @@ impl Queue {
         let _ = self.tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Removes the oldest word.
-    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
+    /// The segment with the oldest words; leaves those before it. `None` when there are no words.
+    fn oldest<'g>(&self, guard: &'g Guard, gauges: &'static Gauges) -> Option<&'g Segment> {
         loop {
             let head = segment(&self.head, guard);
             match head.oldest() {
+                Oldest::Words => return Some(head),
                 Oldest::Nothing => return None,
                 Oldest::Spent => {
                     // Acquire: the next segment's content.
                     let next = NonNull::new(head.next.load(Ordering::Acquire))?;
                     self.leave(head, next.as_ptr(), guard, gauges);
-                    continue;
                 }
-                Oldest::Words => {}
             }
-            // AcqRel: pairs with `oldest`.
+        }
+    }
+
+    /// Removes the oldest word.
+    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
+        loop {
+            let head = self.oldest(guard, gauges)?;
+            // AcqRel: pairs with `Segment::oldest`.
             let index = head.dequeued.fetch_add(1, Ordering::AcqRel);
             let Some(slot) = head.slots.get(index) else { continue };
             // AcqRel: Acquire pairs with the push's Release; Release keeps the mark in order.
@@ -204,17 +212,7 @@ impl Queue {
     /// The oldest word, which stays. For one consumer at a time, and no `pop` beside it.
     pub(crate) fn front(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
         loop {
-            let head = segment(&self.head, guard);
-            match head.oldest() {
-                Oldest::Nothing => return None,
-                Oldest::Spent => {
-                    // Acquire: the next segment's content.
-                    let next = NonNull::new(head.next.load(Ordering::Acquire))?;
-                    self.leave(head, next.as_ptr(), guard, gauges);
-                    continue;
-                }
-                Oldest::Words => {}
-            }
+            let head = self.oldest(guard, gauges)?;
             // Relaxed: the consumer's own.
             let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
             if planted!("front-without-hand-back") && slot.load(Ordering::Acquire) <= TAKEN {
@@ -223,7 +221,7 @@ impl Queue {
             }
             // The hand-back, as in `pop`. Acquire: pairs with the push's Release.
             match slot.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {
-                // AcqRel: pairs with `oldest`.
+                // AcqRel: pairs with `Segment::oldest`.
                 Ok(_) | Err(TAKEN) => drop(head.dequeued.fetch_add(1, Ordering::AcqRel)),
                 Err(word) => return Some(word),
             }

@@ -23,7 +23,7 @@ const BUCKET: usize = 2;
 const INIT: usize = 4;
 /// Bits of an address. User space has no more on the 64-bit systems of today, unless a program asks
 /// for mappings above.
-const ADDRESS_BITS: u32 = Link::ADDRESS_BITS;
+pub(super) const ADDRESS_BITS: u32 = 48;
 /// The removal is told, for the reason in the four bits below.
 const TOLD: usize = 1 << (ADDRESS_BITS + 4);
 const REASON: usize = TOLD - (1 << ADDRESS_BITS);
@@ -43,8 +43,6 @@ pub(super) enum Target<S> {
 }
 
 impl Link {
-    /// Bits of an address.
-    pub(super) const ADDRESS_BITS: u32 = 48;
     /// A cell that nobody has claimed.
     pub(super) const UNCLAIMED: Self = Self(ptr::null_mut());
     /// The end of the list.

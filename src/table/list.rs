@@ -28,6 +28,9 @@
 //! * Lookup and growth: a region ends at the next cell only for the size with which the walk began;
 //!   if the size has changed when the walk meets a cell, it starts again (C3).
 //!
+//! * Removal by the word before, and an insert or another removal there: both change that word. If the
+//!   other is first, the exchange fails and the winner searches; if this is first, the other does.
+//!
 //! Models: `loom-tests/tests/table.rs`, `replace.rs` and `grow.rs`.
 
 use std::cell::Cell;
@@ -248,8 +251,8 @@ impl List {
     /// Finds the live node of `hash`, or of one that ends in it, that `is_match` accepts; `spot` is
     /// the cell of `hash`.
     ///
-    /// Writes nothing, but for cells that nobody has claimed yet. Inlined always: a call costs a third
-    /// of the search.
+    /// Writes nothing, but for cells that nobody has claimed yet. Inlined always: its arguments and its
+    /// result are more than registers hold.
     #[inline(always)]
     pub(super) fn find<'g, S: 'g>(
         &'g self,
