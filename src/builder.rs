@@ -23,6 +23,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(7200);
 const DEFAULT_TICK: Duration = Duration::from_secs(1);
 const DEFAULT_WAITING_HEADERS: usize = 262_144;
 const DEFAULT_WAITING_CALLBACKS: usize = 65_536;
+/// About what a full handshake costs a client that is far away.
+const DEFAULT_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Settings of a [`SessionCache`] to be.
 ///
@@ -47,6 +49,7 @@ pub struct Builder<S = SecretBytes> {
     max_waiting_headers: usize,
     dispatch: Dispatch,
     max_waiting_callbacks: usize,
+    lookup_timeout: Duration,
 }
 
 /// Why a cache could not be made.
@@ -83,6 +86,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             max_waiting_headers: DEFAULT_WAITING_HEADERS,
             dispatch: Dispatch::Workers(1),
             max_waiting_callbacks: DEFAULT_WAITING_CALLBACKS,
+            lookup_timeout: DEFAULT_LOOKUP_TIMEOUT,
         }
     }
 
@@ -181,6 +185,16 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
+    /// How long a lookup waits for the get callback's answer if that comes later
+    /// ([`Answer::Later`](crate::Answer::Later)), or for another lookup of the same id that asks; a
+    /// second by default. Then it has found nothing. Zero waits for nobody; a callback that does not
+    /// return is not ended by this.
+    #[must_use]
+    pub fn lookup_timeout(mut self, timeout: Duration) -> Self {
+        self.lookup_timeout = timeout;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -214,6 +228,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             clock: self.clock,
             hasher: RandomState::new(),
             dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
+            lookup_timeout: self.lookup_timeout,
         });
         SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
     }

@@ -35,7 +35,6 @@ struct Shared<S: Send + Sync + 'static> {
     engine: Arc<Engine<S>>,
     /// Changes of settings exclude each other; nothing else takes this lock.
     settling: Mutex<()>,
-    ticker: Option<Thread>,
 }
 
 /// A cache was closed before all its callbacks were called.
@@ -79,9 +78,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     pub(crate) fn new(engine: Engine<S>, tick: Option<Duration>) -> io::Result<Self> {
         let engine = Arc::new(engine);
-        let ticker = tick.map(|every| start_ticker(Arc::downgrade(&engine), every)).transpose()?;
+        if let Some(every) = tick {
+            engine.dispatch.ticks(start_ticker(Arc::downgrade(&engine), every)?);
+        }
         let settling = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { engine, settling, ticker }) })
+        Ok(Self { shared: Arc::new(Shared { engine, settling }) })
     }
 
     /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
@@ -303,6 +304,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Makes the calls of callbacks that wait, and returns how many it made: what
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work.
     pub fn poll_callbacks(&self) -> usize {
+        self.shared.engine.tend_orphans();
         self.shared.engine.serve_all()
     }
 
@@ -420,6 +422,7 @@ fn start_ticker<S: Send + Sync + 'static>(
             // A payload that panics in its drop must not end the expiry of the others; the panic
             // hook has reported it.
             let _ = catch_unwind(AssertUnwindSafe(|| engine.tick()));
+            engine.tend_orphans();
             drop(engine);
             thread::park_timeout(every);
         }
@@ -430,10 +433,8 @@ fn start_ticker<S: Send + Sync + 'static>(
 
 impl<S: Send + Sync + 'static> Drop for Shared<S> {
     fn drop(&mut self) {
-        if let Some(ticker) = &self.ticker {
-            // If this was the last reference to the engine, the thread ends now, not at its tick.
-            ticker.unpark();
-        }
+        // If this was the last reference to the engine, the thread ends now, not at its tick.
+        self.engine.dispatch.wake_ticker();
     }
 }
 

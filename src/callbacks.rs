@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +68,6 @@ impl Proposed<'_> {
 }
 
 /// What the get callback answers.
-#[derive(Debug)]
 pub enum Answer<S = SecretBytes> {
     /// It has no such session.
     Nothing,
@@ -77,6 +77,34 @@ pub enum Answer<S = SecretBytes> {
     /// This one, a session of this cache of which the callback keeps a handle: OpenSSL's `copy` of 1.
     /// The lookup gets a handle of its own; what is in the cache does not change.
     Share(Session<S>),
+    /// What this future answers. [`Sessions::lookup`](crate::Sessions::lookup) waits for it without
+    /// holding a thread, a get or a take in its thread, both for no longer than
+    /// [`Builder::lookup_timeout`](crate::Builder::lookup_patience). Any thread may poll it, also the
+    /// cache's own: a future that needs a runtime is to be spawned there, and this one to be the
+    /// handle of the task.
+    Later(Later<S>),
+}
+
+/// An answer that is not there yet.
+pub type Later<S = SecretBytes> = Pin<Box<dyn Future<Output = Answer<S>> + Send>>;
+
+impl<S> Answer<S> {
+    /// What `future` answers.
+    pub fn later(future: impl Future<Output = Self> + Send + 'static) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+impl<S> fmt::Debug for Answer<S> {
+    /// Without the payload, which is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Give(found) => f.debug_tuple("Give").field(&found.id).finish(),
+            Self::Share(session) => f.debug_tuple("Share").field(session).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
 }
 
 /// A session of an external cache.

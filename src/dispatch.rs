@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::task::{Wake, Waker};
 use std::thread::Thread;
 
 /// Where callbacks run.
@@ -31,6 +32,8 @@ pub(crate) struct Dispatcher {
     most_waiting: u64,
     /// One for each worker, set when it starts.
     threads: Box<[OnceLock<Thread>]>,
+    /// The ticker, if there is one.
+    ticker: OnceLock<Thread>,
 }
 
 thread_local!(static IN_CALLBACK: Cell<bool> = const { Cell::new(false) });
@@ -77,13 +80,25 @@ pub(crate) fn call<R>(callback: impl FnOnce() -> R) -> R {
     callback()
 }
 
+/// What wakes a parked thread.
+pub(crate) fn waker_of(thread: Thread) -> Waker {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    Waker::from(Arc::new(Unpark(thread)))
+}
+
 impl Dispatcher {
     pub(crate) fn new(kind: Dispatch, most_waiting: u64) -> Self {
         let threads = match kind {
             Dispatch::Workers(count) => count.max(1),
             Dispatch::Inline | Dispatch::Manual => 0,
         };
-        Self { kind, most_waiting, threads: (0..threads).map(|_| OnceLock::new()).collect() }
+        let threads = (0..threads).map(|_| OnceLock::new()).collect();
+        Self { kind, most_waiting, threads, ticker: OnceLock::new() }
     }
 
     pub(crate) fn kind(&self) -> Dispatch {
@@ -110,6 +125,26 @@ impl Dispatcher {
     /// Whether the worker was started.
     pub(crate) fn is_started(&self, worker: usize) -> bool {
         self.threads[worker].get().is_some()
+    }
+
+    /// Notes the ticker's thread.
+    pub(crate) fn ticks(&self, thread: Thread) {
+        let _ = self.ticker.set(thread);
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_ticker(&self) -> bool {
+        self.ticker.get().is_some()
+    }
+
+    /// Wakes the ticker, if there is one.
+    pub(crate) fn wake_ticker(&self) {
+        self.ticker.get().inspect(|thread| thread.unpark());
+    }
+
+    /// What wakes the ticker, if there is one.
+    pub(crate) fn bell(&self) -> Waker {
+        self.ticker.get().cloned().map_or(Waker::noop().clone(), waker_of)
     }
 
     /// Wakes the worker that serves a shard.

@@ -15,7 +15,7 @@
 
 #![forbid(unsafe_code)]
 
-mod ask;
+pub(crate) mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
 mod put;
@@ -24,15 +24,18 @@ pub(crate) mod sweep;
 use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 
+use self::ask::Asked;
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::expiry::{Age, Due, Extension, Hint};
+use crate::flight::Orphans;
 use crate::gate::Gate;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
@@ -79,6 +82,8 @@ pub(crate) struct Engine<S: Send + Sync + 'static> {
     pub(crate) callbacks: Callbacks<S>,
     pub(crate) dispatch: Dispatcher,
     pub(crate) scopes: Registry,
+    pub(crate) lookup_timeout: Duration,
+    orphans: Orphans<S>,
     /// Last: the shards' drops count on it.
     lease: Lease,
 }
@@ -94,6 +99,7 @@ pub(crate) struct Parts<S> {
     pub(crate) clock: Clock,
     pub(crate) hasher: RandomState,
     pub(crate) dispatch: Dispatcher,
+    pub(crate) lookup_timeout: Duration,
 }
 
 /// A session that has left: dropping it drops the payload, unless handles hold it, and then gives
@@ -127,22 +133,72 @@ impl<S: Send + Sync + 'static> Engine<S> {
             callbacks: Callbacks::new(),
             dispatch: parts.dispatch,
             scopes: Registry::new(),
+            lookup_timeout: parts.lookup_timeout,
+            orphans: Orphans::new(),
             lease,
         }
     }
 
     /// Finds a session, and notes that it was used; asks for it if it is not there.
-    pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
+    pub(crate) fn get(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope.slot(), id);
-        let found = self.find(&name);
-        self.deliver_for_others(&name);
+        match self.counted_find(&name) {
+            None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Get),
+            found => found,
+        }
+    }
+
+    /// Removes a session and returns it; asks for it if it is not there. Exactly one of several takers
+    /// gets it.
+    pub(crate) fn take(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
+        let name = self.name(scope.slot(), id);
+        match self.counted_take(&name) {
+            None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Take),
+            taken => taken,
+        }
+    }
+
+    /// A get or a take that does not wait.
+    pub(crate) fn lookup(&self, scope: &Arc<ScopeEntry>, id: &SessionId, want: Want) -> Asked<S> {
+        let name = self.name(scope.slot(), id);
+        let there = match want {
+            Want::Get => self.counted_find(&name),
+            Want::Take => self.counted_take(&name),
+        };
+        match there {
+            None if self.asks(&name) => self.ask(scope, &name, want),
+            there => Asked::Answered(there),
+        }
+    }
+
+    #[inline]
+    fn asks(&self, name: &Name) -> bool {
+        self.shards[self.shard_of(name)].asks()
+    }
+
+    /// [`find`](Self::find), counted as a hit or a miss.
+    #[inline(always)]
+    fn counted_find(&self, name: &Name) -> Option<Session<S>> {
+        let found = self.find(name);
+        self.deliver_for_others(name);
         match found {
             Ok(session) => {
                 self.counters.count(Count::Hits);
                 Some(session)
             }
-            Err(missing) => self.missed(scope, &name, missing, Want::Get),
+            Err(missing) => {
+                self.count_miss(name, missing);
+                None
+            }
         }
+    }
+
+    /// [`find_and_take`](Self::find_and_take), counted as a take or a miss.
+    #[inline(always)]
+    fn counted_take(&self, name: &Name) -> Option<Session<S>> {
+        let taken = self.find_and_take(name);
+        self.deliver(self.shard_of(name));
+        taken.map_err(|missing| self.count_miss(name, missing)).ok()
     }
 
     /// Finds a session of the cache, and counts nothing. Inlined always: it is all of a lookup that
@@ -189,14 +245,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
         drop(guard);
         self.deliver_for_others(&name);
         is_there
-    }
-
-    /// Removes a session and returns it; exactly one of several takers gets it.
-    pub(crate) fn take(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
-        let taken = self.find_and_take(&name);
-        self.deliver(self.shard_of(&name));
-        taken.map_or_else(|missing| self.missed(scope, &name, missing, Want::Take), Some)
     }
 
     /// Removes a session of the cache and returns it; counts no miss. Inlined always, as
@@ -314,14 +362,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Missing::Expired
     }
 
-    /// A lookup found nothing: counts that, and asks if there is somebody to ask.
-    fn missed(
-        &self,
-        scope: &ScopeEntry,
-        name: &Name,
-        missing: Missing,
-        want: Want,
-    ) -> Option<Session<S>> {
+    /// Counts a lookup that found nothing.
+    fn count_miss(&self, name: &Name, missing: Missing) {
         match missing {
             Missing::Unknown => {
                 self.counters.count(Count::MissesUnknown);
@@ -331,10 +373,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             Missing::Expired => self.counters.count(Count::MissesExpired),
         }
-        if !self.shards[self.shard_of(name)].asks() {
-            return None;
-        }
-        self.ask(scope, name, want)
     }
 
     /// Accounts for a session that has left shard `at`.

@@ -1,7 +1,19 @@
 //! Flights: lookups that ask an external cache, one at a time for each id.
 //!
-//! The lookups of an id that come while one is asking wait for its answer. A flight is registered in a
-//! table of its own, by the name that is looked for.
+//! A flight is registered in a table of its own, by the name that is looked for. It ends when what the
+//! callback has answered is concluded: checked, and handed to the lookups that are aboard.
+//!
+//! # Who asks
+//!
+//! The lookup that begins a flight calls the callback. If that answers with a future, the future is
+//! *parked* in the flight; whoever is aboard and polls takes it out, polls it, and parks it again. So
+//! a lookup that is dropped, or out of timeout, leaves the future to the others, and the last one to
+//! leave, to the cache's [`Orphans`]. What wakes the future wakes all who are aboard: one who finds
+//! that another polls may rest, for that one was woken too and comes again.
+//!
+//! Gets of one id go aboard together, and share what comes of it. A take flies alone, and what is
+//! answered is concluded by that one lookup; if nobody is aboard, the next take of the id takes over,
+//! and an answer that comes before that is stored, for an external cache has deleted it.
 //!
 //! # Stale flights
 //!
@@ -22,14 +34,21 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::callbacks::{Answer, Later, Want};
+use crate::dispatch;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
+use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
-use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{Entry, Name, NewNode, NodeRef, Table};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, planted};
+use crate::table::{Entry, Name, NewNode, Table};
 
 /// The flights of a shard.
 pub(crate) struct Flights<S> {
@@ -38,59 +57,89 @@ pub(crate) struct Flights<S> {
     gauges: &'static Gauges,
 }
 
-/// A lookup that asks.
+/// A question to an external cache.
 pub(crate) struct Flight<S> {
-    answer: Mutex<Option<Option<Session<S>>>>,
-    landed: Condvar,
+    pub(crate) name: Name,
+    pub(crate) scope: Arc<ScopeEntry>,
+    pub(crate) want: Want,
+    /// Wakes all who are aboard: what the future is polled with.
+    waker: Waker,
+    state: Mutex<State<S>>,
+}
+
+struct State<S> {
+    /// The future, when nobody polls it.
+    parked: Option<Later<S>>,
+    landed: Option<Landed<S>>,
+    /// The lookups that wait, by their seats' numbers.
+    aboard: BTreeMap<u64, Option<Waker>>,
+    seats: u64,
+    /// Tells the cache that the future was woken, once the flight was left to it.
+    bell: Option<Waker>,
+    /// Whether it was, since the cache last looked.
+    rang: bool,
+}
+
+/// What has come of a flight.
+enum Landed<S> {
+    /// The same for all.
+    Concluded(Option<Session<S>>),
+    /// An answer to a take, for the one lookup that is aboard to conclude.
+    Answered(Answer<S>),
+}
+
+/// A lookup's place in a flight; to be left by [`Flight::leave`].
+pub(crate) struct Seat<S> {
+    flight: Arc<Flight<S>>,
+    number: u64,
 }
 
 /// What a lookup is to do.
-pub(crate) enum Begun<'a, S> {
+pub(crate) enum Begun<'a, S: Send + Sync + 'static> {
     /// Ask.
     Asks(Asker<'a, S>),
-    /// Another one asks.
-    Waits(Arc<Flight<S>>),
+    /// Wait for what comes of another one's asking.
+    Joins(Seat<S>),
+    /// Go without: a take is asked for already, or something else is wanted of the id.
+    Refused,
 }
 
-/// The one who asks. Dropping it ends the flight, without an answer if there was none.
-pub(crate) struct Asker<'a, S> {
+/// What whoever is aboard, or the cache, finds in a flight.
+pub(crate) enum Look<S> {
+    /// This has come of it.
+    Landed(Option<Session<S>>),
+    /// The answer, to be concluded by the caller.
+    Answered(Answer<S>),
+    /// The future, to be polled and parked again, or concluded.
+    Polls(Later<S>),
+    /// Somebody else has it in hand.
+    Waits,
+}
+
+/// What is left when a lookup leaves.
+pub(crate) enum Left<S> {
+    Nothing,
+    /// A session that this one was the last to be shown.
+    Session(Option<Session<S>>),
+    /// An answer to a take that nobody took.
+    Answer(Answer<S>),
+    /// A future that nobody waits for.
+    Orphan,
+}
+
+/// Whoever concludes a flight. Dropping it ends the flight, without a session if there was none.
+pub(crate) struct Asker<'a, S: Send + Sync + 'static> {
     flights: &'a Flights<S>,
-    name: Name,
-    node: NodeRef<Arc<Flight<S>>>,
+    flight: Arc<Flight<S>>,
+    /// Its own seat, if it is a lookup.
+    seat: Option<u64>,
+    /// Not if the future was parked.
+    ends: bool,
 }
 
 impl<S> Flights<S> {
     pub(crate) fn new(gauges: &'static Gauges) -> Self {
         Self { table: Table::new(gauges), count: AtomicU64::new(0), gauges }
-    }
-
-    /// Registers a lookup of `name`.
-    pub(crate) fn begin(&self, name: &Name) -> Begun<'_, S> {
-        // AcqRel: pairs with `mark_stale`, see above.
-        self.count.fetch_add(1, Ordering::AcqRel);
-        let mut node = NewNode::new(*name, 0, 0, Arc::new(Flight::new()), false);
-        loop {
-            let guard = pin();
-            let linked = match self.table.entry(name, self.table.spot(name.hash), &guard) {
-                Entry::Vacant(place) => place.insert(node, &guard),
-                Entry::Occupied(other) => {
-                    let other = other.pinned().acquire(self.gauges);
-                    drop(guard);
-                    let Some(other) = other else { continue };
-                    // AcqRel: as above.
-                    self.count.fetch_sub(1, Ordering::AcqRel);
-                    return Begun::Waits(Arc::clone(other.payload()));
-                }
-            };
-            match linked {
-                Ok(new) => {
-                    let own = new.acquire(self.gauges);
-                    let node = own.expect("a flight is ended by its asker");
-                    return Begun::Asks(Asker { flights: self, name: *name, node });
-                }
-                Err(unlinked) => node = unlinked,
-            }
-        }
     }
 
     /// Marks the flight of `name`, if there is one: a session of that name is about to be removed. May
@@ -108,55 +157,354 @@ impl<S> Flights<S> {
     }
 }
 
-impl<S> Asker<'_, S> {
-    /// Whether a session of the name was removed since the flight began.
-    pub(crate) fn is_stale(&self) -> bool {
-        // The mark is Relaxed: its removal's exchange publishes it, and the linking that comes after
-        // that removal has seen the exchange.
-        self.node.node().is_visited()
-    }
-
-    /// Gives those who wait the session.
-    pub(crate) fn land(&self, session: Session<S>) {
-        self.node.payload().land(Some(session));
-    }
-}
-
-impl<S> Drop for Asker<'_, S> {
-    fn drop(&mut self) {
-        self.node.payload().land(None);
-        let guard = pin();
-        let found = self.node.pinned(&guard).into();
-        let unlinked = self.flights.table.remove(found, None);
-        drop(guard);
-        debug_assert!(unlinked.is_some(), "{:?}: a flight is ended by its asker", self.name);
-        // AcqRel: as in `begin`.
-        self.flights.count.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl<S> Flight<S> {
-    fn new() -> Self {
-        Self { answer: Mutex::new(None), landed: Condvar::new() }
-    }
-
-    /// Lands, unless it has landed.
-    fn land(&self, answer: Option<Session<S>>) {
-        let mut landed = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        if landed.is_none() {
-            *landed = Some(answer);
-            self.landed.notify_all();
+impl<S: Send + Sync + 'static> Flights<S> {
+    /// Registers a lookup of `name`; it joins another one's flight only if it `may_wait`.
+    pub(crate) fn begin(
+        &self,
+        name: &Name,
+        scope: &Arc<ScopeEntry>,
+        want: Want,
+        may_wait: bool,
+    ) -> Begun<'_, S> {
+        // AcqRel: pairs with `mark_stale`, see above.
+        self.count.fetch_add(1, Ordering::AcqRel);
+        let flight = Flight::new(*name, Arc::clone(scope), want);
+        let mut node = NewNode::new(*name, 0, 0, Arc::clone(&flight), false);
+        loop {
+            let guard = pin();
+            match self.table.entry(name, self.table.spot(name.hash), &guard) {
+                Entry::Vacant(place) => match place.insert(node, &guard) {
+                    Ok(_) => return Begun::Asks(self.asker(&flight, Some(FIRST))),
+                    Err(unlinked) => node = unlinked,
+                },
+                Entry::Occupied(other) => {
+                    let other = other.pinned().acquire(self.gauges);
+                    drop(guard);
+                    let Some(other) = other else { continue };
+                    // AcqRel: as above.
+                    self.count.fetch_sub(1, Ordering::AcqRel);
+                    let seat = Flight::join(other.payload(), want).filter(|_| may_wait);
+                    return seat.map_or(Begun::Refused, Begun::Joins);
+                }
+            }
         }
     }
 
-    /// Waits for the answer.
-    pub(crate) fn wait(&self) -> Option<Session<S>> {
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(answer) = &*answer {
-                return answer.clone();
+    /// The cache as the one who is to conclude a flight: it has the flight's future, or its answer.
+    pub(crate) fn orphanage(&self, flight: &Arc<Flight<S>>) -> Asker<'_, S> {
+        self.asker(flight, None)
+    }
+
+    /// A lookup as that.
+    pub(crate) fn passenger(&self, seat: &Seat<S>) -> Asker<'_, S> {
+        self.asker(&seat.flight, Some(seat.number))
+    }
+
+    fn asker(&self, flight: &Arc<Flight<S>>, seat: Option<u64>) -> Asker<'_, S> {
+        Asker { flights: self, flight: Arc::clone(flight), seat, ends: true }
+    }
+}
+
+impl<S: Send + Sync + 'static> Asker<'_, S> {
+    pub(crate) fn flight(&self) -> &Arc<Flight<S>> {
+        &self.flight
+    }
+
+    /// Whether a session of the name was removed since the flight began.
+    pub(crate) fn is_stale(&self) -> bool {
+        let (flights, name, guard) = (self.flights, &self.flight.name, pin());
+        let node = flights.table.get(name, flights.table.spot(name.hash), &guard);
+        // The mark is Relaxed: its removal's exchange publishes it, and the linking that comes after
+        // that removal has seen the exchange.
+        node.is_none_or(|node| node.node().is_visited())
+    }
+
+    /// Shows the session to all others who are aboard.
+    pub(crate) fn land(&self, session: &Session<S>) {
+        self.flight.land(self.seat, Some(session));
+    }
+
+    /// Leaves the future to whoever polls next; the flight goes on.
+    pub(crate) fn park(mut self, later: Later<S>) {
+        self.flight.state().parked = Some(later);
+        self.ends = false;
+    }
+
+    /// The seat of the lookup that began the flight, whose future is parked.
+    pub(crate) fn into_seat(self, later: Later<S>) -> Seat<S> {
+        let flight = Arc::clone(&self.flight);
+        self.park(later);
+        Seat { flight, number: FIRST }
+    }
+
+    /// Leaves an answer to the lookup that is aboard, and wakes it; returns the answer, and the asker,
+    /// if there is none.
+    pub(crate) fn leave_answer(mut self, answer: Answer<S>) -> Option<(Self, Answer<S>)> {
+        let mut state = self.flight.state();
+        if state.aboard.is_empty() {
+            drop(state);
+            return Some((self, answer));
+        }
+        state.landed = Some(Landed::Answered(answer));
+        let wakers = state.wakers();
+        drop(state);
+        self.ends = false;
+        wakers.into_iter().for_each(Waker::wake);
+        None
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
+    fn drop(&mut self) {
+        if !self.ends {
+            return;
+        }
+        self.flight.land(self.seat, None);
+        let (flights, name) = (self.flights, &self.flight.name);
+        let unlinked = {
+            let guard = pin();
+            let found = flights.table.get(name, flights.table.spot(name.hash), &guard);
+            found.and_then(|found| flights.table.remove(found, None))
+        };
+        debug_assert!(unlinked.is_some(), "{name:?}: a flight is ended once");
+        // AcqRel: as in `begin`.
+        flights.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The number of the seat of whoever begins a flight.
+const FIRST: u64 = 0;
+
+impl<S: Send + Sync + 'static> Flight<S> {
+    fn new(name: Name, scope: Arc<ScopeEntry>, want: Want) -> Arc<Self> {
+        Arc::new_cyclic(|flight| Self {
+            name,
+            scope,
+            want,
+            waker: Waker::from(Arc::new(Alarm(Weak::clone(flight)))),
+            state: Mutex::new(State {
+                parked: None,
+                landed: None,
+                aboard: BTreeMap::from([(FIRST, None)]),
+                seats: FIRST + 1,
+                bell: None,
+                rang: false,
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seat for another lookup, if its want is this one's; for a take if there is no other one.
+    fn join(this: &Arc<Self>, want: Want) -> Option<Seat<S>> {
+        let mut state = this.state();
+        let is_over = state.landed.is_some();
+        if is_over || want != this.want || want == Want::Take && !state.is_free() {
+            return None;
+        }
+        let number = state.seats;
+        state.seats += 1;
+        state.aboard.insert(number, None);
+        Some(Seat { flight: Arc::clone(this), number })
+    }
+
+    /// Lands, unless it has landed, and wakes all; whose `seat` it is knows what has come of it.
+    fn land(&self, seat: Option<u64>, session: Option<&Session<S>>) {
+        let mut state = self.state();
+        let own = seat.and_then(|seat| state.aboard.remove(&seat));
+        if state.landed.is_none() {
+            // The last to see it is whoever is aboard: nobody else keeps a session.
+            let shown = session.filter(|_| !state.is_free());
+            state.landed = Some(Landed::Concluded(shown.cloned()));
+        }
+        let wakers = state.wakers();
+        drop(state);
+        drop(own);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Polls the future; parked again by the caller if it is pending. User code, which may panic.
+    pub(crate) fn poll(&self, later: &mut Later<S>) -> Poll<Answer<S>> {
+        later.as_mut().poll(&mut Context::from_waker(&self.waker))
+    }
+}
+
+impl<S: Send + Sync + 'static> Seat<S> {
+    pub(crate) fn flight(&self) -> &Arc<Flight<S>> {
+        &self.flight
+    }
+
+    /// What there is to do; if nothing, `waker` is woken when there is.
+    pub(crate) fn look(&self, waker: &Waker) -> Look<S> {
+        let waker = waker.clone();
+        let mut state = self.flight.state();
+        match state.landed.take() {
+            Some(Landed::Answered(answer)) => return Look::Answered(answer),
+            Some(Landed::Concluded(session)) => {
+                let own = state.aboard.remove(&self.number);
+                let others = if state.is_free() { None } else { session.clone() };
+                state.landed = Some(Landed::Concluded(others));
+                drop(state);
+                drop(own);
+                return Look::Landed(session);
             }
-            answer = self.landed.wait(answer).unwrap_or_else(PoisonError::into_inner);
+            None => {}
+        }
+        // Before the future is polled: what wakes it meanwhile wakes this one too.
+        let before = state.aboard.insert(self.number, Some(waker));
+        let parked = state.parked.take();
+        drop(state);
+        // A waker's drop is the user's.
+        drop(before);
+        parked.map_or(Look::Waits, Look::Polls)
+    }
+
+    /// Leaves the flight; `bell` tells the cache of it later, if it is the last one.
+    pub(crate) fn leave(self, bell: &Waker) -> Left<S> {
+        let mut state = self.flight.state();
+        let own = state.aboard.remove(&self.number);
+        let mut wakers = Vec::new();
+        let left = match state.landed.take() {
+            Some(Landed::Answered(answer)) => Left::Answer(answer),
+            Some(Landed::Concluded(session)) if state.is_free() => {
+                state.landed = Some(Landed::Concluded(None));
+                Left::Session(session)
+            }
+            None if state.parked.is_some() && state.is_free() && state.bell.is_none() => {
+                state.bell = Some(bell.clone());
+                // The wake-up that this one was given may have been for the future.
+                state.rang = true;
+                Left::Orphan
+            }
+            landed => {
+                state.landed = landed;
+                // As above.
+                if state.parked.is_some() && !planted!("leave-without-waking") {
+                    wakers = state.wakers();
+                }
+                Left::Nothing
+            }
+        };
+        drop(state);
+        // What they do is the user's.
+        drop(own);
+        wakers.into_iter().for_each(Waker::wake);
+        left
+    }
+}
+
+impl<S> State<S> {
+    /// Whether nobody is aboard.
+    fn is_free(&self) -> bool {
+        self.aboard.is_empty()
+    }
+
+    /// Who is to be woken, the cache too. Not under the lock: what they do is the user's.
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.rang = true;
+        let aboard = self.aboard.values_mut().filter_map(Option::take);
+        aboard.chain(self.bell.clone()).collect()
+    }
+}
+
+/// What a flight's future wakes. The flight may be over by then.
+struct Alarm<S>(Weak<Flight<S>>);
+
+impl<S: Send + Sync + 'static> Wake for Alarm<S> {
+    fn wake(self: Arc<Self>) {
+        if let Some(flight) = self.0.upgrade() {
+            let wakers = flight.state().wakers();
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Flights that every lookup has left, and whose futures are not finished: the cache's to poll.
+pub(crate) struct Orphans<S> {
+    count: AtomicUsize,
+    flights: Mutex<Vec<Orphan<S>>>,
+}
+
+/// A flight that was left to the cache, until a time.
+pub(crate) struct Orphan<S> {
+    pub(crate) flight: Arc<Flight<S>>,
+    until: Option<Instant>,
+}
+
+/// What the cache finds in an orphan.
+pub(crate) enum Tended<S> {
+    /// Nothing to do yet.
+    Waits,
+    /// The future, to be polled and parked again, or concluded.
+    Polls(Later<S>),
+    /// The future, which nobody waits for any longer.
+    Late(Later<S>),
+    /// It is a lookup's again, or over.
+    Done,
+}
+
+impl<S: Send + Sync + 'static> Orphans<S> {
+    pub(crate) fn new() -> Self {
+        Self { count: AtomicUsize::new(0), flights: Mutex::new(Vec::new()) }
+    }
+
+    /// How many there are, about.
+    pub(crate) fn count(&self) -> usize {
+        // Relaxed: it spares a lock.
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Takes all of them, to be tended and put back.
+    pub(crate) fn take(&self) -> Vec<Orphan<S>> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *flights);
+        // Relaxed: as above.
+        self.count.fetch_sub(taken.len(), Ordering::Relaxed);
+        taken
+    }
+
+    pub(crate) fn put(&self, orphan: Orphan<S>) {
+        // Relaxed: as above.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+    }
+}
+
+impl<S: Send + Sync + 'static> Orphan<S> {
+    pub(crate) fn new(flight: Arc<Flight<S>>, timeout: Duration) -> Self {
+        Self { flight, until: Instant::now().checked_add(timeout) }
+    }
+
+    pub(crate) fn look(&self) -> Tended<S> {
+        let mut state = self.flight.state();
+        let is_late = self.until.is_some_and(|until| until <= Instant::now());
+        if state.landed.is_some() || is_late {
+            state.bell = None;
+            let late = if state.is_free() { state.parked.take() } else { None };
+            return late.map_or(Tended::Done, Tended::Late);
+        }
+        if !std::mem::take(&mut state.rang) {
+            return Tended::Waits;
+        }
+        // Without it, one who is aboard polls.
+        state.parked.take().map_or(Tended::Waits, Tended::Polls)
+    }
+}
+
+/// Polls in the calling thread until there is something, for `timeout` at most.
+pub(crate) fn block_on<T>(timeout: Duration, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
+    let waker = dispatch::waker_of(thread::current());
+    let until = Instant::now().checked_add(timeout);
+    loop {
+        if let Poll::Ready(found) = poll(&waker) {
+            return Some(found);
+        }
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return None,
+            Some(left) => thread::park_timeout(left),
+            None => thread::park(),
         }
     }
 }

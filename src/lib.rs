@@ -86,6 +86,8 @@ mod engine;
 mod expiry;
 mod flight;
 mod gate;
+#[cfg(not(loom))]
+mod lookup;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
@@ -111,10 +113,13 @@ pub use builder::{BuildError, Builder};
 #[cfg(not(loom))]
 pub use cache::{Iter, SessionCache, Undelivered};
 pub use callbacks::{
-    Answer, Found, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict, Want,
+    Answer, Found, Later, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict,
+    Want,
 };
 pub use clock::Clock;
 pub use dispatch::Dispatch;
+#[cfg(not(loom))]
+pub use lookup::Lookup;
 pub use outcome::{Put, Refusal};
 pub use portable::Portable;
 pub use scope::Scope;

@@ -4,34 +4,25 @@
 //! call of the table, it is written out here as the engine has it; models of the engine itself run
 //! that one.
 
+mod engine;
 mod events;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
-use ahash::RandomState;
-
+pub use self::engine::{Engine, Waiting};
 pub use self::events::{Shard, Told};
 use self::events::{depart, next_event, store, tell};
-use crate::clock::Clock;
-use crate::dispatch::{Dispatch, Dispatcher};
-use crate::engine::{self, Mode, Parts};
 use crate::expiry::capacity::UNLIMITED;
 use crate::expiry::{self, Age, Extension, Hint};
 use crate::gate;
-use crate::outcome::Put;
 use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
 use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
-use crate::scope::{self, Registry, Scope};
-use crate::session::Session;
-use crate::stats::{Reason, Stats};
+use crate::stats::Reason;
 use crate::sync::{self, AtomicU64};
 use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
-use crate::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {
@@ -497,125 +488,6 @@ impl Due {
     }
 }
 
-/// A whole engine of one shard, with one scope.
-pub struct Engine<S: Send + Sync + 'static> {
-    engine: engine::Engine<S>,
-    scope: Arc<scope::Entry>,
-}
-
-impl<S: Send + Sync + 'static> Engine<S> {
-    /// An engine for so many sessions, which live for a minute.
-    #[must_use]
-    pub fn new(max_sessions: u64) -> Self {
-        Self::dispatching(max_sessions, Dispatch::Manual)
-    }
-
-    /// An engine whose callbacks are this one, called at the end of what caused the call.
-    pub fn telling(
-        max_sessions: u64,
-        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
-    ) -> Self {
-        let this = Self::dispatching(max_sessions, Dispatch::Inline);
-        let hear = Arc::new(hear);
-        let hear_new = Arc::clone(&hear);
-        let on_new: Arc<OnNew<S>> = Arc::new(move |new: NewSession<S>| {
-            hear_new(Told::Came, new.into_session());
-            Verdict::Keep
-        });
-        let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
-            hear(Told::Left, removed.into_session());
-        });
-        drop(this.engine.callbacks.new.set(Some(on_new)));
-        drop(this.engine.callbacks.remove.set(Some(on_remove)));
-        this.engine.set_tells();
-        this
-    }
-
-    fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
-        let engine = engine::Engine::new(Parts {
-            max_sessions,
-            max_bytes: UNLIMITED,
-            shards: 1,
-            max_waiting_headers: usize::MAX,
-            dispatch: Dispatcher::new(dispatch, u64::MAX),
-            lifetime: Duration::from_secs(60),
-            weigher: None,
-            clock: Clock::manual(),
-            hasher: RandomState::with_seeds(1, 2, 3, 4),
-        });
-        let scope = engine.scopes.attach(&Scope::new("model"));
-        Self { engine, scope }
-    }
-
-    /// Stores a session.
-    pub fn put(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::Replace)
-    }
-
-    /// Stores a session unless there is one.
-    pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::IfAbsent)
-    }
-
-    /// Finds a session.
-    #[must_use]
-    pub fn get(&self, id: u8) -> Option<Session<S>> {
-        self.engine.get(&self.scope, &session_id(id))
-    }
-
-    /// Takes a session.
-    #[must_use]
-    pub fn take(&self, id: u8) -> Option<Session<S>> {
-        self.engine.take(&self.scope, &session_id(id))
-    }
-
-    /// Lets a session expire so many seconds from now.
-    pub fn extend(&self, id: u8, seconds: u64) -> bool {
-        self.engine.extend(&self.scope, &session_id(id), Duration::from_secs(seconds))
-    }
-
-    /// Moves the clock on.
-    pub fn advance(&self, seconds: u64) {
-        self.engine.clock.advance(Duration::from_secs(seconds));
-    }
-
-    /// Drops the scope; returns how many sessions that removed.
-    pub fn drop_scope(&self) -> usize {
-        let slot = self.engine.scopes.renew(&Scope::new("model")).expect("attached by `new`");
-        self.engine.drop_slot(slot)
-    }
-
-    /// Ticks until nothing is due.
-    pub fn tick(&self) {
-        self.engine.tick();
-    }
-
-    /// Removes what is expired.
-    pub fn flush_expired(&self) -> usize {
-        self.engine.flush_expired()
-    }
-
-    /// Removes everything; returns how much.
-    pub fn flush(&self) -> usize {
-        self.engine.flush()
-    }
-
-    /// Closes the cache.
-    pub fn close(&self) {
-        self.engine.close();
-    }
-
-    /// The counters; exact while no other thread runs.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.engine.stats()
-    }
-}
-
-fn session_id(number: u8) -> SessionId {
-    SessionId::from([number; 32])
-}
-
 impl<S> fmt::Debug for Table<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.table.fmt(f)
@@ -631,11 +503,5 @@ impl<S> fmt::Debug for Handle<S> {
 impl<S> fmt::Debug for Gone<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gone").finish_non_exhaustive()
-    }
-}
-
-impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.engine.fmt(f)
     }
 }

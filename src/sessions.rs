@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::callbacks::Want;
 use crate::engine::{Engine, Mode};
+use crate::lookup::Lookup;
 use crate::outcome::Put;
 use crate::scope::{Entry, Scope};
 use crate::secret::SecretBytes;
@@ -88,6 +90,13 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     #[must_use]
     pub fn take(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.take(&self.scope, id)
+    }
+
+    /// A get or a take that waits for the get callback's answer without holding a thread; see
+    /// [`Lookup`]. A session that is in the cache is there at the first poll.
+    pub fn lookup(&self, id: &SessionId, want: Want) -> Lookup<S> {
+        let (engine, scope) = (Arc::clone(&self.engine), Arc::clone(&self.scope));
+        Lookup::new(engine, scope, *id, want)
     }
 
     /// Removes a session; `true` if there was one that was not expired.

@@ -65,6 +65,8 @@ pub struct Stats {
     pub get_called: u64,
     /// Calls of the get callback whose answer was handed out.
     pub get_answered: u64,
+    /// Lookups that did not wait for an answer of the get callback any longer.
+    pub get_timed_out: u64,
     /// Calls of callbacks that panicked.
     pub callbacks_panicked: u64,
     /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
@@ -193,6 +195,7 @@ pub(crate) enum Count {
     RemoveCalled,
     GetCalled,
     GetAnswered,
+    GetTimedOut,
     CallbacksPanicked,
     AgesAtEviction,
 }
@@ -269,6 +272,7 @@ impl Counters {
             remove_called: self.sum(Count::RemoveCalled),
             get_called: self.sum(Count::GetCalled),
             get_answered: self.sum(Count::GetAnswered),
+            get_timed_out: self.sum(Count::GetTimedOut),
             callbacks_panicked: self.sum(Count::CallbacksPanicked),
             mean_age_at_eviction: mean_age.map(Duration::from_millis),
             ..Stats::default()

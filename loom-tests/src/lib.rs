@@ -24,6 +24,7 @@
 //! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
 //! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |
 //! | `events.rs` | `table/events.rs`, `queue/mod.rs`, `shard.rs`, engine | each coming and leaving is told once, in order; none is left, no wake-up is lost |
+//! | `flights.rs` | `flight.rs`, `engine/ask.rs` | no removed session comes back; a dropped lookup strands no other, and neither loses nor doubles |
 //! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both |
 //!
 //! Memory is reclaimed by a mock, the most aggressive reclaimer that the epoch's contract allows:

@@ -6,69 +6,238 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
 use super::put::Stored;
 use super::{Engine, Mode};
-use crate::callbacks::{Answer, Proposed, Want};
+use crate::callbacks::{Answer, Later, Proposed, Want};
 use crate::clock::millis;
 use crate::dispatch;
 use crate::expiry::{Age, Due, Hint};
-use crate::flight::{Asker, Begun};
+use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
 use crate::outcome::Refusal;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
 use crate::stats::{Count, Reason};
+use crate::sync::planted;
 use crate::table::{Name, NewNode, NodeRef};
 
+/// What has come of asking.
+pub(crate) enum Asked<S> {
+    /// The answer.
+    Answered(Option<Session<S>>),
+    /// A place to wait for it.
+    Waits(Seat<S>),
+}
+
 impl<S: Send + Sync + 'static> Engine<S> {
+    /// Asks the get callback for what the cache does not hold, and waits for its answer in the calling
+    /// thread.
+    #[cold]
+    pub(super) fn ask_and_wait(
+        &self,
+        scope: &Arc<ScopeEntry>,
+        name: &Name,
+        want: Want,
+    ) -> Option<Session<S>> {
+        let seat = match self.ask(scope, name, want) {
+            Asked::Answered(session) => return session,
+            Asked::Waits(seat) => seat,
+        };
+        let answer = flight::block_on(self.lookup_timeout, |waker| self.poll(&seat, waker));
+        answer.unwrap_or_else(|| self.give_up(seat))
+    }
+
     /// Asks the get callback for what the cache does not hold.
     #[cold]
-    pub(super) fn ask(&self, scope: &ScopeEntry, name: &Name, want: Want) -> Option<Session<S>> {
-        let callback = self.callbacks.get.callback()?;
+    pub(super) fn ask(&self, scope: &Arc<ScopeEntry>, name: &Name, want: Want) -> Asked<S> {
+        let Some(callback) = self.callbacks.get.callback() else { return Asked::Answered(None) };
         let at = self.shard_of(name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
-        let asker = match shard.flights.begin(name) {
+        if !self.dispatch.has_ticker() {
+            self.tend_orphans();
+        }
+        // A callback that waits could wait for itself.
+        let may_wait = !dispatch::is_in_callback();
+        let asker = match shard.flights.begin(name, scope, want, may_wait) {
             Begun::Asks(asker) => asker,
-            // A session is taken by one. And a callback that waits could wait for itself.
-            Begun::Waits(_) if want == Want::Take || dispatch::is_in_callback() => return None,
-            Begun::Waits(flight) => return flight.wait(),
+            Begun::Joins(seat) => return Asked::Waits(seat),
+            // Another one's may have just landed.
+            Begun::Refused if want == Want::Get => return Asked::Answered(self.find(name).ok()),
+            Begun::Refused => return Asked::Answered(None),
         };
         // Once more, now that whoever removes a session of this name finds the flight.
         let there = match want {
             Want::Get => self.find(name),
             Want::Take => self.find_and_take(name),
         };
-        let session = match there {
-            Ok(session) => session,
-            Err(_) if shard.is_leaving(name) => return None,
-            Err(_) => {
-                self.counters.count(Count::GetCalled);
-                let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
-                // With the callback's last reference, which this one may be.
-                let answer = self.caught(|| dispatch::call(move || callback(&proposed)))?;
-                let session = self.accept(answer, scope, name, want, &asker)?;
-                self.counters.count(Count::GetAnswered);
-                session
-            }
-        };
-        if want == Want::Get {
-            asker.land(session.clone());
+        if let Ok(session) = there {
+            return Asked::Answered(Some(self.landed(session, &asker)));
         }
-        Some(session)
+        if shard.is_leaving(name) {
+            return Asked::Answered(None);
+        }
+        self.counters.count(Count::GetCalled);
+        let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
+        // With the callback's last reference, which this one may be.
+        match self.caught(|| dispatch::call(move || callback(&proposed))) {
+            None => Asked::Answered(None),
+            Some(Answer::Later(later)) => Asked::Waits(asker.into_seat(later)),
+            Some(answer) => Asked::Answered(self.conclude(answer, &asker, want)),
+        }
+    }
+
+    /// Looks what has come of a flight; if nothing yet, `waker` is woken when there is something to do.
+    pub(crate) fn poll(&self, seat: &Seat<S>, waker: &Waker) -> Poll<Option<Session<S>>> {
+        let flight = seat.flight();
+        let at = self.shard_of(&flight.name);
+        let _delivery = self.delivery(at);
+        let asker = || self.shards[at].flights.passenger(seat);
+        match seat.look(waker) {
+            Look::Landed(session) => Poll::Ready(session),
+            Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker(), flight.want)),
+            Look::Waits => Poll::Pending,
+            Look::Polls(later) => {
+                let Some((asker, answer)) = self.poll_later(asker(), later) else {
+                    return Poll::Pending;
+                };
+                Poll::Ready(self.conclude(answer, &asker, flight.want))
+            }
+        }
+    }
+
+    /// Polls the future of a flight; parks it if it is not finished.
+    fn poll_later<'a>(
+        &self,
+        asker: Asker<'a, S>,
+        mut later: Later<S>,
+    ) -> Option<(Asker<'a, S>, Answer<S>)> {
+        loop {
+            let flight = asker.flight();
+            match self.caught(|| dispatch::call(|| flight.poll(&mut later))) {
+                Some(Poll::Pending) => {
+                    asker.park(later);
+                    return None;
+                }
+                Some(Poll::Ready(Answer::Later(next))) => {
+                    self.dropped(std::mem::replace(&mut later, next));
+                }
+                answered => {
+                    self.dropped(later);
+                    let answer = match answered {
+                        Some(Poll::Ready(answer)) => answer,
+                        _ => Answer::Nothing,
+                    };
+                    return Some((asker, answer));
+                }
+            }
+        }
+    }
+
+    /// Drops a future: user code, which may panic.
+    fn dropped(&self, later: Later<S>) {
+        self.caught(|| dispatch::call(|| drop(later)));
+    }
+
+    /// A lookup does not wait any longer.
+    pub(crate) fn give_up(&self, seat: Seat<S>) -> Option<Session<S>> {
+        self.counters.count(Count::GetTimedOut);
+        self.leave_flight(seat);
+        None
+    }
+
+    /// A lookup leaves its flight. What it leaves behind is not lost: the flight goes on.
+    pub(crate) fn leave_flight(&self, seat: Seat<S>) {
+        let flight = Arc::clone(seat.flight());
+        let at = self.shard_of(&flight.name);
+        let _delivery = self.delivery(at);
+        match seat.leave(&self.dispatch.bell()) {
+            Left::Nothing => {}
+            Left::Session(session) => drop(session),
+            Left::Answer(_) if planted!("answer-left-behind") => {}
+            Left::Answer(answer) => {
+                let asker = self.shards[at].flights.orphanage(&flight);
+                drop(self.conclude(answer, &asker, Want::Get));
+            }
+            Left::Orphan => {
+                let is_full = self.orphans.count() as u64 >= self.dispatch.most_waiting(1);
+                let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
+                let orphan = Orphan::new(flight, timeout);
+                let stays = if is_full { self.tend_orphan(orphan) } else { Some(orphan) };
+                stays.into_iter().for_each(|orphan| self.orphans.put(orphan));
+            }
+        }
+    }
+
+    /// Tends all futures that lookups have left.
+    pub(crate) fn tend_orphans(&self) {
+        if self.orphans.count() > 0 {
+            let orphans = self.orphans.take().into_iter();
+            orphans
+                .filter_map(|orphan| self.tend_orphan(orphan))
+                .for_each(|orphan| self.orphans.put(orphan));
+        }
+    }
+
+    /// Polls a future that was left, if it was woken, or drops it if it is late; returns it if it stays.
+    fn tend_orphan(&self, orphan: Orphan<S>) -> Option<Orphan<S>> {
+        let at = self.shard_of(&orphan.flight.name);
+        let _delivery = self.delivery(at);
+        let asker = || self.shards[at].flights.orphanage(&orphan.flight);
+        match orphan.look() {
+            Tended::Waits => Some(orphan),
+            Tended::Done => None,
+            Tended::Late(later) => {
+                let _ended = asker();
+                self.dropped(later);
+                None
+            }
+            Tended::Polls(later) => match self.poll_later(asker(), later) {
+                Some((asker, answer)) => {
+                    self.conclude_orphan(answer, asker);
+                    None
+                }
+                None => Some(orphan),
+            },
+        }
+    }
+
+    /// What was answered after every lookup had left: for one that has come since; or the cache keeps
+    /// it, for what was answered to a take is nowhere else any more.
+    fn conclude_orphan(&self, answer: Answer<S>, asker: Asker<'_, S>) {
+        let left = match asker.flight().want {
+            Want::Get => Some((asker, answer)),
+            Want::Take => asker.leave_answer(answer),
+        };
+        if let Some((asker, answer)) = left {
+            drop(self.conclude(answer, &asker, Want::Get));
+        }
+    }
+
+    /// Accepts an answer, and tells those who wait.
+    fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
+        let session = self.accept(answer, asker, want)?;
+        self.counters.count(Count::GetAnswered);
+        Some(self.landed(session, asker))
+    }
+
+    /// Shows a session to those who wait for it, if it is for many.
+    fn landed(&self, session: Session<S>, asker: &Asker<'_, S>) -> Session<S> {
+        if asker.flight().want == Want::Get {
+            asker.land(&session);
+        }
+        session
     }
 
     /// Checks an answer; `None` if it is not what was asked for.
-    fn accept(
-        &self,
-        answer: Answer<S>,
-        scope: &ScopeEntry,
-        name: &Name,
-        want: Want,
-        asker: &Asker<'_, S>,
-    ) -> Option<Session<S>> {
+    fn accept(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
+        let Flight { name, scope, .. } = &**asker.flight();
         match answer {
-            Answer::Nothing => None,
+            Answer::Nothing | Answer::Later(_) => None,
             Answer::Share(session) => {
                 let node = session.node().node();
                 // The numbers of scopes are each cache's own.
@@ -88,12 +257,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let node = NewNode::new(
                     *name,
                     u32::try_from(weight).unwrap_or(u32::MAX),
-                    Due::PROVISIONAL.to_word(),
+                    if planted!("shown-at-once") { due } else { Due::PROVISIONAL }.to_word(),
                     found.payload,
                     false,
                 );
                 match want {
-                    Want::Get => self.enter(node, weight, due, scope, asker),
+                    Want::Get => self.enter(node, weight, due, asker),
                     Want::Take => Some(self.hand_out(node, due)),
                 }
             }
@@ -107,11 +276,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         node: NewNode<S>,
         weight: usize,
         due: Due,
-        scope: &ScopeEntry,
         asker: &Asker<'_, S>,
     ) -> Option<Session<S>> {
-        let name = node.node().name();
-        let at = self.shard_of(&name);
+        let Flight { name, scope, .. } = &**asker.flight();
+        let at = self.shard_of(name);
         let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
         if self.admit(at, name.scope, weight).is_err() {
@@ -131,7 +299,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Some(session)
             }
             // Another one was put meanwhile.
-            Err((Refusal::Present, _)) => self.find(&name).ok(),
+            Err((Refusal::Present, _)) => self.find(name).ok(),
             Err((_, node)) => Some(self.hand_out(node, due)),
         };
         self.tend(at, now);

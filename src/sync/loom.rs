@@ -13,6 +13,7 @@
 //! destructors do then is without effect: words read as zero and exchanges fail.
 
 pub(crate) use loom::sync::atomic::Ordering;
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 pub(crate) use loom::thread::yield_now;
 
 use std::cell::Cell;

@@ -1,6 +1,7 @@
 //! The standard library's primitives, as they are.
 
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Mutex, MutexGuard};
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicPtr;

@@ -19,7 +19,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::link::{ADDRESS_BITS, AtomicLink, Link};
+use super::link::{AtomicLink, Link};
 use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
 
 /// Cells of a new table. Two under loom, so that a model can grow.
@@ -171,7 +171,7 @@ fn allocate(len: usize) -> NonNull<AtomicLink> {
     // All-zero is a valid cell, `Link::UNCLAIMED`.
     let first = NonNull::new(first).unwrap_or_else(|| handle_alloc_error(layout));
     let end = first.as_ptr().addr() + layout.size();
-    assert!(end >> ADDRESS_BITS == 0, "an address of user space");
+    assert!(end >> super::link::ADDRESS_BITS == 0, "an address of user space");
     first.cast()
 }
 

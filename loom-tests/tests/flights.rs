@@ -1,0 +1,214 @@
+//! Models of `src/flight.rs` and `src/engine/ask.rs`: who asks, what is out of date, and what becomes
+//! of lookups that are dropped.
+#![cfg(loom)]
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use loom::future::{AtomicWaker, block_on};
+use loom::sync::atomic::AtomicBool as Flag;
+use loom_tests::{Payload, Scenario, race, race3};
+use resumption::model::{Engine, Waiting};
+use resumption::{Answer, Found, Want};
+
+const PUT: u32 = 1;
+const GIVEN: u32 = 2;
+
+/// An engine whose external cache has one session, which is gone once it was asked for.
+fn asking(
+    answer: impl Fn(Found<Payload>) -> Answer<Payload> + Send + Sync + 'static,
+) -> Engine<Payload> {
+    let is_gone = AtomicBool::new(false);
+    Engine::asking(2, move |proposed| {
+        if is_gone.swap(true, Ordering::Relaxed) {
+            return Answer::Nothing;
+        }
+        let lifetime = Duration::from_secs(60);
+        answer(Found {
+            id: *proposed.id(),
+            scope: proposed.scope().clone(),
+            payload: Payload::new(GIVEN),
+            lifetime,
+        })
+    })
+}
+
+const GET_PUT_TAKE: Scenario = Scenario {
+    name: "a get that asks ∥ put, take, look",
+    preemptions: [1, 2],
+    floors: [1, 1],
+    run: || {
+        let engine = Arc::new(asking(Answer::Give));
+        race(
+            &engine,
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| {
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+                assert!(engine.take(1).is_some(), "there is no instant without a session");
+                assert!(!engine.contains(1), "a removed session came back");
+            },
+        );
+        assert!(!engine.contains(1), "a removed session came back");
+    },
+};
+
+#[test]
+fn an_answer_that_was_overtaken_does_not_enter() {
+    GET_PUT_TAKE.explore();
+}
+
+#[test]
+fn flights_that_are_not_marked_are_caught() {
+    GET_PUT_TAKE.catches("no-stale-flights", "a removed session came back");
+}
+
+#[test]
+fn a_session_that_is_shown_at_once_is_caught() {
+    GET_PUT_TAKE.catches("shown-at-once", "a removed session came back");
+}
+
+/// An external cache that answers when it is told to.
+#[derive(Default)]
+struct Database {
+    is_ready: Flag,
+    waker: AtomicWaker,
+}
+
+impl Database {
+    fn finish(&self) {
+        self.is_ready.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn answer(self: Arc<Self>, found: Found<Payload>) -> Answer<Payload> {
+        let mut found = Some(found);
+        Answer::later(poll_fn(move |cx| {
+            self.waker.register_by_ref(cx.waker());
+            if !self.is_ready.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+            Poll::Ready(Answer::Give(found.take().expect("it is polled until it is ready")))
+        }))
+    }
+}
+
+struct World {
+    engine: Engine<Payload>,
+    database: Arc<Database>,
+}
+
+impl World {
+    fn new() -> Self {
+        let database = Arc::new(Database::default());
+        let answers = Arc::clone(&database);
+        let engine = asking(move |found| Arc::clone(&answers).answer(found));
+        Self { engine, database }
+    }
+
+    /// A lookup that has to wait.
+    fn waiting(&self, want: Want) -> Waiting<Payload> {
+        self.engine.lookup(1, want).expect_err("the database has not answered")
+    }
+
+    /// Looks up, and waits if there is something to wait for; how many were found.
+    fn take(&self) -> usize {
+        let found = self.engine.lookup(1, Want::Take).unwrap_or_else(block_on);
+        usize::from(found.is_some())
+    }
+}
+
+/// Polls a lookup once, and drops it; how many were found.
+fn poll_and_drop(mut waiting: Waiting<Payload>) -> usize {
+    let waiting = std::pin::Pin::new(&mut waiting);
+    match waiting.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(found) => usize::from(found.is_some()),
+        Poll::Pending => 0,
+    }
+}
+
+const DROP_ONE_OF_TWO: Scenario = Scenario {
+    name: "a get that is dropped ∥ a get of the same id ∥ the answer",
+    preemptions: [1, 2],
+    floors: [1, 1],
+    run: || {
+        let world = World::new();
+        let (one, other) = (world.waiting(Want::Get), world.waiting(Want::Get));
+        let (_, (), found) = race3(
+            &Arc::new(world),
+            |_| poll_and_drop(one),
+            |world| world.database.finish(),
+            |_| block_on(other),
+        );
+        assert_eq!(found.expect("it is shared").payload().read(), GIVEN);
+    },
+};
+
+#[test]
+fn a_lookup_that_is_dropped_leaves_the_future_to_the_others() {
+    DROP_ONE_OF_TWO.explore();
+}
+
+#[test]
+fn a_lookup_that_leaves_without_waking_is_caught() {
+    DROP_ONE_OF_TWO.catches("leave-without-waking", "deadlock");
+}
+
+const DROP_TAKE_TAKE: Scenario = Scenario {
+    name: "a take that is dropped ∥ a take of the same id ∥ the answer",
+    preemptions: [2, 2],
+    floors: [1, 1],
+    run: || {
+        let world = World::new();
+        let one = world.waiting(Want::Take);
+        let world = Arc::new(world);
+        let (one, (), other) =
+            race3(&world, |_| poll_and_drop(one), |world| world.database.finish(), World::take);
+        world.engine.tend();
+        let stored = usize::from(world.engine.contains(1));
+        assert_eq!(one + other + stored, 1, "a session is neither lost nor doubled");
+    },
+};
+
+#[test]
+fn a_take_that_is_dropped_neither_loses_nor_doubles() {
+    DROP_TAKE_TAKE.explore();
+}
+
+const ORPHAN_TAKE: Scenario = Scenario {
+    name: "an answer that the cache polls for ∥ a take that is dropped",
+    preemptions: [1, 2],
+    floors: [1, 1],
+    run: || {
+        let world = World::new();
+        drop(world.waiting(Want::Take));
+        world.database.finish();
+        let world = Arc::new(world);
+        let ((), found) = race(
+            &world,
+            |world| world.engine.tend(),
+            |world| match world.engine.lookup(1, Want::Take) {
+                Ok(found) => usize::from(found.is_some()),
+                Err(waiting) => {
+                    drop(waiting);
+                    0
+                }
+            },
+        );
+        world.engine.tend();
+        let stored = usize::from(world.engine.contains(1));
+        assert_eq!(found + stored, 1, "a session is neither lost nor doubled");
+    },
+};
+
+#[test]
+fn an_answer_that_nobody_takes_is_stored() {
+    ORPHAN_TAKE.explore();
+}
+
+#[test]
+fn an_answer_that_is_left_behind_is_caught() {
+    ORPHAN_TAKE.catches("answer-left-behind", "neither lost nor doubled");
+}

@@ -1,0 +1,217 @@
+//! A whole engine.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use super::Told;
+use crate::clock::Clock;
+use crate::dispatch::{Dispatch, Dispatcher};
+use crate::engine::ask::Asked;
+use crate::engine::{self, Mode, Parts};
+use crate::expiry::capacity::UNLIMITED;
+use crate::flight::Seat;
+use crate::outcome::Put;
+use crate::scope::{self, Scope};
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::table::SessionId;
+use crate::{Answer, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict, Want};
+
+/// A whole engine of one shard, with one scope.
+pub struct Engine<S: Send + Sync + 'static> {
+    engine: Arc<engine::Engine<S>>,
+    scope: Arc<scope::Entry>,
+}
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// An engine for so many sessions, which live for a minute.
+    #[must_use]
+    pub fn new(max_sessions: u64) -> Self {
+        Self::dispatching(max_sessions, Dispatch::Manual)
+    }
+
+    /// An engine whose callbacks are this one, called at the end of what caused the call.
+    pub fn telling(
+        max_sessions: u64,
+        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
+    ) -> Self {
+        let this = Self::dispatching(max_sessions, Dispatch::Inline);
+        let hear = Arc::new(hear);
+        let hear_new = Arc::clone(&hear);
+        let on_new: Arc<OnNew<S>> = Arc::new(move |new: NewSession<S>| {
+            hear_new(Told::Came, new.into_session());
+            Verdict::Keep
+        });
+        let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
+            hear(Told::Left, removed.into_session());
+        });
+        drop(this.engine.callbacks.new.set(Some(on_new)));
+        drop(this.engine.callbacks.remove.set(Some(on_remove)));
+        this.engine.set_tells();
+        this
+    }
+
+    /// An engine with this get callback, and whose removals wait to be told for ever.
+    pub fn asking(
+        max_sessions: u64,
+        on_get: impl Fn(&Proposed<'_>) -> Answer<S> + Send + Sync + 'static,
+    ) -> Self {
+        let this = Self::dispatching(max_sessions, Dispatch::Manual);
+        let on_get: Arc<OnGet<S>> = Arc::new(on_get);
+        let on_remove: Arc<OnRemove<S>> = Arc::new(drop);
+        drop(this.engine.callbacks.get.set(Some(on_get)));
+        drop(this.engine.callbacks.remove.set(Some(on_remove)));
+        this.engine.set_tells();
+        this
+    }
+
+    fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
+        let engine = engine::Engine::new(Parts {
+            max_sessions,
+            max_bytes: UNLIMITED,
+            shards: 1,
+            max_waiting_headers: usize::MAX,
+            dispatch: Dispatcher::new(dispatch, u64::MAX),
+            lifetime: Duration::from_secs(60),
+            weigher: None,
+            lookup_timeout: Duration::MAX,
+            clock: Clock::manual(),
+            hasher: RandomState::with_seeds(1, 2, 3, 4),
+        });
+        let scope = engine.scopes.attach(&Scope::new("model"));
+        Self { engine: Arc::new(engine), scope }
+    }
+
+    /// Stores a session.
+    pub fn put(&self, id: u8, payload: S) -> Put<S> {
+        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::Replace)
+    }
+
+    /// Stores a session unless there is one.
+    pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
+        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::IfAbsent)
+    }
+
+    /// Finds a session.
+    #[must_use]
+    pub fn get(&self, id: u8) -> Option<Session<S>> {
+        self.engine.get(&self.scope, &session_id(id))
+    }
+
+    /// Takes a session.
+    #[must_use]
+    pub fn take(&self, id: u8) -> Option<Session<S>> {
+        self.engine.take(&self.scope, &session_id(id))
+    }
+
+    /// Whether a session is there.
+    #[must_use]
+    pub fn contains(&self, id: u8) -> bool {
+        self.engine.contains(&self.scope, &session_id(id))
+    }
+
+    /// A get or a take that waits without a thread; or what it has found at once. As `Lookup`, without
+    /// its clock.
+    pub fn lookup(&self, id: u8, want: Want) -> Result<Option<Session<S>>, Waiting<S>> {
+        match self.engine.lookup(&self.scope, &session_id(id), want) {
+            Asked::Answered(session) => Ok(session),
+            Asked::Waits(seat) => {
+                Err(Waiting { engine: Arc::clone(&self.engine), seat: Some(seat) })
+            }
+        }
+    }
+
+    /// Tends what lookups have left, as the ticker does.
+    pub fn tend(&self) {
+        self.engine.tend_orphans();
+    }
+
+    /// Lets a session expire so many seconds from now.
+    pub fn extend(&self, id: u8, seconds: u64) -> bool {
+        self.engine.extend(&self.scope, &session_id(id), Duration::from_secs(seconds))
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, seconds: u64) {
+        self.engine.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// Drops the scope; returns how many sessions that removed.
+    pub fn drop_scope(&self) -> usize {
+        let slot = self.engine.scopes.renew(&Scope::new("model")).expect("attached by `new`");
+        self.engine.drop_slot(slot)
+    }
+
+    /// Ticks until nothing is due.
+    pub fn tick(&self) {
+        self.engine.tick();
+    }
+
+    /// Removes what is expired.
+    pub fn flush_expired(&self) -> usize {
+        self.engine.flush_expired()
+    }
+
+    /// Removes everything; returns how much.
+    pub fn flush(&self) -> usize {
+        self.engine.flush()
+    }
+
+    /// Closes the cache.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// The counters; exact while no other thread runs.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+}
+
+/// A lookup that waits for an answer.
+pub struct Waiting<S: Send + Sync + 'static> {
+    engine: Arc<engine::Engine<S>>,
+    seat: Option<Seat<S>>,
+}
+
+impl<S: Send + Sync + 'static> Future for Waiting<S> {
+    type Output = Option<Session<S>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let seat = this.seat.as_ref().expect("it is polled until it is ready");
+        let session = ready!(this.engine.poll(seat, cx.waker()));
+        this.seat = None;
+        Poll::Ready(session)
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for Waiting<S> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.engine.leave_flight(seat);
+        }
+    }
+}
+
+fn session_id(number: u8) -> SessionId {
+    SessionId::from([number; 32])
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for Waiting<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
+    }
+}
