@@ -265,7 +265,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Sets the callback that is asked for each session that a lookup does not find, or unsets it.
     /// OpenSSL's `SSL_CTX_sess_set_get_cb`.
     ///
-    /// It is called in the thread of the lookup. What it gives is checked: its id, its scope and its
+    /// It is called in the thread of the lookup, and may answer later
+    /// ([`Answer::Later`](crate::Answer::Later)). What it gives is checked: its id, its scope and its
     /// lifetime. Several gets of one id ask once and share the answer; of several takes one asks, and
     /// the others find nothing. It is not asked while the leaving of a session of that id waits to be
     /// told to the remove callback, and its answer counts for nothing if a session of that id has left
@@ -302,7 +303,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what
-    /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work.
+    /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
+    /// answers that lookups have left, too; see [`Lookup`](crate::Lookup).
     pub fn poll_callbacks(&self) -> usize {
         self.shared.engine.tend_orphans();
         self.shared.engine.serve_all()

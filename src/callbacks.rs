@@ -79,7 +79,7 @@ pub enum Answer<S = SecretBytes> {
     Share(Session<S>),
     /// What this future answers. [`Sessions::lookup`](crate::Sessions::lookup) waits for it without
     /// holding a thread, a get or a take in its thread, both for no longer than
-    /// [`Builder::lookup_timeout`](crate::Builder::lookup_patience). Any thread may poll it, also the
+    /// [`Builder::lookup_timeout`](crate::Builder::lookup_timeout). Any thread may poll it, also the
     /// cache's own: a future that needs a runtime is to be spawned there, and this one to be the
     /// handle of the task.
     Later(Later<S>),

@@ -60,7 +60,8 @@
 //! * A thread that is stopped in the middle of an operation keeps headers from being freed. At a
 //!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
-//! * In a forked child the background thread does not exist; make the cache after the fork.
+//! * In a forked child the background thread does not exist, nor the one that [`Lookup`]'s deadlines
+//!   start; make the cache after the fork.
 //! * Calls of callbacks that wait hold their sessions, beyond the limit on bytes; their number is
 //!   bounded, [`Builder::max_waiting_callbacks`].
 //! * 64-bit systems only, whose user space ends at 2⁴⁸: the bits above have other uses.

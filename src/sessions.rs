@@ -20,8 +20,9 @@ use crate::table::SessionId;
 ///
 /// Clones are cheap and see the same sessions. Every call is lock-free: a thread that is stopped in
 /// the middle of one keeps no other from going on. The calls on one id are linearizable. (With a get
-/// callback, [`SessionCache::set_on_get`](crate::SessionCache::set_on_get), a get waits for it, or for
-/// another get of the same id that asks.)
+/// callback, [`SessionCache::set_on_get`](crate::SessionCache::set_on_get), a lookup waits for what it
+/// answers, and a get for another one of the same id that asks, for
+/// [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most.)
 ///
 /// Hash and search take expected constant time; the hash is keyed, so that clients cannot choose ids
 /// that meet. The table is a split-ordered list (Shalev and Shavit, *Split-Ordered Lists*, 2006).

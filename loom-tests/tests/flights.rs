@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use loom::future::{AtomicWaker, block_on};
 use loom::sync::atomic::AtomicBool as Flag;
-use loom_tests::{Payload, Scenario, race, race3};
+use loom_tests::{ALL, Payload, Scenario, race, race3};
 use resumption::model::{Engine, Waiting};
 use resumption::{Answer, Found, Want};
 
@@ -39,7 +39,7 @@ fn asking(
 const GET_PUT_TAKE: Scenario = Scenario {
     name: "a get that asks ∥ put, take, look",
     preemptions: [1, 2],
-    floors: [1, 1],
+    floors: [1_850, 1_350],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(
@@ -131,8 +131,8 @@ fn poll_and_drop(mut waiting: Waiting<Payload>) -> usize {
 
 const DROP_ONE_OF_TWO: Scenario = Scenario {
     name: "a get that is dropped ∥ a get of the same id ∥ the answer",
-    preemptions: [1, 2],
-    floors: [1, 1],
+    preemptions: [2, 2],
+    floors: [1_480, 1_470],
     run: || {
         let world = World::new();
         let (one, other) = (world.waiting(Want::Get), world.waiting(Want::Get));
@@ -159,7 +159,7 @@ fn a_lookup_that_leaves_without_waking_is_caught() {
 const DROP_TAKE_TAKE: Scenario = Scenario {
     name: "a take that is dropped ∥ a take of the same id ∥ the answer",
     preemptions: [2, 2],
-    floors: [1, 1],
+    floors: [1_750, 950],
     run: || {
         let world = World::new();
         let one = world.waiting(Want::Take);
@@ -179,27 +179,18 @@ fn a_take_that_is_dropped_neither_loses_nor_doubles() {
 
 const ORPHAN_TAKE: Scenario = Scenario {
     name: "an answer that the cache polls for ∥ a take that is dropped",
-    preemptions: [1, 2],
-    floors: [1, 1],
+    preemptions: [ALL, ALL],
+    // Few accesses: all interleavings are explored.
+    floors: [5, 5],
     run: || {
         let world = World::new();
         drop(world.waiting(Want::Take));
+        let second = world.waiting(Want::Take);
         world.database.finish();
         let world = Arc::new(world);
-        let ((), found) = race(
-            &world,
-            |world| world.engine.tend(),
-            |world| match world.engine.lookup(1, Want::Take) {
-                Ok(found) => usize::from(found.is_some()),
-                Err(waiting) => {
-                    drop(waiting);
-                    0
-                }
-            },
-        );
+        race(&world, |world| world.engine.tend(), |_| drop(second));
         world.engine.tend();
-        let stored = usize::from(world.engine.contains(1));
-        assert_eq!(found + stored, 1, "a session is neither lost nor doubled");
+        assert!(world.engine.contains(1), "a session is neither lost nor doubled");
     },
 };
 
