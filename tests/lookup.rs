@@ -290,9 +290,12 @@ async fn the_ticker_sees_to_what_is_left() {
     assert!(poll(&mut lookup).is_pending());
     drop(lookup);
     database.permits.add_permits(1);
-    while !sessions.contains(&id(1)) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let stored = async {
+        while !sessions.contains(&id(1)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, stored).await.expect("the ticker was woken");
     assert_eq!(database.open(), 0);
 }
 

@@ -1,0 +1,63 @@
+//! A database that is asked without holding a thread: `cargo run --example lookup`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use resumption::{Answer, Found, Scope, SecretBytes, SessionCache, SessionId, Want};
+
+/// How long the database takes for an answer.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// Stands for a database with a client of its own for the runtime.
+type Database = Mutex<HashMap<SessionId, Vec<u8>>>;
+
+/// Finds and deletes in one step, as a take demands.
+async fn take(database: Arc<Database>, id: SessionId) -> Option<Vec<u8>> {
+    tokio::time::sleep(SLOW).await;
+    database.lock().expect("no panic").remove(&id)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let ids: Vec<_> = (0..100_u8).map(|number| SessionId::from([number; 32])).collect();
+    let database: Arc<Database> =
+        Arc::new(Mutex::new(ids.iter().map(|id| (*id, b"state".to_vec())).collect()));
+
+    let cache: SessionCache = SessionCache::builder().build()?;
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        // On the runtime, so that it goes on when the lookup is dropped.
+        let query = tokio::spawn(take(Arc::clone(&database), id));
+        Answer::later(async move {
+            let Ok(Some(bytes)) = query.await else { return Answer::Nothing };
+            let (payload, lifetime) = (SecretBytes::from(bytes), Duration::from_secs(7200));
+            Answer::Give(Found { id, scope, payload, lifetime })
+        })
+    })));
+
+    let web = cache.scope(&Scope::new("web"));
+    let (hasty, others) = ids.split_first().expect("there are some");
+    assert!(web.lookup(hasty, Want::Take).within(SLOW / 4).await.is_none());
+    println!("one lookup did not wait for the database");
+
+    // All at once, and none of them holds a thread.
+    let start = Instant::now();
+    let lookups: Vec<_> =
+        others.iter().map(|id| tokio::spawn(web.lookup(id, Want::Take))).collect();
+    let mut found = 0;
+    for lookup in lookups {
+        found += usize::from(lookup.await?.is_some());
+    }
+    println!("{found} of {} sessions found within {:?}", others.len(), start.elapsed());
+
+    // What the database gave up for the first one is in the cache by now.
+    while !web.contains(hasty) {
+        tokio::time::sleep(SLOW).await;
+    }
+    let kept = web.lookup(hasty, Want::Take).await.is_some();
+    println!("the first one's session was {}", if kept { "kept" } else { "lost" });
+    Ok(())
+}
