@@ -18,6 +18,7 @@
 mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
+mod outdated;
 mod put;
 pub(crate) mod sweep;
 
@@ -133,7 +134,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Finds a session, and notes that it was used; asks for it if it is not there.
     pub(crate) fn get(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let found = self.find(&name);
         self.deliver_for_others(&name);
         match found {
@@ -180,7 +181,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Whether a session is there; notes nothing.
     pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let table = &self.shards[self.shard_of(&name)].table;
         let (spot, now) = self.fetch(table, &name);
         let guard = pin();
@@ -193,7 +194,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes a session and returns it; exactly one of several takers gets it.
     pub(crate) fn take(&self, scope: &ScopeEntry, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let taken = self.find_and_take(&name);
         self.deliver(self.shard_of(&name));
         taken.map_or_else(|missing| self.missed(scope, &name, missing, Want::Take), Some)
@@ -212,7 +213,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes a session by id.
     pub(crate) fn remove_id(&self, scope: &ScopeEntry, id: &SessionId, reason: Reason) -> bool {
-        self.remove(&self.name(scope.slot(), id), reason)
+        self.remove(&self.name(scope, id), reason)
     }
 
     /// Removes a session by name; `false` when there was none that is not expired.
@@ -234,7 +235,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Lets a session expire `lifetime` from now.
     pub(crate) fn extend(&self, scope: &ScopeEntry, id: &SessionId, lifetime: Duration) -> bool {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let at = self.shard_of(&name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
@@ -428,15 +429,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         true
     }
 
-    /// The name of a session. The hash is keyed, so that nobody can choose ids that meet in one cell.
+    /// The name of a session. The hash is keyed, so that nobody can choose ids that meet in one cell. It
+    /// is of the scope's number, so that what is dropped and what comes after it are told in one order.
     #[inline]
-    fn name(&self, scope: u32, id: &SessionId) -> Name {
+    fn name(&self, scope: &ScopeEntry, id: &SessionId) -> Name {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(u64::from(scope) << 8 | u64::from(id.len()));
+        hasher.write_u64(u64::from(scope.number()) << 8 | u64::from(id.len()));
         for word in id.words() {
             hasher.write_u64(word);
         }
-        Name { hash: hasher.finish() | 1 << 63, scope, id: *id }
+        Name { hash: hasher.finish() | 1 << 63, scope: scope.slot(), id: *id }
     }
 
     /// The shard of a name. Cells are chosen by the hash's lowest bits, shards by some above those

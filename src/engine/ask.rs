@@ -41,7 +41,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         let session = match there {
             Ok(session) => session,
-            Err(_) if shard.is_leaving(name) => return None,
+            Err(_) if self.is_leaving(name) => return None,
             Err(_) => {
                 self.counters.count(Count::GetCalled);
                 let proposed = Proposed { id: &name.id, scope: scope.scope(), want };

@@ -1,0 +1,344 @@
+//! The drop of a scope, and what the callbacks are told and asked across it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resumption::{
+    Answer, Dispatch, Found, NewSession, Proposed, Reason, RemovedSession, Scope, SessionCache,
+    SessionId, Sessions, Verdict,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SCOPES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn id(number: u64) -> SessionId {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    SessionId::from(bytes)
+}
+
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < MINUTE, "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A database keyed by scope and id that follows the calls, and how often a call was out of order.
+#[derive(Clone, Default)]
+struct Ledger {
+    map: Arc<Mutex<HashMap<(String, SessionId), u64>>>,
+    wrong: Arc<AtomicU64>,
+}
+
+impl Ledger {
+    fn follow(&self, cache: &SessionCache<u64>) {
+        let (new, removed) = (self.clone(), self.clone());
+        let on_new = move |told: NewSession<u64>| {
+            let key = (told.scope().name().to_owned(), *told.session().id());
+            let before = new.map.lock().unwrap().insert(key, *told.session().payload());
+            new.wrong.fetch_add(u64::from(before.is_some()), SeqCst);
+            Verdict::Keep
+        };
+        let on_remove = move |told: RemovedSession<u64>| {
+            let key = (told.scope().name().to_owned(), *told.session().id());
+            let before = removed.map.lock().unwrap().remove(&key);
+            let is_wrong = before != Some(*told.session().payload());
+            removed.wrong.fetch_add(u64::from(is_wrong), SeqCst);
+        };
+        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+        cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    }
+}
+
+/// What one thread does to ids that others use too.
+fn churn(scopes: &[Sessions<u64>], ids: u64, thread: u64, steps: u64) {
+    let mut random = Random::new(thread);
+    for step in 0..steps {
+        let web = &scopes[random.below(SCOPES.len() as u64) as usize];
+        let id = id(random.below(ids));
+        match random.below(8) {
+            0 => drop(web.take(&id)),
+            1 => drop(web.get(&id)),
+            2 => drop(web.put_if_absent(&id, thread << 32 | step)),
+            _ => drop(web.put(&id, thread << 32 | step)),
+        }
+    }
+}
+
+/// Everything that can be found, by scope and id.
+fn content(scopes: &[Sessions<u64>], ids: u64) -> HashMap<(String, SessionId), u64> {
+    let names = SCOPES.iter().zip(scopes);
+    let all = names.flat_map(|(name, web)| (0..ids).map(move |number| (name, web, id(number))));
+    all.filter_map(|(name, web, id)| Some((((*name).to_owned(), id), *web.get(&id)?.payload())))
+        .collect()
+}
+
+/// The ledger ends with what the cache holds, and no call comes out of order, while scopes are
+/// dropped over and over.
+#[test]
+fn a_ledger_by_scope_and_id_follows_dropped_scopes() {
+    for (max, ids, dispatch) in [
+        (100_000, 250, Dispatch::Workers(2)),
+        (100_000, 250, Dispatch::Inline),
+        (500, 250, Dispatch::Workers(2)),
+        (100_000, 4, Dispatch::Workers(1)),
+        (100_000, 4, Dispatch::Inline),
+    ] {
+        let what = format!("{max} sessions, {ids} ids, {dispatch:?}");
+        let builder = SessionCache::builder().max_sessions(max).dispatch(dispatch);
+        let cache = builder.max_waiting_callbacks(usize::MAX).build().unwrap();
+        let ledger = Ledger::default();
+        ledger.follow(&cache);
+        let scopes = SCOPES.map(|name| cache.scope(&Scope::new(name)));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut random = Random::new(99);
+                while !is_over.load(SeqCst) {
+                    cache.drop_scope(&Scope::new(SCOPES[random.below(4) as usize]));
+                }
+            });
+            let churners: Vec<_> = (0..8)
+                .map(|thread| {
+                    let scopes = &scopes;
+                    threads.spawn(move || churn(scopes, ids, thread, 40_000))
+                })
+                .collect();
+            churners.into_iter().for_each(|churner| churner.join().unwrap());
+            is_over.store(true, SeqCst);
+        });
+        wait_until(|| cache.stats().callbacks_waiting == 0);
+        assert_eq!(ledger.wrong.load(SeqCst), 0, "{what}: calls out of order");
+        assert_eq!(*ledger.map.lock().unwrap(), content(&scopes, ids), "{what}");
+        let stats = cache.stats();
+        assert_eq!(stats.sessions as usize, ledger.map.lock().unwrap().len(), "{what}");
+        assert_eq!((stats.new_called, stats.remove_called), (stats.puts, stats.removals.total()));
+        assert!(stats.removals.scope_dropped > 100, "{what}: {stats:?}");
+    }
+}
+
+/// Gives 5 for every id, and counts how often it is asked.
+fn answers(cache: &SessionCache<u64>) -> Arc<AtomicU64> {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        count.fetch_add(1, SeqCst);
+        give(proposed, 5)
+    })));
+    asked
+}
+
+fn give(proposed: &Proposed<'_>, payload: u64) -> Answer<u64> {
+    let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+}
+
+fn manual() -> (SessionCache<u64>, Sessions<u64>) {
+    let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
+    let cache = builder.max_sessions(1_000_000).max_waiting_callbacks(usize::MAX).build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    (cache, web)
+}
+
+/// A database that lags: it has not heard yet that the scope was dropped.
+#[test]
+fn a_dropped_session_is_not_asked_for_until_it_is_told() {
+    let (cache, web) = manual();
+    cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
+    let asked = answers(&cache);
+    for drops in 1..4 {
+        assert!(web.put(&id(1), 1).is_stored());
+        for _ in 0..drops {
+            cache.drop_scope(&Scope::new("web"));
+        }
+        assert!(web.get(&id(1)).is_none() && web.take(&id(1)).is_none());
+        assert_eq!(asked.swap(0, SeqCst), 0, "its leaving is not told yet");
+        let other = cache.scope(&Scope::new("other"));
+        assert!(other.take(&id(1)).is_some() && web.take(&id(2)).is_some());
+        assert_eq!(asked.swap(0, SeqCst), 2, "another scope is asked, and another id");
+        cache.poll_callbacks();
+        assert!(web.take(&id(1)).is_some(), "it is told now");
+        assert_eq!(asked.swap(0, SeqCst), 1);
+    }
+}
+
+/// As above, but the sweep is still under way: it has many sessions to remove.
+#[test]
+fn a_dropped_session_that_is_not_swept_yet_is_not_asked_for() {
+    const MANY: u64 = 20_000;
+    let (cache, web) = manual();
+    cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
+    let asked = answers(&cache);
+    for number in 0..MANY {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    thread::scope(|threads| {
+        threads.spawn(|| cache.drop_scope(&Scope::new("web")));
+        for thread in 0..3 {
+            let web = &web;
+            threads.spawn(move || {
+                while web.contains(&id(thread)) {
+                    thread::yield_now();
+                }
+                // Against the order of the sweep, whatever that is.
+                for number in (0..MANY).filter(|number| number % 3 == thread) {
+                    let found =
+                        if number % 2 == 0 { web.get(&id(number)) } else { web.take(&id(number)) };
+                    assert!(found.is_none(), "{number} was dropped");
+                }
+            });
+        }
+    });
+    assert_eq!(asked.load(SeqCst), 0, "no leaving is told yet");
+    let stats = cache.stats();
+    assert_eq!((stats.sessions, stats.removals.scope_dropped), (0, MANY));
+    assert_eq!(cache.poll_callbacks() as u64, MANY);
+}
+
+/// A put takes the place of a dropped session: nobody is given that one, and it is told as dropped.
+#[test]
+fn a_put_follows_what_was_dropped() {
+    const MANY: u64 = 100_000;
+    let (cache, web) = manual();
+    let ledger = Ledger::default();
+    ledger.follow(&cache);
+    for number in 0..MANY {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    thread::scope(|threads| {
+        let drop = threads.spawn(|| cache.drop_scope(&Scope::new("web")));
+        while web.contains(&id(0)) {
+            thread::yield_now();
+        }
+        for number in (0..MANY).rev() {
+            let put = if number % 2 == 0 {
+                web.put(&id(number), MANY + number)
+            } else {
+                web.put_if_absent(&id(number), MANY + number)
+            };
+            assert!(matches!(put, resumption::Put::Stored), "{number}: {put:?}");
+        }
+        assert!(drop.join().unwrap() as u64 <= MANY);
+    });
+    cache.poll_callbacks();
+    assert_eq!(ledger.wrong.load(SeqCst), 0, "calls out of order");
+    assert!(ledger.map.lock().unwrap().values().all(|&payload| payload >= MANY));
+    let removals = cache.stats().removals;
+    assert_eq!((cache.len() as u64, removals.scope_dropped, removals.total()), (MANY, MANY, MANY));
+}
+
+/// One id: what was put last, by one thread; and up to where that was dropped since.
+#[derive(Default)]
+struct Track {
+    put: AtomicU64,
+    dead: AtomicU64,
+}
+
+/// A database behind all three callbacks, which hears late of what is removed.
+fn with_database(cache: &SessionCache<u64>) {
+    let database: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
+    let (new, removed, get) = (Arc::clone(&database), Arc::clone(&database), database);
+    let on_new = move |told: NewSession<u64>| {
+        new.lock().unwrap().insert(*told.session().id(), *told.session().payload());
+        Verdict::Keep
+    };
+    let on_remove = move |told: RemovedSession<u64>| {
+        if told.reason() == Reason::ScopeDropped {
+            thread::sleep(Duration::from_micros(100));
+        }
+        removed.lock().unwrap().remove(told.session().id());
+    };
+    cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    cache.set_on_get(Some(Arc::new(move |proposed: &Proposed<'_>| {
+        let found = get.lock().unwrap().get(proposed.id()).copied();
+        thread::yield_now();
+        found.map_or(Answer::Nothing, |payload| give(proposed, payload))
+    })));
+}
+
+/// What was put before a drop of the scope began is not found after that drop, neither here nor by
+/// way of the database, whatever races with it.
+#[test]
+fn a_database_brings_no_dropped_session_back() {
+    const DROPS: u64 = 400;
+    for dispatch in [Dispatch::Workers(1), Dispatch::Inline] {
+        let builder = SessionCache::builder().max_sessions(1_000).dispatch(dispatch);
+        let cache: SessionCache<u64> = builder.build().unwrap();
+        with_database(&cache);
+        let web = cache.scope(&Scope::new("web"));
+        let tracks: [Track; 3] = std::array::from_fn(|_| Track::default());
+        let is_over = AtomicBool::new(false);
+        let found = AtomicU64::new(0);
+        thread::scope(|threads| {
+            for (at, track) in tracks.iter().enumerate() {
+                let (cache, web, is_over) = (&cache, &web, &is_over);
+                threads.spawn(move || {
+                    for serial in 1.. {
+                        assert!(web.put(&id(at as u64), serial).is_stored());
+                        track.put.store(serial, SeqCst);
+                        while cache.stats().callbacks_waiting > 20 && !is_over.load(SeqCst) {
+                            thread::yield_now();
+                        }
+                        if is_over.load(SeqCst) {
+                            return;
+                        }
+                    }
+                });
+            }
+            threads.spawn(|| {
+                for drops in 0..DROPS {
+                    let put = tracks.each_ref().map(|track| track.put.load(SeqCst));
+                    cache.drop_scope(&Scope::new("web"));
+                    for (track, put) in tracks.iter().zip(put) {
+                        track.dead.store(put, SeqCst);
+                    }
+                    thread::sleep(Duration::from_micros(drops % 4 * 500));
+                }
+                is_over.store(true, SeqCst);
+            });
+            for reader in 0..3 {
+                let (web, tracks, is_over, found) = (&web, &tracks, &is_over, &found);
+                threads.spawn(move || {
+                    let mut random = Random::new(reader);
+                    while !is_over.load(SeqCst) {
+                        let at = random.below(tracks.len() as u64);
+                        let dead = tracks[at as usize].dead.load(SeqCst);
+                        let session = match random.below(16) {
+                            0 => web.take(&id(at)),
+                            _ => web.get(&id(at)),
+                        };
+                        if let Some(session) = session {
+                            found.fetch_add(1, SeqCst);
+                            let serial = *session.payload();
+                            assert!(serial > dead, "{serial} was dropped, with all up to {dead}");
+                        }
+                    }
+                });
+            }
+        });
+        let stats = cache.stats();
+        assert!(stats.removals.scope_dropped > 50, "{dispatch:?}: {stats:?}");
+        assert!(stats.get_called > 50 && found.load(SeqCst) > 50, "{dispatch:?}: {stats:?}");
+    }
+}
