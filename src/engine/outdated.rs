@@ -49,7 +49,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Entry<'g, S> {
         let table = &self.shards[self.shard_of(name)].table;
         table.entry_akin(name, spot, guard, |slot| {
-            !planted!("beside-the-outdated") && self.scopes.is_one_scope(slot, name.scope)
+            if planted!("beside-the-outdated") && slot < name.scope
+                || planted!("beside-the-newer") && slot > name.scope
+            {
+                return false;
+            }
+            self.scopes.is_one_scope(slot, name.scope)
         })
     }
 
