@@ -254,6 +254,27 @@ struct Track {
     dead: AtomicU64,
 }
 
+impl Track {
+    fn put_over_and_over(
+        &self,
+        cache: &SessionCache<u64>,
+        web: &Sessions<u64>,
+        id: &SessionId,
+        is_over: &AtomicBool,
+    ) {
+        for serial in 1.. {
+            assert!(web.put(id, serial).is_stored());
+            self.put.store(serial, SeqCst);
+            while cache.stats().callbacks_waiting > 20 && !is_over.load(SeqCst) {
+                thread::yield_now();
+            }
+            if is_over.load(SeqCst) {
+                return;
+            }
+        }
+    }
+}
+
 /// A database behind all three callbacks, which hears late of what is removed.
 fn with_database(cache: &SessionCache<u64>) {
     let database: Arc<Mutex<HashMap<SessionId, u64>>> = Arc::default();
@@ -291,20 +312,9 @@ fn a_database_brings_no_dropped_session_back() {
         let is_over = AtomicBool::new(false);
         let found = AtomicU64::new(0);
         thread::scope(|threads| {
-            for (at, track) in tracks.iter().enumerate() {
+            for (at, track) in (0..).zip(&tracks) {
                 let (cache, web, is_over) = (&cache, &web, &is_over);
-                threads.spawn(move || {
-                    for serial in 1.. {
-                        assert!(web.put(&id(at as u64), serial).is_stored());
-                        track.put.store(serial, SeqCst);
-                        while cache.stats().callbacks_waiting > 20 && !is_over.load(SeqCst) {
-                            thread::yield_now();
-                        }
-                        if is_over.load(SeqCst) {
-                            return;
-                        }
-                    }
-                });
+                threads.spawn(move || track.put_over_and_over(cache, web, &id(at), is_over));
             }
             threads.spawn(|| {
                 for drops in 0..DROPS {

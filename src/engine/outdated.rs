@@ -32,11 +32,12 @@
 #![forbid(unsafe_code)]
 
 use super::Engine;
+use crate::expiry::Due;
 use crate::reclaim::{Guard, pin};
 use crate::shard::reason_of;
 use crate::stats::Reason;
 use crate::sync::planted;
-use crate::table::{Entry, Name, Spot};
+use crate::table::{Entry, Name, NewNode, Spot};
 
 impl<S: Send + Sync + 'static> Engine<S> {
     /// The place of a name, or the live session of its scope and id, whatever slot that has.
@@ -49,13 +50,28 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Entry<'g, S> {
         let table = &self.shards[self.shard_of(name)].table;
         table.entry_akin(name, spot, guard, |slot| {
-            if planted!("beside-the-outdated") && slot < name.scope
-                || planted!("beside-the-newer") && slot > name.scope
-            {
+            if slot < name.scope && planted!("beside-the-outdated") {
+                return false;
+            }
+            if slot > name.scope && planted!("beside-the-newer") {
                 return false;
             }
             self.scopes.is_one_scope(slot, name.scope)
         })
+    }
+
+    /// Lets a late session follow to the slot of the newer one at its place. `false` for one that was
+    /// asked for before the drop, which has no place in what came after it.
+    #[inline]
+    pub(super) fn follow(entry: &Entry<'_, S>, late: &mut NewNode<S>) -> bool {
+        let Some(newer) = entry.scope().filter(|&slot| slot > late.node().scope()) else {
+            return true;
+        };
+        if Due::load(late.node().expiry()).is_provisional() {
+            return false;
+        }
+        late.follow_scope(newer);
+        true
     }
 
     /// Removes the session of a name's scope and id that is of an older slot, if there is one. The caller

@@ -123,12 +123,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let guard = pin();
             let name = node.node().name();
             let entry = self.entry(&name, spot, &guard);
-            if let Some(newer) = entry.scope().filter(|&slot| slot > name.scope) {
-                // What was asked for before the scope was dropped has no place in what is there now.
-                if is_unseen {
-                    return Err((Refusal::Present, node));
-                }
-                node.follow_scope(newer);
+            if !Self::follow(&entry, &mut node) {
+                return Err((Refusal::Present, node));
             }
             let Some((wanted, replaced)) = Self::wanted(&entry, node.node(), now, mode) else {
                 return Err((Refusal::Present, node));
