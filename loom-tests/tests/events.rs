@@ -532,6 +532,7 @@ const PUT_DROP_PUT: Scenario = Scenario {
             p.put(2);
         };
         race(&polled, |p| p.put(1), drop_then_put);
+        assert_eq!(polled.engine.stats().sessions, 1, "what was put after the drop stays");
         assert!(polled.check() > 0, "one of two was replaced or dropped");
     },
 };
@@ -543,7 +544,12 @@ fn a_late_put_comes_after_what_is_newer_has_left() {
 
 #[test]
 fn a_late_put_beside_a_newer_session_is_caught() {
-    PUT_DROP_PUT.catches("beside-the-newer", "told in order");
+    PUT_DROP_PUT.catches("beside-the-newer", "what was put after the drop stays");
+}
+
+#[test]
+fn a_late_put_that_stays_behind_is_caught() {
+    PUT_DROP_PUT.catches("late-put-stays-behind", "what was put after the drop stays");
 }
 
 /// Pops by `front` and `advance`, up to `most`.

@@ -70,7 +70,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if Due::load(late.node().expiry()).is_provisional() {
             return false;
         }
-        late.follow_scope(newer);
+        if !planted!("late-put-stays-behind") {
+            late.follow_scope(newer);
+        }
         true
     }
 
