@@ -124,8 +124,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Drops what a scope has stored: one step makes all of it unfindable, then batches of bounded
-    /// work remove it; returns how many were removed. [`Sessions`] of the scope go on, empty. O(n)
-    /// in the sessions of the cache.
+    /// work remove it; returns how many those removed, for a put that takes the place of a dropped
+    /// session removes that itself. [`Sessions`] of the scope go on, empty. O(n) in the sessions of the
+    /// cache.
     pub fn drop_scope(&self, scope: &Scope) -> usize {
         let slot = self.shared.engine.scopes.renew(scope);
         slot.map_or(0, |slot| self.shared.engine.drop_slot(slot))
@@ -240,10 +241,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// It is called once for each session, for whatever reason it left; also for those that are there
     /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
-    /// leaving before the coming of the next session of its id: what follows the calls into a
-    /// database keyed by scope and id ends with what the cache holds. One exception: sessions that
-    /// [`drop_scope`](Self::drop_scope) removes are told in no order with those that are put under the
-    /// scope afterwards.
+    /// leaving before the coming of the next session of its id, also where the scope was dropped in
+    /// between: what follows the calls into a database keyed by scope and id ends with what the cache
+    /// holds.
     ///
     /// # Errors
     ///

@@ -18,6 +18,7 @@
 pub(crate) mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
+mod outdated;
 mod put;
 pub(crate) mod sweep;
 
@@ -141,7 +142,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Finds a session, and notes that it was used; asks for it if it is not there.
     pub(crate) fn get(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         match self.counted_find(&name) {
             None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Get),
             found => found,
@@ -151,7 +152,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session and returns it; asks for it if it is not there. Exactly one of several takers
     /// gets it.
     pub(crate) fn take(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         match self.counted_take(&name) {
             None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Take),
             taken => taken,
@@ -160,7 +161,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// A get or a take that does not wait.
     pub(crate) fn lookup(&self, scope: &Arc<ScopeEntry>, id: &SessionId, want: Want) -> Asked<S> {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let there = match want {
             Want::Get => self.counted_find(&name),
             Want::Take => self.counted_take(&name),
@@ -236,7 +237,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Whether a session is there; notes nothing.
     pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let table = &self.shards[self.shard_of(&name)].table;
         let (spot, now) = self.fetch(table, &name);
         let guard = pin();
@@ -260,7 +261,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Removes a session by id.
     pub(crate) fn remove_id(&self, scope: &ScopeEntry, id: &SessionId, reason: Reason) -> bool {
-        self.remove(&self.name(scope.slot(), id), reason)
+        self.remove(&self.name(scope, id), reason)
     }
 
     /// Removes a session by name; `false` when there was none that is not expired.
@@ -282,7 +283,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Lets a session expire `lifetime` from now.
     pub(crate) fn extend(&self, scope: &ScopeEntry, id: &SessionId, lifetime: Duration) -> bool {
-        let name = self.name(scope.slot(), id);
+        let name = self.name(scope, id);
         let at = self.shard_of(&name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
@@ -466,15 +467,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         true
     }
 
-    /// The name of a session. The hash is keyed, so that nobody can choose ids that meet in one cell.
+    /// The name of a session. The hash is keyed, so that nobody can choose ids that meet in one cell. It
+    /// is of the scope's number, so that what is dropped and what comes after it are told in one order.
     #[inline]
-    fn name(&self, scope: u32, id: &SessionId) -> Name {
+    fn name(&self, scope: &ScopeEntry, id: &SessionId) -> Name {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(u64::from(scope) << 8 | u64::from(id.len()));
+        hasher.write_u64(u64::from(scope.number()) << 8 | u64::from(id.len()));
         for word in id.words() {
             hasher.write_u64(word);
         }
-        Name { hash: hasher.finish() | 1 << 63, scope, id: *id }
+        Name { hash: hasher.finish() | 1 << 63, scope: scope.slot(), id: *id }
     }
 
     /// The shard of a name. Cells are chosen by the hash's lowest bits, shards by some above those

@@ -151,9 +151,11 @@ impl<S> Flights<S> {
             return;
         }
         let guard = pin();
-        if let Some(flight) = self.table.get(name, self.table.spot(name.hash), &guard) {
-            flight.node().visit();
-        }
+        // Of akin names too: a lookup that began before or after the drop of the scope.
+        let _ = self.table.find_akin(name, &guard, |flight| {
+            flight.visit();
+            false
+        });
     }
 }
 

@@ -89,11 +89,15 @@ struct Scopes {
     next_slot: u32,
 }
 
-/// What a scope is to the table at present: a number in every header of the scope, which is never
-/// used again once the scope was dropped.
+/// What a scope is to the table: a number for as long as the cache lives, which is hashed, and a slot
+/// at present, which is compared: it is in every header of the scope, and never used again once the
+/// scope was dropped. Of two slots of one scope the greater is the newer one.
+///
+/// So all sessions of one scope and id, those of dropped slots too, meet in one place of one table.
 #[derive(Debug)]
 pub(crate) struct Entry {
     scope: Scope,
+    number: u32,
     slot: AtomicU32,
 }
 
@@ -120,7 +124,7 @@ impl Registry {
             return Arc::clone(entry);
         }
         let slot = scopes.take_slot();
-        let entry = Arc::new(Entry { scope: scope.clone(), slot: AtomicU32::new(slot) });
+        let entry = Arc::new(Entry::new(scope.clone(), slot));
         self.slots.add(slot, &entry);
         scopes.entries.insert(scope.clone(), Arc::clone(&entry));
         entry
@@ -143,6 +147,13 @@ impl Registry {
         let at = slot.checked_sub(self.slots.first)? as usize;
         let chunks = self.slots.chunks.load();
         chunks.get(at / CHUNK)?.get(at % CHUNK).cloned()
+    }
+
+    /// Whether two slots are, or were, of one scope. Waits for nobody.
+    #[cold]
+    pub(crate) fn is_one_scope(&self, a: u32, b: u32) -> bool {
+        let number = |slot| self.of_slot(slot).map(|entry| entry.number);
+        number(a).is_some_and(|a| Some(a) == number(b))
     }
 }
 
@@ -170,6 +181,17 @@ impl Scopes {
 }
 
 impl Entry {
+    /// A scope is numbered by its first slot.
+    fn new(scope: Scope, slot: u32) -> Self {
+        Self { scope, number: slot, slot: AtomicU32::new(slot) }
+    }
+
+    /// The number, which stays when the scope is dropped.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The slot at present.
     #[inline]
     pub(crate) fn slot(&self) -> u32 {
@@ -212,6 +234,23 @@ mod tests {
         assert_ne!(entry.slot(), first);
         assert_eq!(registry.attach(&a).slot(), entry.slot());
         assert_eq!(registry.renew(&Scope::new("c")), None);
+    }
+
+    #[test]
+    fn slots_are_of_one_scope_whatever_was_dropped() {
+        let registry = Registry::starting_at(7);
+        let (a, b) = (Scope::new("a"), Scope::new("b"));
+        let (entry, other) = (registry.attach(&a), registry.attach(&b));
+        let (number, first) = (entry.number(), entry.slot());
+        assert_ne!(number, other.number());
+        for scope in [&a, &b, &a] {
+            assert!(registry.renew(scope).is_some());
+        }
+        assert_eq!(entry.number(), number);
+        assert!(entry.slot() > first, "the newer slot is the greater one");
+        assert!(registry.is_one_scope(first, entry.slot()));
+        assert!(!registry.is_one_scope(first, other.slot()));
+        assert!(!registry.is_one_scope(3, 4), "slots that nobody had are nobody's");
     }
 
     #[test]

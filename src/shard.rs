@@ -145,7 +145,7 @@ impl<S> Shard<S> {
         }
     }
 
-    /// Whether a session of `name` has left, and that is not told yet.
+    /// Whether a session akin to `name` has left, and that is not told yet.
     pub(crate) fn is_leaving(&self, name: &Name) -> bool {
         self.table.is_leaving(name, &pin())
     }

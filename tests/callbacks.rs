@@ -342,73 +342,113 @@ fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
     assert_eq!((cache.stats().callbacks_waiting, cache.stats().new_called), (0, 10));
 }
 
-/// A database keyed by id that follows the calls, and how often a call was out of order.
-#[derive(Clone, Default)]
+/// How many ids there are for the ledger.
+const IDS: u64 = 1_000_000;
+
+/// A database keyed by id that follows the calls: the payload of each id, or zero; and how often a call
+/// was out of order, or came after its session had left.
 struct Ledger {
-    map: Arc<Mutex<HashMap<SessionId, u64>>>,
-    wrong: Arc<AtomicU64>,
+    map: Vec<AtomicU64>,
+    wrong: AtomicU64,
+    late: AtomicU64,
 }
 
 impl Ledger {
-    fn follow(&self, cache: &SessionCache<u64>) {
-        let (new, removed) = (self.clone(), self.clone());
+    fn of(cache: &SessionCache<u64>, web: Sessions<u64>) -> Arc<Self> {
+        let map = (0..IDS).map(|_| AtomicU64::new(0)).collect();
+        let ledger = Arc::new(Self { map, wrong: AtomicU64::new(0), late: AtomicU64::new(0) });
+        let (new, removed) = (Arc::clone(&ledger), Arc::clone(&ledger));
         let on_new = move |told: NewSession<u64>| {
-            let (id, payload) = (*told.session().id(), *told.session().payload());
-            let before = new.map.lock().unwrap().insert(id, payload);
-            new.wrong.fetch_add(u64::from(before.is_some()), Ordering::SeqCst);
+            let (at, payload) = (number(told.session().id()), *told.session().payload());
+            let before = new.map[at].swap(payload, Ordering::SeqCst);
+            new.wrong.fetch_add(u64::from(before != 0), Ordering::SeqCst);
+            let is_late = !web.contains(told.session().id());
+            new.late.fetch_add(u64::from(is_late), Ordering::SeqCst);
             Verdict::Keep
         };
         let on_remove = move |told: RemovedSession<u64>| {
-            let before = removed.map.lock().unwrap().remove(told.session().id());
-            let is_wrong = before != Some(*told.session().payload());
-            removed.wrong.fetch_add(u64::from(is_wrong), Ordering::SeqCst);
+            let (at, payload) = (number(told.session().id()), *told.session().payload());
+            let before = removed.map[at].swap(0, Ordering::SeqCst);
+            removed.wrong.fetch_add(u64::from(before != payload), Ordering::SeqCst);
         };
         cache.set_on_new(Some(Arc::new(on_new))).unwrap();
         cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+        ledger
+    }
+
+    fn content(&self) -> HashMap<u64, u64> {
+        let all = (0..).zip(&self.map);
+        let content = all.map(|(id, payload)| (id, payload.load(Ordering::SeqCst)));
+        content.filter(|(_, payload)| *payload != 0).collect()
     }
 }
 
-/// What one thread does to ids that others use too.
-fn churn(web: &Sessions<u64>, thread: u64, steps: u64) {
+fn number(id: &SessionId) -> usize {
+    u64::from_le_bytes(id.as_bytes()[..8].try_into().unwrap()) as usize
+}
+
+/// Puts, again when callbacks have caught up.
+fn put_in_time(put: impl Fn() -> Put<u64>) {
+    while let Put::Refused(Refusal::CallbacksWaiting, _) = put() {
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// Puts a session under each id of one thread, and does something to any id in between.
+fn churn(web: &Sessions<u64>, thread: u64, threads: u64) {
     let mut random = thread + 1;
-    for step in 0..steps {
+    for step in 0..IDS / threads {
+        let (own, payload) = (id(step * threads + thread), 1 + (step * threads + thread) * 2);
+        put_in_time(|| web.put(&own, payload));
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let id = id(random % 3_000);
+        let any = id(random % IDS.min((step + 1) * threads));
         match random >> 32 & 7 {
-            0 => drop(web.take(&id)),
-            1 => drop(web.remove(&id)),
-            2 => drop(web.put_if_absent(&id, thread << 32 | step)),
-            _ => drop(web.put(&id, thread << 32 | step)),
+            0 => drop(web.take(&any)),
+            1 => drop(web.remove(&any)),
+            2 => put_in_time(|| web.put_if_absent(&any, payload + 1)),
+            3 => put_in_time(|| web.put(&any, payload + 1)),
+            _ => drop(web.get(&any)),
         }
     }
 }
 
-/// The ledger ends with what the cache holds, and no call comes out of order, whatever the threads
-/// and the evictions do.
+/// The ledger of a million sessions ends with what the cache holds, and no call comes out of order,
+/// whatever the threads do and however early evictions remove what is not told yet.
 #[test]
 fn a_ledger_of_the_calls_ends_equal_to_the_cache() {
-    for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
-        let builder = SessionCache::builder().max_sessions(1_000).dispatch(dispatch);
+    for (max, dispatch) in [
+        (1_000, Dispatch::Workers(2)),
+        (1_000, Dispatch::Inline),
+        (100_000, Dispatch::Workers(2)),
+        (1_000_000, Dispatch::Workers(1)),
+    ] {
+        let builder = SessionCache::builder().max_sessions(max).dispatch(dispatch);
         let cache: SessionCache<u64> = builder.build().unwrap();
-        let ledger = Ledger::default();
-        ledger.follow(&cache);
         let web = cache.scope(&Scope::new("web"));
+        let ledger = Ledger::of(&cache, web.clone());
         thread::scope(|scope| {
             for thread in 0..8 {
                 let web = web.clone();
-                scope.spawn(move || churn(&web, thread, 125_000));
+                scope.spawn(move || churn(&web, thread, 8));
             }
         });
         wait_until(|| cache.stats().callbacks_waiting == 0);
-        assert_eq!(ledger.wrong.load(Ordering::SeqCst), 0, "{dispatch:?}: calls out of order");
-        let held: HashMap<_, _> =
-            cache.iter().map(|session| (*session.id(), *session.payload())).collect();
-        assert_eq!(*ledger.map.lock().unwrap(), held, "{dispatch:?}");
-        let stats = cache.stats();
+        let (what, stats) = (format!("{max} sessions, {dispatch:?}"), cache.stats());
+        assert_eq!(ledger.wrong.load(Ordering::SeqCst), 0, "{what}: calls out of order");
+        let held = cache.iter().map(|session| (number(session.id()) as u64, *session.payload()));
+        assert!(ledger.content() == held.collect(), "{what}: another content");
         assert_eq!((stats.new_called, stats.remove_called), (stats.puts, stats.removals.total()));
-        assert!(stats.removals.evicted > 1_000 && stats.removals.replaced > 1_000, "{stats:?}");
+        assert!(stats.puts > IDS && stats.removals.replaced > 100, "{what}: {stats:?}");
+        if max < 1_000_000 {
+            assert!(stats.removals.evicted > IDS / 2, "{what}: {stats:?}");
+        }
+        if max == 1_000 {
+            assert!(ledger.late.load(Ordering::SeqCst) > 0, "{what}: none left before it was told");
+        }
+        // It keeps the cache, which keeps it.
+        cache.set_on_new(None).unwrap();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::expiry::{Age, Due, Hint};
 use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
 use crate::outcome::Refusal;
 use crate::reclaim::pin;
-use crate::scope::Entry as ScopeEntry;
+use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::session::Session;
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
@@ -55,6 +55,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[cold]
     pub(super) fn ask(&self, scope: &Arc<ScopeEntry>, name: &Name, want: Want) -> Asked<S> {
         let Some(callback) = self.callbacks.get.callback() else { return Asked::Answered(None) };
+        if name.scope == EXHAUSTED {
+            // No session is of such a scope alone.
+            return Asked::Answered(None);
+        }
         let at = self.shard_of(name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
@@ -78,7 +82,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if let Ok(session) = there {
             return Asked::Answered(Some(self.landed(session, &asker)));
         }
-        if shard.is_leaving(name) {
+        if self.is_leaving(name) {
             return Asked::Answered(None);
         }
         self.counters.count(Count::GetCalled);

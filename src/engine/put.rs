@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::shard::reason_of;
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
-use crate::table::{Entry, NewNode, NodeRef, SessionId, Spot, Unlinked};
+use crate::table::{Entry, Name, NewNode, Node, NodeRef, SessionId, Spot, Unlinked};
 
 /// What has come of a node that was stored.
 pub(super) struct Stored<S> {
@@ -38,8 +38,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Put<S> {
         // The user's code, before anything is held.
         let weight = self.weigh(&payload);
-        let slot = scope.slot();
-        let name = self.name(slot, id);
+        let name = self.name(scope, id);
         let at = self.shard_of(&name);
         // Last, when nothing is held any more, also when an old payload's drop panics.
         let _delivery = self.delivery(at);
@@ -47,7 +46,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
-        let weight = match self.admit(at, slot, weight) {
+        let weight = match self.admit(at, name.scope, weight) {
             Ok(weight) => weight,
             Err(refusal) => return self.refused(refusal, payload),
         };
@@ -60,9 +59,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         spot.prefetch_node::<S>();
         let stored = self.store(node, (at, spot), now, mode);
         drop(inside);
-        if scope.slot() != slot && !planted!("no-second-look-at-the-scope") {
+        if scope.slot() != name.scope && !planted!("no-second-look-at-the-scope") {
             // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
-            self.remove(&name, Reason::ScopeDropped);
+            self.remove_outdated(&Name { scope: scope.slot(), ..name });
         }
         self.tend(at, now);
         match stored {
@@ -114,7 +113,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         now: u64,
         mode: Mode,
     ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
-        let (name, charge) = (node.node().name(), Self::charge(node.node().weight()));
+        let charge = Self::charge(node.node().weight());
         let shard = &self.shards[at];
         let tells_came = node.tells_came();
         let is_unseen = Due::load(node.node().expiry()).is_provisional();
@@ -122,8 +121,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let mut now = now;
         loop {
             let guard = pin();
-            let entry = shard.table.entry(&name, spot, &guard);
-            let Some((wanted, replaced)) = Self::wanted(&entry, charge, now, mode) else {
+            let name = node.node().name();
+            let entry = self.entry(&name, spot, &guard);
+            if !Self::follow(&entry, &mut node) {
+                return Err((Refusal::Present, node));
+            }
+            let Some((wanted, replaced)) = Self::wanted(&entry, node.node(), now, mode) else {
                 return Err((Refusal::Present, node));
             };
             if !hand.fill(wanted) {
@@ -137,6 +140,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
                 Entry::Occupied(old) => {
+                    if replaced == Reason::ScopeDropped {
+                        shard.before_removal(old.node());
+                    }
                     let tell = shard.tell(replaced);
                     old.replace(node, tell).map(|(new, old)| (new, Some(old)))
                 }
@@ -161,32 +167,49 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 shard.wheel.push(hint, due, now, Age::Fresh);
             }
             self.counters.count(Count::Puts);
-            return Ok(Stored { replaced: self.entered(at, old, charge), unseen });
+            return Ok(Stored { replaced: self.entered(at, old, charge, replaced), unseen });
         }
     }
 
-    /// The room that a session of this charge takes at its place, and why the session there leaves;
-    /// `None` if that stays.
+    /// The room that a new session takes at its place, and why the session there leaves; `None` if that
+    /// stays.
     #[inline]
-    fn wanted(entry: &Entry<'_, S>, charge: u64, now: u64, mode: Mode) -> Option<(Tokens, Reason)> {
+    fn wanted(
+        entry: &Entry<'_, S>,
+        new: &Node<S>,
+        now: u64,
+        mode: Mode,
+    ) -> Option<(Tokens, Reason)> {
+        let charge = Self::charge(new.weight());
         let Entry::Occupied(old) = entry else {
             return Some((Tokens { sessions: 1, bytes: charge }, Reason::Replaced));
         };
         let old = old.node();
-        let is_expired = Due::decide(old.expiry(), now);
-        if !is_expired && mode == Mode::IfAbsent {
+        let reason = if old.scope() != new.scope() {
+            Reason::ScopeDropped
+        } else if Due::decide(old.expiry(), now) {
+            Reason::Expired
+        } else {
+            Reason::Replaced
+        };
+        if reason == Reason::Replaced && mode == Mode::IfAbsent {
             return None;
         }
         // The old session's room becomes the new one's.
         let bytes = charge.saturating_sub(Self::charge(old.weight()));
-        let reason = if is_expired { Reason::Expired } else { Reason::Replaced };
         Some((Tokens { sessions: 0, bytes }, reason))
     }
 
-    /// A node was linked in shard `at`, maybe in the place of `old`. Returns the session that it
-    /// replaced, if that was not expired.
+    /// A node was linked in shard `at`, maybe in the place of `old`, which has left for `reason`. Returns
+    /// the session that it replaced, if a lookup could still have found that.
     #[inline]
-    fn entered(&self, at: usize, old: Option<Unlinked<S>>, charge: u64) -> Option<Session<S>> {
+    fn entered(
+        &self,
+        at: usize,
+        old: Option<Unlinked<S>>,
+        charge: u64,
+        reason: Reason,
+    ) -> Option<Session<S>> {
         let Some(old) = old else {
             self.shards[at].entered();
             return None;
@@ -194,10 +217,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // The new session owns what it was charged; the rest goes back once the old one is gone.
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
         let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
-        let reason = reason_of(old.node(), Reason::Replaced);
+        let reason = reason_of(old.node(), reason);
         self.counters.removal(reason, 1);
         let left = Left { unlinked: old, _refund: refund };
-        if reason == Reason::Expired {
+        if reason != Reason::Replaced {
             drop(left);
             return None;
         }

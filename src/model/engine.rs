@@ -40,7 +40,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
         max_sessions: u64,
         hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
     ) -> Self {
-        let this = Self::dispatching(max_sessions, Dispatch::Inline);
+        Self::telling_by(Dispatch::Inline, max_sessions, hear)
+    }
+
+    /// As [`telling`](Self::telling); called when [`poll`](Self::poll) is.
+    pub fn telling_when_polled(
+        max_sessions: u64,
+        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::telling_by(Dispatch::Manual, max_sessions, hear)
+    }
+
+    fn telling_by(
+        dispatch: Dispatch,
+        max_sessions: u64,
+        hear: impl Fn(Told, Session<S>) + Send + Sync + 'static,
+    ) -> Self {
+        let this = Self::dispatching(max_sessions, dispatch);
         let hear = Arc::new(hear);
         let hear_new = Arc::clone(&hear);
         let on_new: Arc<OnNew<S>> = Arc::new(move |new: NewSession<S>| {
@@ -145,6 +161,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub fn drop_scope(&self) -> usize {
         let slot = self.engine.scopes.renew(&Scope::new("model")).expect("attached by `new`");
         self.engine.drop_slot(slot)
+    }
+
+    /// Makes the calls that wait; returns how many.
+    pub fn poll(&self) -> usize {
+        self.engine.serve_all()
     }
 
     /// Ticks until nothing is due.

@@ -7,7 +7,8 @@
 //! # Order
 //!
 //! Of one name, the coming of a node is told before its leaving, and its leaving before the coming
-//! of the next node:
+//! of the next node. Names of one scope and id are one here, whether the scope was dropped between them
+//! or not ([`Table::entry_akin`](super::Table::entry_akin)):
 //!
 //! * E1: *who takes a removed node out of the list announces it first*: the winner of its removal, or
 //!   a search that meets it. A node that is out of the list has its leaving in the queue.
@@ -139,7 +140,7 @@ impl Events {
         Some(Event { node, came: word & CAME != 0 })
     }
 
-    /// Whether the leaving of a node of `name` is in the queue. It is until it was told.
+    /// Whether the leaving of a node akin to `name` is in the queue. It is until it was told.
     pub(super) fn has_left<S>(&self, name: &Name, guard: &Guard) -> bool {
         let mut is_found = false;
         self.queue.each(guard, |word| {
@@ -148,7 +149,7 @@ impl Events {
             let node = node.expect("a word is a node's address");
             // SAFETY: P1: the event was in the queue while the guard lived, and owned a reference then.
             let node = unsafe { Pinned::new(node, guard) }.node();
-            is_found |= word & CAME == 0 && node.is(name);
+            is_found |= word & CAME == 0 && node.is_akin(name);
         });
         is_found
     }

@@ -13,6 +13,7 @@
 //! * L3: a removed node never stands behind a live node of the same name: an inserter's walk passes,
 //!   and unlinks, every removed node of an equal key before its place; a replacement is linked
 //!   directly behind what it replaces. The winner's second search therefore reaches its node.
+//!   Where the caller has names pass for one ([`List::search`]'s match), this holds for those together.
 //! * L4: a cell is a starting point only once it is linked.
 //!
 //! # Races, both orders
@@ -188,20 +189,23 @@ impl List {
         Spot { cell, index, size }
     }
 
-    /// Finds the place of `name`, and unlinks removed nodes on the way.
+    /// Finds the live node of `hash` that `is_match` accepts, or the place of one, and unlinks removed
+    /// nodes on the way.
+    #[inline]
     pub(super) fn search<'g, S: 'g>(
         &'g self,
-        name: &Name,
+        hash: u64,
         mut spot: Spot<'g>,
         guard: &'g Guard,
+        is_match: impl Fn(&Node<S>) -> bool,
     ) -> Place<'g, S> {
-        let key = key(name.hash);
+        let key = key(hash);
         loop {
             let start = self.start::<S>(spot, guard);
-            if let Some(place) = self.search_from(start, key, guard, |node| node.is(name)) {
+            if let Some(place) = self.search_from(start, key, guard, &is_match) {
                 return place;
             }
-            spot = self.spot(name.hash);
+            spot = self.spot(hash);
         }
     }
 
@@ -293,11 +297,11 @@ impl List {
         }
     }
 
-    /// Whether a removed node of `name`, whose removal is told, is in the list.
+    /// Whether a removed node akin to `name`, whose removal is told, is in the list.
     pub(super) fn has_removed<'g, S: 'g>(&'g self, name: &Name, guard: &'g Guard) -> bool {
         let is_found = Cell::new(false);
         let _ = self.find::<S>(name.hash, self.spot(name.hash), guard, |node| {
-            let is_leaving = node.node().is(name) && node.node().is_told();
+            let is_leaving = node.node().is_akin(name) && node.node().is_told();
             is_found.set(is_found.get() || is_leaving);
             false
         });

@@ -113,11 +113,40 @@ impl<S> Table<S> {
         spot: Spot<'g>,
         guard: &'g Guard,
     ) -> Entry<'g, S> {
-        let place = self.list.search(name, spot, guard);
+        self.entry_akin(name, spot, guard, |_| false)
+    }
+
+    /// As [`entry`](Self::entry), for all names of an id whose scopes are the same: `is_same` tells that
+    /// of the scope of a node akin to `name` that has another one. If every insert is told the same, one
+    /// of those nodes is live at most.
+    #[inline]
+    pub(crate) fn entry_akin<'g>(
+        &'g self,
+        name: &Name,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+        is_same: impl Fn(u32) -> bool,
+    ) -> Entry<'g, S> {
+        let place = self.list.search(name.hash, spot, guard, |node: &Node<S>| {
+            node.is_akin(name) && (node.scope() == name.scope || is_same(node.scope()))
+        });
         match place.found() {
             Some((found, next)) => Entry::Occupied(Occupied { table: self, found, next }),
             None => Entry::Vacant(Vacant(place)),
         }
+    }
+
+    /// The live node akin to `name` that `is_match` accepts; shows it each of them until then, and
+    /// removed ones too.
+    pub(crate) fn find_akin<'g>(
+        &'g self,
+        name: &Name,
+        guard: &'g Guard,
+        is_match: impl Fn(&Node<S>) -> bool,
+    ) -> Option<Found<'g, S>> {
+        self.list.find(name.hash, self.spot(name.hash), guard, |node| {
+            node.node().is_akin(name) && is_match(node.node())
+        })
     }
 
     /// Removes this very node, and tells that for this reason if there is one; `None` when another
@@ -146,7 +175,8 @@ impl<S> Table<S> {
         if !found.unlink(next, events) && !planted!("no-second-search") {
             // L3: this search passes the node and takes it out, if nobody else has.
             let name = node.node().name();
-            let _: Place<'_, S> = self.list.search(&name, self.spot(name.hash), node.guard());
+            let is_match = |node: &Node<S>| node.is(&name);
+            let _ = self.list.search(name.hash, self.spot(name.hash), node.guard(), is_match);
         }
         // SAFETY: N3: the removal was won by the caller, and the node is unreachable now.
         unsafe { Unlinked::from_won(node.ptr(), self.gauges) }
@@ -167,8 +197,8 @@ impl<S> Table<S> {
         self.list.walk(from, most, guard, visit)
     }
 
-    /// Whether a session of `name` has left and its leaving is not told yet. It is in the list until it
-    /// is in the queue of events, hence in this order.
+    /// Whether a session akin to `name` has left and its leaving is not told yet. It is in the list until
+    /// it is in the queue of events, hence in this order.
     pub(crate) fn is_leaving(&self, name: &Name, guard: &Guard) -> bool {
         self.list.has_removed::<S>(name, guard) || self.list.events.has_left::<S>(name, guard)
     }
@@ -207,6 +237,17 @@ impl<S> Table<S> {
     #[cold]
     pub(crate) fn grow(&self, cells: usize) {
         self.list.grow(cells);
+    }
+}
+
+impl<S> Entry<'_, S> {
+    /// The scope of the live node.
+    #[inline]
+    pub(crate) fn scope(&self) -> Option<u32> {
+        match self {
+            Self::Occupied(old) => Some(old.node().scope()),
+            Self::Vacant(_) => None,
+        }
     }
 }
 

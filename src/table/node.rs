@@ -84,6 +84,13 @@ impl<S> Node<S> {
         self.hash == name.hash && (self.scope == name.scope) & (self.id == name.id)
     }
 
+    /// Whether the node is of this id, in the scope of the name or in that scope before it was dropped.
+    /// Two scopes whose keyed hashes are equal pass for one.
+    #[inline]
+    pub(crate) fn is_akin(&self, name: &Name) -> bool {
+        self.hash == name.hash && self.id == name.id
+    }
+
     /// The node's name.
     #[inline]
     pub(crate) fn name(&self) -> Name {
@@ -271,6 +278,11 @@ impl<S> NewNode<S> {
     #[inline]
     pub(crate) fn node(&self) -> &Node<S> {
         &self.0
+    }
+
+    /// Gives the node the newer slot of its scope, which was dropped since it was named.
+    pub(crate) fn follow_scope(&mut self, slot: u32) {
+        self.0.scope = slot;
     }
 
     /// Whether the coming of the node is to be announced.
