@@ -248,7 +248,9 @@ fn a_put_follows_what_was_dropped() {
 }
 
 /// A payload that does something when it is dropped.
-struct Hook(u64, Option<Box<dyn FnOnce() + Send + Sync>>);
+struct Hook(u64, Option<Run>);
+
+type Run = Box<dyn FnOnce() + Send + Sync>;
 
 impl Drop for Hook {
     fn drop(&mut self) {
@@ -266,7 +268,7 @@ fn a_put_that_a_drop_overtakes_comes_after_it() {
         let builder = SessionCache::builder().max_sessions(2).without_ticker();
         let cache: SessionCache<Hook> = builder.dispatch(Dispatch::Manual).build().unwrap();
         let (web, other) = (cache.scope(&Scope::new("web")), cache.scope(&Scope::new("other")));
-        let calls: Arc<Mutex<Vec<(u64, Option<Reason>)>>> = Arc::default();
+        let calls = Arc::new(Mutex::new(Vec::<(u64, Option<Reason>)>::new()));
         let (came, left) = (Arc::clone(&calls), Arc::clone(&calls));
         let on_new = move |told: NewSession<Hook>| {
             came.lock().unwrap().push((told.session().payload().0, None));
@@ -324,7 +326,7 @@ fn give_hook(proposed: &Proposed<'_>) -> Answer<Hook> {
 /// place of an expired session.
 #[test]
 fn an_answer_that_a_drop_overtakes_counts_for_nothing() {
-    let inner: Arc<Mutex<Option<(SessionCache<Hook>, Sessions<Hook>)>>> = Arc::default();
+    let inner = Arc::new(Mutex::new(None::<(SessionCache<Hook>, Sessions<Hook>)>));
     let of_hook = Arc::clone(&inner);
     let (cache, web) = full(move || {
         let (cache, web) = of_hook.lock().unwrap().take().expect("it is there");
