@@ -544,7 +544,7 @@ fn a_late_put_comes_after_what_is_newer_has_left() {
 
 #[test]
 fn a_late_put_beside_a_newer_session_is_caught() {
-    PUT_DROP_PUT.catches("beside-the-newer", "what was put after the drop stays");
+    PUT_DROP_PUT.catches("beside-the-newer", "told in order");
 }
 
 #[test]
