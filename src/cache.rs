@@ -306,7 +306,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
     /// answers that lookups have left, too; see [`Lookup`](crate::Lookup).
     pub fn poll_callbacks(&self) -> usize {
-        self.shared.engine.tend_orphans();
+        self.shared.engine.tend_orphans(usize::MAX);
         self.shared.engine.serve_all()
     }
 
@@ -424,9 +424,13 @@ fn start_ticker<S: Send + Sync + 'static>(
             // A payload that panics in its drop must not end the expiry of the others; the panic
             // hook has reported it.
             let _ = catch_unwind(AssertUnwindSafe(|| engine.tick()));
-            engine.tend_orphans();
+            engine.tend_orphans(usize::MAX);
+            let rang = engine.dispatch.rang();
+            // Before it sleeps: with the last reference it ends.
             drop(engine);
-            thread::park_timeout(every);
+            if !rang {
+                thread::park_timeout(every);
+            }
         }
     };
     let thread = thread::Builder::new().name("resumption-ticker".to_owned()).spawn(run)?;
@@ -436,7 +440,7 @@ fn start_ticker<S: Send + Sync + 'static>(
 impl<S: Send + Sync + 'static> Drop for Shared<S> {
     fn drop(&mut self) {
         // If this was the last reference to the engine, the thread ends now, not at its tick.
-        self.engine.dispatch.wake_ticker();
+        self.engine.dispatch.ring();
     }
 }
 

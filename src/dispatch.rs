@@ -3,9 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
+
+use crate::sync::Ordering;
+use crate::sync::tally::AtomicBool;
 
 /// Where callbacks run.
 ///
@@ -32,8 +36,8 @@ pub(crate) struct Dispatcher {
     most_waiting: u64,
     /// One for each worker, set when it starts.
     threads: Box<[OnceLock<Thread>]>,
-    /// The ticker, if there is one.
-    ticker: OnceLock<Thread>,
+    /// The ticker's, if there is one.
+    bell: OnceLock<Arc<Bell>>,
 }
 
 thread_local!(static IN_CALLBACK: Cell<bool> = const { Cell::new(false) });
@@ -80,6 +84,37 @@ pub(crate) fn call<R>(callback: impl FnOnce() -> R) -> R {
     callback()
 }
 
+/// What wakes the ticker. Also when user code that the ticker runs has parked its thread, and taken
+/// the wake-up for its own.
+#[derive(Debug)]
+struct Bell {
+    thread: Thread,
+    rang: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: as in `Dispatcher::rang`.
+        self.rang.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+/// Runs user code; `None` if it panicked. Never unwinds.
+pub(crate) fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
+    let panic = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => return Some(result),
+        Err(panic) => panic,
+    };
+    // What was panicked with may panic in its own drop, and so may a subscriber.
+    let logged = catch_unwind(AssertUnwindSafe(|| {
+        tracing::error!("a callback of the session cache panicked, or a payload's drop");
+        drop(panic);
+    }));
+    logged.unwrap_or_else(std::mem::forget);
+    None
+}
+
 /// What wakes a parked thread.
 pub(crate) fn waker_of(thread: Thread) -> Waker {
     struct Unpark(Thread);
@@ -98,7 +133,7 @@ impl Dispatcher {
             Dispatch::Inline | Dispatch::Manual => 0,
         };
         let threads = (0..threads).map(|_| OnceLock::new()).collect();
-        Self { kind, most_waiting, threads, ticker: OnceLock::new() }
+        Self { kind, most_waiting, threads, bell: OnceLock::new() }
     }
 
     pub(crate) fn kind(&self) -> Dispatch {
@@ -129,22 +164,28 @@ impl Dispatcher {
 
     /// Notes the ticker's thread.
     pub(crate) fn ticks(&self, thread: Thread) {
-        let _ = self.ticker.set(thread);
+        let _ = self.bell.set(Arc::new(Bell { thread, rang: AtomicBool::new(false) }));
     }
 
-    /// Whether there is one.
+    /// Whether there is a ticker.
     pub(crate) fn has_ticker(&self) -> bool {
-        self.ticker.get().is_some()
+        self.bell.get().is_some()
     }
 
     /// Wakes the ticker, if there is one.
-    pub(crate) fn wake_ticker(&self) {
-        self.ticker.get().inspect(|thread| thread.unpark());
+    pub(crate) fn ring(&self) {
+        self.bell.get().cloned().inspect(|bell| bell.wake_by_ref());
+    }
+
+    /// Whether the ticker was woken since this was last asked.
+    pub(crate) fn rang(&self) -> bool {
+        // Relaxed: it spares a sleep. What it rang for is under locks.
+        self.bell.get().is_some_and(|bell| bell.rang.swap(false, Ordering::Relaxed))
     }
 
     /// What wakes the ticker, if there is one.
     pub(crate) fn bell(&self) -> Waker {
-        self.ticker.get().cloned().map_or(Waker::noop().clone(), waker_of)
+        self.bell.get().map_or(Waker::noop().clone(), |bell| Waker::from(Arc::clone(bell)))
     }
 
     /// Wakes the worker that serves a shard.

@@ -34,7 +34,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -42,7 +42,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::callbacks::{Answer, Later, Want};
-use crate::dispatch;
+use crate::dispatch::{contained, waker_of};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
@@ -185,20 +185,20 @@ impl<S: Send + Sync + 'static> Flights<S> {
                     let Some(other) = other else { continue };
                     // AcqRel: as above.
                     self.count.fetch_sub(1, Ordering::AcqRel);
-                    let seat = Flight::join(other.payload(), want).filter(|_| may_wait);
+                    let seat = may_wait.then(|| Flight::join(other.payload(), want)).flatten();
                     return seat.map_or(Begun::Refused, Begun::Joins);
                 }
             }
         }
     }
 
-    /// The cache as the one who is to conclude a flight: it has the flight's future, or its answer.
-    pub(crate) fn orphanage(&self, flight: &Arc<Flight<S>>) -> Asker<'_, S> {
+    /// Who goes on with a flight that every lookup has left: whoever has its future, or its answer.
+    pub(crate) fn asker_for_cache(&self, flight: &Arc<Flight<S>>) -> Asker<'_, S> {
         self.asker(flight, None)
     }
 
-    /// A lookup as that.
-    pub(crate) fn passenger(&self, seat: &Seat<S>) -> Asker<'_, S> {
+    /// Who goes on with a flight for a lookup.
+    pub(crate) fn asker_for(&self, seat: &Seat<S>) -> Asker<'_, S> {
         self.asker(&seat.flight, Some(seat.number))
     }
 
@@ -217,7 +217,8 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
         let (flights, name, guard) = (self.flights, &self.flight.name, pin());
         let node = flights.table.get(name, flights.table.spot(name.hash), &guard);
         // The mark is Relaxed: its removal's exchange publishes it, and the linking that comes after
-        // that removal has seen the exchange.
+        // that removal has seen the exchange. Where nothing is linked, for a take, a removal that is not
+        // seen is one at the same time as this.
         node.is_none_or(|node| node.node().is_visited())
     }
 
@@ -228,8 +229,15 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
 
     /// Leaves the future to whoever polls next; the flight goes on.
     pub(crate) fn park(mut self, later: Later<S>) {
-        self.flight.state().parked = Some(later);
+        let mut state = self.flight.state();
+        state.parked = Some(later);
+        // Whoever was woken while the cache polled has found nothing to do, and will not come again. A
+        // lookup that polls was woken itself.
+        let is_missed = self.seat.is_none() && state.rang && !planted!("park-without-waking");
+        let wakers = if is_missed { state.wakers() } else { Vec::new() };
+        drop(state);
         self.ends = false;
+        wake(wakers);
     }
 
     /// The seat of the lookup that began the flight, whose future is parked.
@@ -251,7 +259,7 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
         let wakers = state.wakers();
         drop(state);
         self.ends = false;
-        wakers.into_iter().for_each(Waker::wake);
+        wake(wakers);
         None
     }
 }
@@ -261,7 +269,6 @@ impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
         if !self.ends {
             return;
         }
-        self.flight.land(self.seat, None);
         let (flights, name) = (self.flights, &self.flight.name);
         let unlinked = {
             let guard = pin();
@@ -271,6 +278,8 @@ impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
         debug_assert!(unlinked.is_some(), "{name:?}: a flight is ended once");
         // AcqRel: as in `begin`.
         flights.count.fetch_sub(1, Ordering::AcqRel);
+        // Then, for those who are woken may ask again.
+        self.flight.land(self.seat, None);
     }
 }
 
@@ -299,6 +308,11 @@ impl<S: Send + Sync + 'static> Flight<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether its future was woken since the cache last looked.
+    pub(crate) fn rang(&self) -> bool {
+        self.state().rang
+    }
+
     /// A seat for another lookup, if its want is this one's; for a take if there is no other one.
     fn join(this: &Arc<Self>, want: Want) -> Option<Seat<S>> {
         let mut state = this.state();
@@ -315,7 +329,7 @@ impl<S: Send + Sync + 'static> Flight<S> {
     /// Lands, unless it has landed, and wakes all; whose `seat` it is knows what has come of it.
     fn land(&self, seat: Option<u64>, session: Option<&Session<S>>) {
         let mut state = self.state();
-        let own = seat.and_then(|seat| state.aboard.remove(&seat));
+        let own = seat.and_then(|seat| state.aboard.remove(&seat)).flatten();
         if state.landed.is_none() {
             // The last to see it is whoever is aboard: nobody else keeps a session.
             let shown = session.filter(|_| !state.is_free());
@@ -323,13 +337,22 @@ impl<S: Send + Sync + 'static> Flight<S> {
         }
         let wakers = state.wakers();
         drop(state);
-        drop(own);
-        wakers.into_iter().for_each(Waker::wake);
+        forget(own);
+        wake(wakers);
     }
 
-    /// Polls the future; parked again by the caller if it is pending. User code, which may panic.
+    /// Polls the future, which the caller parks again if it is pending. User code, which may panic. A
+    /// future that answers with another one is followed at the next poll, so that a chain of them holds
+    /// nobody up.
     pub(crate) fn poll(&self, later: &mut Later<S>) -> Poll<Answer<S>> {
-        later.as_mut().poll(&mut Context::from_waker(&self.waker))
+        match later.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Answer::Later(next)) => {
+                *later = next;
+                self.waker.wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 }
 
@@ -345,21 +368,20 @@ impl<S: Send + Sync + 'static> Seat<S> {
         match state.landed.take() {
             Some(Landed::Answered(answer)) => return Look::Answered(answer),
             Some(Landed::Concluded(session)) => {
-                let own = state.aboard.remove(&self.number);
+                let own = state.aboard.remove(&self.number).flatten();
                 let others = if state.is_free() { None } else { session.clone() };
                 state.landed = Some(Landed::Concluded(others));
                 drop(state);
-                drop(own);
+                forget(own);
                 return Look::Landed(session);
             }
             None => {}
         }
         // Before the future is polled: what wakes it meanwhile wakes this one too.
-        let before = state.aboard.insert(self.number, Some(waker));
+        let before = state.aboard.insert(self.number, Some(waker)).flatten();
         let parked = state.parked.take();
         drop(state);
-        // A waker's drop is the user's.
-        drop(before);
+        forget(before);
         parked.map_or(Look::Waits, Look::Polls)
     }
 
@@ -367,6 +389,8 @@ impl<S: Send + Sync + 'static> Seat<S> {
     pub(crate) fn leave(self, bell: &Waker) -> Left<S> {
         let mut state = self.flight.state();
         let own = state.aboard.remove(&self.number);
+        // It was woken and has not looked since: that may have been for the future.
+        let was_woken = own.as_ref().is_some_and(Option::is_none);
         let mut wakers = Vec::new();
         let left = match state.landed.take() {
             Some(Landed::Answered(answer)) => Left::Answer(answer),
@@ -376,24 +400,35 @@ impl<S: Send + Sync + 'static> Seat<S> {
             }
             None if state.parked.is_some() && state.is_free() && state.bell.is_none() => {
                 state.bell = Some(bell.clone());
-                // The wake-up that this one was given may have been for the future.
-                state.rang = true;
+                state.rang = was_woken;
                 Left::Orphan
             }
             landed => {
                 state.landed = landed;
-                // As above.
-                if state.parked.is_some() && !planted!("leave-without-waking") {
+                if was_woken && state.parked.is_some() && !planted!("leave-without-waking") {
                     wakers = state.wakers();
                 }
                 Left::Nothing
             }
         };
         drop(state);
-        // What they do is the user's.
-        drop(own);
-        wakers.into_iter().for_each(Waker::wake);
+        forget(own.flatten());
+        wake(wakers);
         left
+    }
+}
+
+/// Wakes those whose flight goes on, or is over. Not under a lock: what they do is the user's.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        let _ = contained(|| waker.wake());
+    }
+}
+
+/// Drops a waker, which is the user's too.
+fn forget(waker: impl IntoIterator<Item = Waker>) {
+    for waker in waker {
+        let _ = contained(|| drop(waker));
     }
 }
 
@@ -403,7 +438,7 @@ impl<S> State<S> {
         self.aboard.is_empty()
     }
 
-    /// Who is to be woken, the cache too. Not under the lock: what they do is the user's.
+    /// Who is to be woken, the cache too.
     fn wakers(&mut self) -> Vec<Waker> {
         self.rang = true;
         let aboard = self.aboard.values_mut().filter_map(Option::take);
@@ -417,8 +452,9 @@ struct Alarm<S>(Weak<Flight<S>>);
 impl<S: Send + Sync + 'static> Wake for Alarm<S> {
     fn wake(self: Arc<Self>) {
         if let Some(flight) = self.0.upgrade() {
+            // In two statements: the lock is not held where the user's code runs.
             let wakers = flight.state().wakers();
-            wakers.into_iter().for_each(Waker::wake);
+            wake(wakers);
         }
     }
 }
@@ -426,7 +462,7 @@ impl<S: Send + Sync + 'static> Wake for Alarm<S> {
 /// Flights that every lookup has left, and whose futures are not finished: the cache's to poll.
 pub(crate) struct Orphans<S> {
     count: AtomicUsize,
-    flights: Mutex<Vec<Orphan<S>>>,
+    flights: Mutex<VecDeque<Orphan<S>>>,
 }
 
 /// A flight that was left to the cache, until a time.
@@ -439,17 +475,18 @@ pub(crate) struct Orphan<S> {
 pub(crate) enum Tended<S> {
     /// Nothing to do yet.
     Waits,
-    /// The future, to be polled and parked again, or concluded.
+    /// The future, to be polled, and parked again or concluded.
     Polls(Later<S>),
-    /// The future, which nobody waits for any longer.
-    Late(Later<S>),
+    /// The future, to be polled once more if it was woken, and then dropped: nobody waits for it any
+    /// longer.
+    Late(Later<S>, bool),
     /// It is a lookup's again, or over.
     Done,
 }
 
 impl<S: Send + Sync + 'static> Orphans<S> {
     pub(crate) fn new() -> Self {
-        Self { count: AtomicUsize::new(0), flights: Mutex::new(Vec::new()) }
+        Self { count: AtomicUsize::new(0), flights: Mutex::new(VecDeque::new()) }
     }
 
     /// How many there are, about.
@@ -458,19 +495,22 @@ impl<S: Send + Sync + 'static> Orphans<S> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes all of them, to be tended and put back.
-    pub(crate) fn take(&self) -> Vec<Orphan<S>> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = std::mem::take(&mut *flights);
+    /// Takes the one that was tended longest ago, to be tended and put back.
+    pub(crate) fn next(&self) -> Option<Orphan<S>> {
+        let next = self.flights().pop_front()?;
         // Relaxed: as above.
-        self.count.fetch_sub(taken.len(), Ordering::Relaxed);
-        taken
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(next)
     }
 
     pub(crate) fn put(&self, orphan: Orphan<S>) {
         // Relaxed: as above.
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+        self.flights().push_back(orphan);
+    }
+
+    fn flights(&self) -> MutexGuard<'_, VecDeque<Orphan<S>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -481,11 +521,21 @@ impl<S: Send + Sync + 'static> Orphan<S> {
 
     pub(crate) fn look(&self) -> Tended<S> {
         let mut state = self.flight.state();
-        let is_late = self.until.is_some_and(|until| until <= Instant::now());
-        if state.landed.is_some() || is_late {
+        if state.landed.is_some() {
             state.bell = None;
-            let late = if state.is_free() { state.parked.take() } else { None };
-            return late.map_or(Tended::Done, Tended::Late);
+            return Tended::Done;
+        }
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            state.bell = None;
+            if !state.is_free() {
+                // What it rang for is for those who are aboard.
+                let wakers = if state.rang { state.wakers() } else { Vec::new() };
+                drop(state);
+                wake(wakers);
+                return Tended::Done;
+            }
+            let rang = state.rang;
+            return state.parked.take().map_or(Tended::Done, |later| Tended::Late(later, rang));
         }
         if !std::mem::take(&mut state.rang) {
             return Tended::Waits;
@@ -497,7 +547,7 @@ impl<S: Send + Sync + 'static> Orphan<S> {
 
 /// Polls in the calling thread until there is something, for `timeout` at most.
 pub(crate) fn block_on<T>(timeout: Duration, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
-    let waker = dispatch::waker_of(thread::current());
+    let waker = waker_of(thread::current());
     let until = Instant::now().checked_add(timeout);
     loop {
         if let Poll::Ready(found) = poll(&waker) {

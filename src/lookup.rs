@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_timer::Delay;
 
 use crate::callbacks::Want;
+use crate::dispatch::contained;
 use crate::engine::Engine;
 use crate::engine::ask::Asked;
 use crate::flight::Seat;
@@ -29,8 +30,11 @@ use crate::table::SessionId;
 /// *Dropping it loses nothing, and doubles nothing.* What was asked for goes on: for another lookup of
 /// the id that waits or comes; without one the cache's background thread, or
 /// [`poll_callbacks`](crate::SessionCache::poll_callbacks), sees to it, and what is answered then is
-/// stored. So a session that an external cache has deleted for a take is here for the next take. It
-/// goes on for as long as a lookup waits by default, and then is dropped.
+/// stored, as long as the cache takes puts. So a session that an external cache has deleted for a take
+/// is here for the next take. It goes on for as long as a lookup waits by default, and then is
+/// dropped; at once if as many of them wait as [callbacks may](crate::Builder::max_waiting_callbacks).
+///
+/// One that is kept, but neither polled nor dropped, keeps other takes of its id from asking.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -133,14 +137,16 @@ impl<S: Send + Sync + 'static> Future for Lookup<S> {
             this.stage = Stage::Done;
             return Poll::Ready(session);
         }
-        let is_late = delay.as_mut().is_some_and(|delay| Pin::new(delay).poll(cx).is_ready());
+        // The clock has a thread of its own, and panics if the system has none left: then it is late.
+        let mut is_ready = |delay: &mut Delay| contained(|| Pin::new(delay).poll(cx).is_ready());
+        let is_late = delay.as_mut().is_some_and(|delay| is_ready(delay).unwrap_or(true));
         if !is_late {
             return Poll::Pending;
         }
-        if let Stage::Waits(seat, _) = std::mem::replace(&mut this.stage, Stage::Done) {
-            this.engine.give_up(seat);
+        match std::mem::replace(&mut this.stage, Stage::Done) {
+            Stage::Waits(seat, _) => Poll::Ready(this.engine.give_up(seat)),
+            Stage::Begins | Stage::Done => Poll::Ready(None),
         }
-        Poll::Ready(None)
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) const LEFT: usize = 2;
 pub(crate) const ASKS: usize = 4;
 /// A callback was set once, so events may wait.
 const EVER: usize = 8;
+/// The get callback was set once, so lookups may be waiting for what it has answered.
+const ASKED: usize = 16;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -97,8 +99,10 @@ impl<S> Shard<S> {
 
     /// Sets what callbacks there are from now on, [`CAME`], [`LEFT`] and [`ASKS`].
     pub(crate) fn set_tells(&self, tells: usize) {
-        // Relaxed: a setting that stands for itself.
-        self.tells.store(tells | EVER, Ordering::Relaxed);
+        // Relaxed, both: settings that stand for themselves, and one thread changes them at a time.
+        let asked = self.tells.load(Ordering::Relaxed) & ASKED;
+        let asks = if tells & ASKS == 0 { 0 } else { ASKED };
+        self.tells.store(tells | asked | asks | EVER, Ordering::Relaxed);
     }
 
     /// Whether it is told that sessions came.
@@ -140,7 +144,8 @@ impl<S> Shard<S> {
     /// of date. May be called under a pin.
     #[inline]
     pub(crate) fn before_removal(&self, node: &Node<S>) {
-        if self.asks() {
+        // Relaxed: as above. Not only while the callback is set: its answer may come later.
+        if self.tells.load(Ordering::Relaxed) & ASKED != 0 {
             self.flights.mark_stale(&node.name());
         }
     }

@@ -132,7 +132,7 @@ fn poll_and_drop(mut waiting: Waiting<Payload>) -> usize {
 const DROP_ONE_OF_TWO: Scenario = Scenario {
     name: "a get that is dropped ∥ a get of the same id ∥ the answer",
     preemptions: [2, 2],
-    floors: [1_480, 1_470],
+    floors: [1_040, 1_000],
     run: || {
         let world = World::new();
         let (one, other) = (world.waiting(Want::Get), world.waiting(Want::Get));
@@ -175,6 +175,36 @@ const DROP_TAKE_TAKE: Scenario = Scenario {
 #[test]
 fn a_take_that_is_dropped_neither_loses_nor_doubles() {
     DROP_TAKE_TAKE.explore();
+}
+
+const CACHE_POLLS: Scenario = Scenario {
+    name: "the cache polls ∥ a take of the same id waits ∥ the answer",
+    preemptions: [2, 2],
+    floors: [930, 930],
+    run: || {
+        let world = World::new();
+        drop(world.waiting(Want::Take));
+        let second = world.waiting(Want::Take);
+        // For nothing; so that the cache polls.
+        world.database.waker.wake();
+        let (_, (), found) = race3(
+            &Arc::new(world),
+            |world| world.engine.tend(),
+            |world| world.database.finish(),
+            |_| block_on(second),
+        );
+        assert_eq!(found.expect("it is given").payload().read(), GIVEN);
+    },
+};
+
+#[test]
+fn a_lookup_that_waits_beside_the_cache_is_woken() {
+    CACHE_POLLS.explore();
+}
+
+#[test]
+fn a_cache_that_parks_without_waking_is_caught() {
+    CACHE_POLLS.catches("park-without-waking", "deadlock");
 }
 
 const ORPHAN_TAKE: Scenario = Scenario {

@@ -33,6 +33,38 @@ pub(crate) enum Asked<S> {
     Waits(Seat<S>),
 }
 
+/// A lookup in a thread that waits; it leaves its flight also when user code panics.
+struct Aboard<'a, S: Send + Sync + 'static> {
+    engine: &'a Engine<S>,
+    seat: Option<Seat<S>>,
+}
+
+impl<S: Send + Sync + 'static> Aboard<'_, S> {
+    fn poll(&mut self, waker: &Waker) -> Poll<Option<Session<S>>> {
+        let Some(seat) = &self.seat else { return Poll::Ready(None) };
+        let polled = self.engine.poll(seat, waker);
+        if polled.is_ready() {
+            self.seat = None;
+        }
+        polled
+    }
+
+    fn give_up(&mut self) -> Option<Session<S>> {
+        self.engine.give_up(self.seat.take()?)
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for Aboard<'_, S> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.engine.leave_flight(seat);
+        }
+    }
+}
+
+/// Orphans that a lookup tends where there is no ticker.
+const TENDED_PER_ASK: usize = 4;
+
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Asks the get callback for what the cache does not hold, and waits for its answer in the calling
     /// thread.
@@ -47,8 +79,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Asked::Answered(session) => return session,
             Asked::Waits(seat) => seat,
         };
-        let answer = flight::block_on(self.lookup_timeout, |waker| self.poll(&seat, waker));
-        answer.unwrap_or_else(|| self.give_up(seat))
+        let mut aboard = Aboard { engine: self, seat: Some(seat) };
+        let found = flight::block_on(self.lookup_timeout, |waker| aboard.poll(waker));
+        found.unwrap_or_else(|| aboard.give_up())
     }
 
     /// Asks the get callback for what the cache does not hold.
@@ -63,7 +96,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
         if !self.dispatch.has_ticker() {
-            self.tend_orphans();
+            self.tend_orphans(TENDED_PER_ASK);
         }
         // A callback that waits could wait for itself.
         let may_wait = !dispatch::is_in_callback();
@@ -100,46 +133,43 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let flight = seat.flight();
         let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
-        let asker = || self.shards[at].flights.passenger(seat);
+        let asker = || self.shards[at].flights.asker_for(seat);
         match seat.look(waker) {
-            Look::Landed(session) => Poll::Ready(session),
+            Look::Landed(Some(session)) => Poll::Ready(Some(session)),
+            // The answer to a take that was left may have been stored just now.
+            Look::Landed(None) => Poll::Ready(self.find_anew(&flight.name, flight.want)),
             Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker(), flight.want)),
             Look::Waits => Poll::Pending,
             Look::Polls(later) => {
-                let Some((asker, answer)) = self.poll_later(asker(), later) else {
-                    return Poll::Pending;
-                };
-                Poll::Ready(self.conclude(answer, &asker, flight.want))
+                let asker = asker();
+                match self.poll_once(flight, later) {
+                    Ok(answer) => Poll::Ready(self.conclude(answer, &asker, flight.want)),
+                    Err(later) => {
+                        asker.park(later);
+                        Poll::Pending
+                    }
+                }
             }
         }
     }
 
-    /// Polls the future of a flight; parks it if it is not finished.
-    fn poll_later<'a>(
-        &self,
-        asker: Asker<'a, S>,
-        mut later: Later<S>,
-    ) -> Option<(Asker<'a, S>, Answer<S>)> {
-        loop {
-            let flight = asker.flight();
-            match self.caught(|| dispatch::call(|| flight.poll(&mut later))) {
-                Some(Poll::Pending) => {
-                    asker.park(later);
-                    return None;
-                }
-                Some(Poll::Ready(Answer::Later(next))) => {
-                    self.dropped(std::mem::replace(&mut later, next));
-                }
-                answered => {
-                    self.dropped(later);
-                    let answer = match answered {
-                        Some(Poll::Ready(answer)) => answer,
-                        _ => Answer::Nothing,
-                    };
-                    return Some((asker, answer));
-                }
-            }
+    /// Looks into the cache once more for what a lookup has missed before.
+    fn find_anew(&self, name: &Name, want: Want) -> Option<Session<S>> {
+        match want {
+            Want::Get => self.find(name).ok(),
+            Want::Take => self.find_and_take(name).ok(),
         }
+    }
+
+    /// Polls the future of a flight; returns it if it is not finished.
+    fn poll_once(&self, flight: &Flight<S>, mut later: Later<S>) -> Result<Answer<S>, Later<S>> {
+        let answer = match self.caught(|| dispatch::call(|| flight.poll(&mut later))) {
+            Some(Poll::Pending) => return Err(later),
+            Some(Poll::Ready(answer)) => answer,
+            None => Answer::Nothing,
+        };
+        self.dropped(later);
+        Ok(answer)
     }
 
     /// Drops a future: user code, which may panic.
@@ -147,24 +177,44 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.caught(|| dispatch::call(|| drop(later)));
     }
 
-    /// A lookup does not wait any longer.
+    /// A lookup does not wait any longer. What has come in this very moment is its own still.
     pub(crate) fn give_up(&self, seat: Seat<S>) -> Option<Session<S>> {
-        self.counters.count(Count::GetTimedOut);
-        self.leave_flight(seat);
-        None
-    }
-
-    /// A lookup leaves its flight. What it leaves behind is not lost: the flight goes on.
-    pub(crate) fn leave_flight(&self, seat: Seat<S>) {
         let flight = Arc::clone(seat.flight());
         let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
-        match seat.leave(&self.dispatch.bell()) {
-            Left::Nothing => {}
-            Left::Session(session) => drop(session),
+        let session = match seat.leave(&self.dispatch.bell()) {
+            Left::Session(session) => session,
+            Left::Answer(answer) => {
+                let asker = self.shards[at].flights.asker_for_cache(&flight);
+                self.conclude(answer, &asker, flight.want)
+            }
+            left => {
+                self.keep(flight, left);
+                None
+            }
+        };
+        if session.is_none() {
+            self.counters.count(Count::GetTimedOut);
+        }
+        session
+    }
+
+    /// A lookup leaves its flight, which goes on.
+    pub(crate) fn leave_flight(&self, seat: Seat<S>) {
+        let flight = Arc::clone(seat.flight());
+        let _delivery = self.delivery(self.shard_of(&flight.name));
+        let left = seat.leave(&self.dispatch.bell());
+        self.keep(flight, left);
+    }
+
+    /// Keeps what a lookup has left behind, so that it is not lost.
+    fn keep(&self, flight: Arc<Flight<S>>, left: Left<S>) {
+        match left {
+            Left::Nothing | Left::Session(_) => {}
             Left::Answer(_) if planted!("answer-left-behind") => {}
             Left::Answer(answer) => {
-                let asker = self.shards[at].flights.orphanage(&flight);
+                let at = self.shard_of(&flight.name);
+                let asker = self.shards[at].flights.asker_for_cache(&flight);
                 drop(self.conclude(answer, &asker, Want::Get));
             }
             Left::Orphan => {
@@ -172,42 +222,56 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
                 let orphan = Orphan::new(flight, timeout);
                 let stays = if is_full { self.tend_orphan(orphan) } else { Some(orphan) };
-                stays.into_iter().for_each(|orphan| self.orphans.put(orphan));
+                stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
             }
         }
     }
 
-    /// Tends all futures that lookups have left.
-    pub(crate) fn tend_orphans(&self) {
-        if self.orphans.count() > 0 {
-            let orphans = self.orphans.take().into_iter();
-            orphans
-                .filter_map(|orphan| self.tend_orphan(orphan))
-                .for_each(|orphan| self.orphans.put(orphan));
+    /// Puts an orphan where the ticker finds it. What rang before it was there was not heard.
+    fn put_orphan(&self, orphan: Orphan<S>) {
+        let flight = Arc::clone(&orphan.flight);
+        self.orphans.put(orphan);
+        if flight.rang() {
+            self.dispatch.ring();
         }
     }
 
-    /// Polls a future that was left, if it was woken, or drops it if it is late; returns it if it stays.
+    /// Tends futures that lookups have left, up to `most`.
+    pub(crate) fn tend_orphans(&self, most: usize) {
+        for _ in 0..self.orphans.count().min(most) {
+            let Some(orphan) = self.orphans.next() else { return };
+            // One by one, and contained: a payload's drop that panics strands no other.
+            let stays = self.caught(|| self.tend_orphan(orphan)).flatten();
+            stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
+        }
+    }
+
+    /// Polls a future that was left, if it was woken, and drops it if it is late; returns it if it stays.
     fn tend_orphan(&self, orphan: Orphan<S>) -> Option<Orphan<S>> {
-        let at = self.shard_of(&orphan.flight.name);
+        let flight = &orphan.flight;
+        let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
-        let asker = || self.shards[at].flights.orphanage(&orphan.flight);
-        match orphan.look() {
-            Tended::Waits => Some(orphan),
-            Tended::Done => None,
-            Tended::Late(later) => {
+        let asker = || self.shards[at].flights.asker_for_cache(flight);
+        let (asker, later, is_late) = match orphan.look() {
+            Tended::Waits => return Some(orphan),
+            Tended::Done => return None,
+            Tended::Polls(later) => (asker(), later, false),
+            Tended::Late(later, true) => (asker(), later, true),
+            Tended::Late(later, false) => {
                 let _ended = asker();
                 self.dropped(later);
-                None
+                return None;
             }
-            Tended::Polls(later) => match self.poll_later(asker(), later) {
-                Some((asker, answer)) => {
-                    self.conclude_orphan(answer, asker);
-                    None
-                }
-                None => Some(orphan),
-            },
+        };
+        match self.poll_once(flight, later) {
+            Ok(answer) => self.conclude_orphan(answer, asker),
+            Err(later) if is_late => self.dropped(later),
+            Err(later) => {
+                asker.park(later);
+                return Some(orphan);
+            }
         }
+        None
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps

@@ -5,11 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::Engine;
 use crate::callbacks::{NewSession, RemovedSession, Verdict};
-use crate::dispatch::{self, Dispatch};
+use crate::dispatch::{self, Dispatch, contained};
 use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{ASKS, CAME, LEFT, Shard, reason_of};
@@ -244,19 +242,4 @@ impl<S: Send + Sync + 'static> Drop for Engine<S> {
         self.serve_all();
         (0..self.dispatch.workers()).for_each(|worker| self.dispatch.wake(worker));
     }
-}
-
-/// Runs user code; `None` if it panicked. Never unwinds.
-fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
-    let panic = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => return Some(result),
-        Err(panic) => panic,
-    };
-    // What was panicked with may panic in its own drop, and so may a subscriber.
-    let logged = catch_unwind(AssertUnwindSafe(|| {
-        tracing::error!("a callback of the session cache panicked, or a payload's drop");
-        drop(panic);
-    }));
-    logged.unwrap_or_else(std::mem::forget);
-    None
 }

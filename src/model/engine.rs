@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Tends what lookups have left, as the ticker does.
     pub fn tend(&self) {
-        self.engine.tend_orphans();
+        self.engine.tend_orphans(usize::MAX);
     }
 
     /// Lets a session expire so many seconds from now.
