@@ -14,6 +14,7 @@ use crate::clock::{Clock, millis};
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{Engine, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
+use crate::mode::CacheMode;
 use crate::secret::SecretBytes;
 
 /// The limit on sessions of a builder that was told none; OpenSSL's default too.
@@ -47,6 +48,7 @@ pub struct Builder<S = SecretBytes> {
     max_waiting_headers: usize,
     dispatch: Dispatch,
     max_waiting_callbacks: usize,
+    mode: CacheMode,
 }
 
 /// Why a cache could not be made.
@@ -83,6 +85,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             max_waiting_headers: DEFAULT_WAITING_HEADERS,
             dispatch: Dispatch::Workers(1),
             max_waiting_callbacks: DEFAULT_WAITING_CALLBACKS,
+            mode: CacheMode::default(),
         }
     }
 
@@ -181,6 +184,14 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
+    /// How the cache is used; by servers, with all that it does, by default.
+    /// [`SessionCache::set_mode`] changes it later.
+    #[must_use]
+    pub fn mode(mut self, mode: CacheMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -214,6 +225,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             clock: self.clock,
             hasher: RandomState::new(),
             dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
+            mode: self.mode,
         });
         SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
     }
@@ -239,6 +251,7 @@ impl<S> fmt::Debug for Builder<S> {
             .field("unlimited", &self.unlimited)
             .field("lifetime", &self.lifetime)
             .field("tick", &self.tick)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }

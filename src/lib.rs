@@ -81,11 +81,13 @@ mod builder;
 mod cache;
 mod callbacks;
 mod clock;
+mod connection;
 mod dispatch;
 mod engine;
 mod expiry;
 mod flight;
 mod gate;
+mod mode;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
@@ -114,7 +116,9 @@ pub use callbacks::{
     Answer, Found, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict, Want,
 };
 pub use clock::Clock;
+pub use connection::Connection;
 pub use dispatch::Dispatch;
+pub use mode::CacheMode;
 pub use outcome::{Put, Refusal};
 pub use portable::Portable;
 pub use scope::Scope;

@@ -26,12 +26,12 @@ use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
 use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
-use crate::scope::{self, Registry, Scope};
+use crate::scope::{self, Scope};
 use crate::session::Session;
 use crate::stats::{Reason, Stats};
 use crate::sync::{self, AtomicU64};
 use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
-use crate::{NewSession, OnNew, OnRemove, RemovedSession, Verdict};
+use crate::{CacheMode, Connection, NewSession, OnNew, OnRemove, RemovedSession, Verdict};
 
 /// Begins an execution, in interleaving mode or in memory mode, with a seeded bug or none (`""`).
 pub fn begin(interleaving: bool, bug: &'static str) {
@@ -106,7 +106,7 @@ impl<S: Send + Sync + 'static> Table<S> {
     }
 
     /// Tells all events that wait. For one thread at a time.
-    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
         while let Some(event) = next_event(&self.table) {
             tell(&self.table, event, &self.lease, &mut hear);
         }
@@ -523,7 +523,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Verdict::Keep
         });
         let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
-            hear(Told::Left, removed.into_session());
+            hear(Told::Left, removed.into_session().expect("it was in the cache"));
         });
         drop(this.engine.callbacks.new.set(Some(on_new)));
         drop(this.engine.callbacks.remove.set(Some(on_remove)));
@@ -542,6 +542,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             weigher: None,
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
+            mode: CacheMode::default(),
         });
         let scope = engine.scopes.attach(&Scope::new("model"));
         Self { engine, scope }
@@ -549,12 +550,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Stores a session.
     pub fn put(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::Replace)
+        self.engine.put(
+            &self.scope,
+            &session_id(id),
+            payload,
+            &mut Connection::server(),
+            Mode::Replace,
+        )
     }
 
     /// Stores a session unless there is one.
     pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::IfAbsent)
+        self.engine.put(
+            &self.scope,
+            &session_id(id),
+            payload,
+            &mut Connection::server(),
+            Mode::IfAbsent,
+        )
     }
 
     /// Finds a session.

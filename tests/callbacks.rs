@@ -41,7 +41,7 @@ fn listen(cache: &SessionCache<u64>) -> Log {
         .unwrap();
     cache
         .set_on_remove(Some(Arc::new(move |told| {
-            let session = told.session();
+            let session = told.session().unwrap();
             let told = Told::Removed(*session.id(), *session.payload(), told.reason());
             removed.lock().unwrap().push(told);
         })))
@@ -359,8 +359,8 @@ impl Ledger {
             Verdict::Keep
         };
         let on_remove = move |told: RemovedSession<u64>| {
-            let before = removed.map.lock().unwrap().remove(told.session().id());
-            let is_wrong = before != Some(*told.session().payload());
+            let before = removed.map.lock().unwrap().remove(told.id());
+            let is_wrong = before != told.session().map(|session| *session.payload());
             removed.wrong.fetch_add(u64::from(is_wrong), Ordering::SeqCst);
         };
         cache.set_on_new(Some(Arc::new(on_new))).unwrap();

@@ -13,6 +13,7 @@ use crate::clock::millis;
 use crate::dispatch;
 use crate::expiry::{Age, Due, Hint};
 use crate::flight::{Asker, Begun};
+use crate::mode::CacheMode;
 use crate::outcome::Refusal;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
@@ -34,10 +35,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Begun::Waits(_) if want == Want::Take || dispatch::is_in_callback() => return None,
             Begun::Waits(flight) => return flight.wait(),
         };
+        let _outside = self.outside_take(name, want);
         // Once more, now that whoever removes a session of this name finds the flight.
         let there = match want {
-            Want::Get => self.find(name),
-            Want::Take => self.find_and_take(name),
+            Want::Get => self.find_by_mode(name),
+            Want::Take => self.take_by_mode(name),
         };
         let session = match there {
             Ok(session) => session,
@@ -49,6 +51,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let answer = self.caught(|| dispatch::call(move || callback(&proposed)))?;
                 let session = self.accept(answer, scope, name, want, &asker)?;
                 self.counters.count(Count::GetAnswered);
+                if want == Want::Take {
+                    self.took_outside(name);
+                }
                 session
             }
         };
@@ -114,7 +119,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&name);
         let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
-        if self.admit(at, name.scope, weight).is_err() {
+        let stores = !self.has(&name, CacheMode::NO_INTERNAL_STORE);
+        if !stores || self.admit(at, name.scope, weight).is_err() {
             return Some(self.hand_out(node, due));
         }
         let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
@@ -131,7 +137,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Some(session)
             }
             // Another one was put meanwhile.
-            Err((Refusal::Present, _)) => self.find(&name).ok(),
+            Err((Refusal::Present, _)) if !self.has(&name, CacheMode::NO_INTERNAL_LOOKUP) => {
+                self.find(&name).ok()
+            }
             Err((_, node)) => Some(self.hand_out(node, due)),
         };
         self.tend(at, now);

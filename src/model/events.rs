@@ -7,8 +7,8 @@ use crate::reclaim::gauge::Lease;
 use crate::reclaim::pin;
 use crate::shard;
 use crate::stats::Reason;
-use crate::table::events::Event;
-use crate::table::{Entry, NewNode, Table};
+use crate::table::events::{Coming, Event};
+use crate::table::{Entry, NewNode, NodeRef, Table};
 
 /// What is told of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ impl<S: Send + Sync + 'static> Shard<S> {
     }
 
     /// Tells the events that wait, unless another thread does. As `Engine::serve`.
-    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
         let (shard, mut asked) = (&self.shard, 1);
         if shard.table.events().backlog() == 0 || !shard.begin_serving() {
             return;
@@ -137,12 +137,16 @@ pub(super) fn tell<S>(
     table: &Table<S>,
     event: Event<S>,
     lease: &Lease,
-    hear: &mut impl FnMut(u64, Told, &S),
+    hear: &mut impl FnMut(u64, Told, Option<&S>),
 ) {
     let node = event.node();
-    let mut call = |told| hear(node.key(), told, event.acquire(lease.gauges()).payload());
-    if node.tell_came() {
+    let mut call = |told| {
+        let session = event.acquire(lease.gauges());
+        hear(node.key(), told, session.as_ref().map(NodeRef::payload));
+    };
+    if let Some(Coming { context }) = event.tell_came() {
         call(Told::Came);
+        drop(context);
     }
     if !event.came() && node.tell_left().is_some() {
         call(Told::Left);

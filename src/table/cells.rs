@@ -19,7 +19,9 @@
 
 use std::ptr::{self, NonNull};
 
-use super::link::{ADDRESS_BITS, AtomicLink, Link};
+#[cfg(not(loom))]
+use super::link::ADDRESS_BITS;
+use super::link::{AtomicLink, Link};
 use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
 
 /// Cells of a new table. Two under loom, so that a model can grow.
