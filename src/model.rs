@@ -14,7 +14,7 @@ use std::time::Duration;
 use ahash::RandomState;
 
 pub use self::events::{Shard, Told};
-use self::events::{depart, next_event, store, tell};
+use self::events::{depart, next_event, store, store_with, tell};
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{self, Mode, Parts};
@@ -82,6 +82,11 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// As [`put`](Self::put), and announces that the session came, and that the replaced one left.
     pub fn put_telling(&self, key: u64, payload: S) -> Option<Gone<S>> {
         store(&self.table, key, payload, Some(Reason::Replaced))
+    }
+
+    /// As [`put_telling`](Self::put_telling), with a context for who is told.
+    pub fn put_with(&self, key: u64, payload: S, context: S) -> Option<Gone<S>> {
+        store_with(&self.table, key, payload, context)
     }
 
     /// Finds a session. As `Engine::get`.
@@ -482,6 +487,17 @@ impl Due {
     #[must_use]
     pub fn decide(&self, now: u64) -> bool {
         expiry::Due::decide(&self.0, now)
+    }
+
+    /// Lets the session live its lifetime again, unless it is expired.
+    pub fn renew(&self, now: u64) {
+        expiry::Due::renew(&self.0, now);
+    }
+
+    /// Whether somebody has decided that the session is expired.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        expiry::Due::load(&self.0).is_decided()
     }
 
     /// Extends the session; `false` if it is expired.

@@ -15,7 +15,7 @@ use super::{CONTEXT, HOLLOW, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{boxed, pin};
-use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
 
 /// What a put says of its session to whoever is told that it came.
@@ -56,6 +56,10 @@ impl<S> WithContext<S> {
     pub(in crate::table) unsafe fn take(node: NonNull<Node<S>>) -> Option<Context> {
         // SAFETY: by the caller's promise; the pointer to the node is the one to the whole block.
         let whole = unsafe { node.cast::<Self>().as_ref() };
+        if planted!("context-left-in-the-node") {
+            // SAFETY: as below.
+            return whole.context.with(|context| unsafe { (*context).clone() });
+        }
         // SAFETY: N6: nobody else touches the context now.
         whole.context.with_mut(|context| unsafe { (*context).take() })
     }
@@ -95,7 +99,8 @@ impl<S> NewNode<S> {
     /// A node; with a reference for the event of its coming, if that is to be told.
     #[inline]
     pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
-        let told = if tell { (TELL_CAME, 2) } else { (0, 1) };
+        let refs = if tell && !planted!("coming-without-reference") { 2 } else { 1 };
+        let told = (if tell { TELL_CAME } else { 0 }, refs);
         let payload = MaybeUninit::new(payload);
         let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
         Self(NonNull::from(Box::leak(boxed(node))))
