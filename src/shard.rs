@@ -344,9 +344,17 @@ impl<S> Shard<S> {
         let mut departed = Departed::with_capacity(BATCH);
         let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
         let age = self.wheel.age_of(list);
-        self.each_hint(list, now, &mut departed, Wanted::looks(steps as usize), |node| {
-            self.look_to_expire(node, now, age)
-        });
+        let clears = self.clears();
+        self.each_hint(
+            list,
+            now,
+            &mut departed,
+            Wanted::looks(steps as usize),
+            |node| match clears {
+                true => self.look_to_expire(node, now, age),
+                false => Look::Stays { due: Due::load(node.node().expiry()).at(), age },
+            },
+        );
         departed
     }
 
@@ -424,7 +432,7 @@ impl<S> Shard<S> {
 
     fn look_to_expire(&self, node: Found<'_, S>, now: u64, age: Age) -> Look<S> {
         let expiry = node.node().expiry();
-        if Due::decide(expiry, now) && self.clears() {
+        if Due::decide(expiry, now) {
             return self.removed(node, Reason::Expired);
         }
         Look::Stays { due: Due::load(expiry).at(), age }

@@ -67,9 +67,11 @@ fn cache(dispatch: Dispatch) -> (SessionCache<u64>, Sessions<u64>) {
     (cache, web)
 }
 
-/// Logs the ports that the new callback is told, by session.
-fn listen(cache: &SessionCache<u64>) -> Arc<Mutex<Vec<(u64, Option<u64>)>>> {
-    let log: Arc<Mutex<Vec<_>>> = Arc::default();
+/// The ports that the new callback was told, by session.
+type Log = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
+
+fn listen(cache: &SessionCache<u64>) -> Log {
+    let log = Log::default();
     let told = Arc::clone(&log);
     cache
         .set_on_new(Some(Arc::new(move |new| {
@@ -296,7 +298,7 @@ fn headers_of_both_layouts_are_used_again() {
     cache
         .set_on_new(Some(Arc::new(move |new| {
             let number = number(new.session().id());
-            let expected = if number % 3 == 0 { None } else { Some(number) };
+            let expected = (!number.is_multiple_of(3)).then_some(number);
             if port(&new) != expected || *new.session().payload() != number {
                 is_wrong.store(true, Ordering::SeqCst);
             }
@@ -304,13 +306,13 @@ fn headers_of_both_layouts_are_used_again() {
         })))
         .unwrap();
     thread::scope(|scope| {
-        for thread in 0..3 {
+        for thread in 0..3u64 {
             let (web, alive) = (&web, &alive);
             scope.spawn(move || {
-                for step in 0..3_000 {
+                for step in 0..3_000u64 {
                     let number = thread * 3_000 + step;
                     // Runs of one layout, and turns of both.
-                    let put = match number % 3 == 0 {
+                    let put = match number.is_multiple_of(3) {
                         true => web.put(&id(number), number),
                         false => web.put_from(&id(number), number, alive.connection(number)),
                     };

@@ -3,6 +3,8 @@
 //! A node is made for the table ([`NewNode`]) or for an event alone ([`Hollow`]). A context, if a put
 //! gives one, stands behind the payload, so that nodes without one are no larger for it; which of the
 //! two a block of memory is, a bit in its header says (N6).
+//!
+//! Models: `loom-tests/tests/refs.rs`, and `events.rs` for contexts and for what is not linked.
 
 use std::any::Any;
 use std::fmt;
