@@ -506,7 +506,7 @@ fn a_coming_without_a_reference_is_caught() {
 const HAND_OVER_GONE: Scenario = Scenario {
     name: "hand over, serve, its leaving, serve ∥ a put of its neighbour, serve",
     preemptions: [2, 3],
-    floors: [1, 1],
+    floors: [16_360, 8_670],
     run: || {
         let heard = Arc::new(Heard::default());
         race(
@@ -541,7 +541,7 @@ fn what_is_not_stored_leaves_after_it_came() {
 const CONTEXT: Scenario = Scenario {
     name: "put with a context ∥ take ∥ serve",
     preemptions: [2, 3],
-    floors: [1, 1],
+    floors: [727, 804],
     run: || {
         let table = Arc::new(Table::new());
         let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));
