@@ -241,7 +241,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// It is called once for each session, for whatever reason it left; also for those that are there
     /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
     /// leaving before the coming of the next session of its id: what follows the calls into a
-    /// database keyed by scope and id ends with what the cache holds. One exception: sessions that
+    /// database keyed by scope and id ends with what the cache holds. In the mode
+    /// [`NO_INTERNAL_STORE`](CacheMode::NO_INTERNAL_STORE) it is also told, by the id alone, of what
+    /// was taken or removed and was not in the cache. One exception to the order: sessions that
     /// [`drop_scope`](Self::drop_scope) removes are told in no order with those that are put under the
     /// scope afterwards.
     ///

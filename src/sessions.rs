@@ -52,7 +52,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Stores a session with the cache's lifetime, in the place of a session of the same id if there
-    /// is one.
+    /// is one. The cache's [mode](crate::CacheMode) may refuse it, or hand it to the new callback
+    /// instead. It is a server's session; [`put_from`](Self::put_from) says otherwise.
     ///
     /// A replace takes the old session's place and evicts nobody, but for added bytes; no lookup
     /// misses meanwhile. An expired session of the id is not handed out: the put then counts as
@@ -106,8 +107,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.
-    /// Eviction spares a session that was found since
-    /// it last looked (SIEVE, Zhang et al. 2024).
+    /// Eviction spares a session that was found since it last looked (SIEVE, Zhang et al. 2024).
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)
