@@ -14,6 +14,7 @@ use crate::clock::{Clock, millis};
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{Engine, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
+use crate::mode::CacheMode;
 use crate::secret::SecretBytes;
 
 /// The limit on sessions of a builder that was told none; OpenSSL's default too.
@@ -50,6 +51,7 @@ pub struct Builder<S = SecretBytes> {
     dispatch: Dispatch,
     max_waiting_callbacks: usize,
     lookup_timeout: Duration,
+    mode: CacheMode,
 }
 
 /// Why a cache could not be made.
@@ -87,6 +89,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             dispatch: Dispatch::Workers(1),
             max_waiting_callbacks: DEFAULT_WAITING_CALLBACKS,
             lookup_timeout: DEFAULT_LOOKUP_TIMEOUT,
+            mode: CacheMode::default(),
         }
     }
 
@@ -195,6 +198,14 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
+    /// How the cache is used; by servers, with all that it does, by default.
+    /// [`SessionCache::set_mode`] changes it later.
+    #[must_use]
+    pub fn mode(mut self, mode: CacheMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -229,6 +240,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             hasher: RandomState::new(),
             dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
             lookup_timeout: self.lookup_timeout,
+            mode: self.mode,
         });
         SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
     }
@@ -254,6 +266,7 @@ impl<S> fmt::Debug for Builder<S> {
             .field("unlimited", &self.unlimited)
             .field("lifetime", &self.lifetime)
             .field("tick", &self.tick)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }

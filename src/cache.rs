@@ -16,6 +16,7 @@ use crate::dispatch::{Dispatch, Held, hold, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::Cursor;
+use crate::mode::CacheMode;
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::session::Session;
@@ -243,7 +244,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
     /// leaving before the coming of the next session of its id, also where the scope was dropped in
     /// between: what follows the calls into a database keyed by scope and id ends with what the cache
-    /// holds.
+    /// holds. In the mode [`NO_INTERNAL_STORE`](CacheMode::NO_INTERNAL_STORE) it is also told, by the id
+    /// alone, of what was taken or removed and was not in the cache.
     ///
     /// # Errors
     ///
@@ -300,6 +302,58 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     #[must_use]
     pub fn on_get(&self) -> Option<Arc<OnGet<S>>> {
         self.shared.engine.callbacks.get.callback()
+    }
+
+    /// Changes how the cache is used, for calls from now on; returns what it was. OpenSSL's
+    /// `SSL_CTX_set_session_cache_mode`. What is in the cache stays there.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    /// use resumption::{Answer, CacheMode, Dispatch, Found, Scope, SessionCache, SessionId, Verdict};
+    ///
+    /// // All sessions are elsewhere: here, in a map.
+    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// assert_eq!(cache.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL), CacheMode::SERVER);
+    ///
+    /// let map: Arc<Mutex<HashMap<SessionId, Vec<u8>>>> = Arc::default();
+    /// let (store, find) = (Arc::clone(&map), Arc::clone(&map));
+    /// cache.set_on_new(Some(Arc::new(move |new| {
+    ///     let session = new.session();
+    ///     store.lock().expect("no panic").insert(*session.id(), session.payload().to_vec());
+    ///     Verdict::Keep
+    /// })))?;
+    /// cache.set_on_get(Some(Arc::new(move |proposed| {
+    ///     let found = find.lock().expect("no panic").remove(proposed.id());
+    ///     found.map_or(Answer::Nothing, |bytes| Answer::Give(Found {
+    ///         id: *proposed.id(),
+    ///         scope: proposed.scope().clone(),
+    ///         payload: bytes.into(),
+    ///         lifetime: Duration::from_secs(60),
+    ///     }))
+    /// })));
+    ///
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"state".into()).is_stored(), "in the map");
+    /// assert!(cache.is_empty());
+    /// assert_eq!(&web.take(&id).expect("from the map").payload()[..], b"state");
+    /// assert!(web.take(&id).is_none(), "once");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_mode(&self, mode: CacheMode) -> CacheMode {
+        let _one = self.shared.settling();
+        let engine = &self.shared.engine;
+        let old = engine.mode();
+        engine.set_mode(mode);
+        old
+    }
+
+    /// How the cache is used.
+    #[must_use]
+    pub fn mode(&self) -> CacheMode {
+        self.shared.engine.mode()
     }
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what

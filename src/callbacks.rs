@@ -18,7 +18,7 @@ use crate::scope::{Entry, Scope};
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::stats::Reason;
-use crate::table::SessionId;
+use crate::table::{Context, SessionId};
 
 /// Told of each session that came into the cache, and asked whether it may stay.
 pub type OnNew<S = SecretBytes> = dyn Fn(NewSession<S>) -> Verdict + Send + Sync;
@@ -134,6 +134,7 @@ pub enum Verdict {
 pub struct NewSession<S = SecretBytes> {
     pub(crate) session: Session<S>,
     pub(crate) scope: Arc<Entry>,
+    pub(crate) context: Option<Context>,
 }
 
 impl<S> NewSession<S> {
@@ -154,6 +155,13 @@ impl<S> NewSession<S> {
     pub fn scope(&self) -> &Scope {
         self.scope.scope()
     }
+
+    /// The context of the connection, if the put gave one of this type
+    /// ([`Connection::context`](crate::Connection::context)).
+    #[must_use]
+    pub fn context<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.context.as_ref()?.get()
+    }
 }
 
 impl<S> fmt::Debug for NewSession<S> {
@@ -165,23 +173,32 @@ impl<S> fmt::Debug for NewSession<S> {
     }
 }
 
-/// A session that has left the cache.
+/// A session that has left the cache; or, with
+/// [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE), the id of one that was never in it.
 pub struct RemovedSession<S = SecretBytes> {
-    pub(crate) session: Session<S>,
+    pub(crate) id: SessionId,
+    pub(crate) session: Option<Session<S>>,
     pub(crate) scope: Arc<Entry>,
     pub(crate) reason: Reason,
 }
 
 impl<S> RemovedSession<S> {
-    /// The session; the handle is the callback's own.
+    /// The session id.
     #[must_use]
-    pub fn session(&self) -> &Session<S> {
-        &self.session
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The session; the handle is the callback's own. `None` if it was not in the cache: only the id
+    /// was taken or removed, of a session that an external cache may have.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session<S>> {
+        self.session.as_ref()
     }
 
     /// The session's handle, to keep.
     #[must_use]
-    pub fn into_session(self) -> Session<S> {
+    pub fn into_session(self) -> Option<Session<S>> {
         self.session
     }
 
@@ -201,6 +218,7 @@ impl<S> RemovedSession<S> {
 impl<S> fmt::Debug for RemovedSession<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemovedSession")
+            .field("id", &self.id)
             .field("session", &self.session)
             .field("scope", self.scope())
             .field("reason", &self.reason)

@@ -18,6 +18,7 @@
 pub(crate) mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
+mod modes;
 mod outdated;
 mod put;
 pub(crate) mod sweep;
@@ -38,6 +39,7 @@ use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::expiry::{Age, Due, Extension, Hint};
 use crate::flight::Orphans;
 use crate::gate::Gate;
+use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
 use crate::reclaim::pin;
@@ -63,10 +65,12 @@ pub(crate) enum Mode {
     IfAbsent,
 }
 
-/// Why a session was not removed.
+/// Why a session was not found, or not removed.
 enum Missing {
     Unknown,
     Expired,
+    /// The mode is not to look.
+    NotLookedFor,
 }
 
 /// The engine of one cache.
@@ -101,6 +105,7 @@ pub(crate) struct Parts<S> {
     pub(crate) hasher: RandomState,
     pub(crate) dispatch: Dispatcher,
     pub(crate) lookup_timeout: Duration,
+    pub(crate) mode: CacheMode,
 }
 
 /// A session that has left: dropping it drops the payload, unless handles hold it, and then gives
@@ -121,7 +126,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let lease = Lease::new(parts.max_waiting_headers);
         let now = parts.clock.now();
         let shards = (0..parts.shards).map(|_| Shard::new(now, lease.gauges())).collect();
-        Self {
+        let engine = Self {
             shards,
             room: Room::new(parts.max_sessions, parts.max_bytes, parts.shards),
             gate: Gate::new(),
@@ -137,7 +142,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             lookup_timeout: parts.lookup_timeout,
             orphans: Orphans::new(),
             lease,
-        }
+        };
+        engine.set_mode(parts.mode);
+        engine
     }
 
     /// Finds a session, and notes that it was used; asks for it if it is not there.
@@ -180,8 +187,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// [`find`](Self::find), counted as a hit or a miss.
     #[inline(always)]
     fn counted_find(&self, name: &Name) -> Option<Session<S>> {
-        let found = self.find(name);
-        self.deliver_for_others(name);
+        let tells = self.shards[self.shard_of(name)].tells();
+        let found = if tells.is_unusual() { self.find_by_mode(name) } else { self.find(name) };
+        self.deliver_for_others(name, tells);
         match found {
             Ok(session) => {
                 self.counters.count(Count::Hits);
@@ -197,7 +205,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// [`find_and_take`](Self::find_and_take), counted as a take or a miss.
     #[inline(always)]
     fn counted_take(&self, name: &Name) -> Option<Session<S>> {
-        let taken = self.find_and_take(name);
+        let is_unusual = self.shards[self.shard_of(name)].tells().is_unusual();
+        let taken = if is_unusual { self.take_by_mode(name) } else { self.find_and_take(name) };
         self.deliver(self.shard_of(name));
         taken.map_err(|missing| self.count_miss(name, missing)).ok()
     }
@@ -238,14 +247,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Whether a session is there; notes nothing.
     pub(crate) fn contains(&self, scope: &ScopeEntry, id: &SessionId) -> bool {
         let name = self.name(scope, id);
-        let table = &self.shards[self.shard_of(&name)].table;
-        let (spot, now) = self.fetch(table, &name);
-        let guard = pin();
-        let node = table.get(&name, spot, &guard);
-        let is_there = node.is_some_and(|node| !Due::decide(node.node().expiry(), now));
-        drop(guard);
-        self.deliver_for_others(&name);
+        let is_there = self.is_there(&name);
+        self.deliver_for_others(&name, self.shards[self.shard_of(&name)].tells());
         is_there
+    }
+
+    /// Whether there is a live session of `name`.
+    fn is_there(&self, name: &Name) -> bool {
+        let table = &self.shards[self.shard_of(name)].table;
+        let (spot, now) = self.fetch(table, name);
+        let guard = pin();
+        let node = table.get(name, spot, &guard);
+        node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
     }
 
     /// Removes a session of the cache and returns it; counts no miss. Inlined always, as
@@ -259,17 +272,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Ok(session)
     }
 
-    /// Removes a session by id.
+    /// Removes a session by id; `false` when there was none that is not expired.
     pub(crate) fn remove_id(&self, scope: &ScopeEntry, id: &SessionId, reason: Reason) -> bool {
-        self.remove(&self.name(scope, id), reason)
+        let name = self.name(scope, id);
+        let removed = self.remove(&name, reason);
+        if let Err(Missing::Unknown) = removed {
+            self.tell_gone(&name, reason);
+            self.deliver(self.shard_of(&name));
+        }
+        removed.is_ok()
     }
 
-    /// Removes a session by name; `false` when there was none that is not expired.
-    fn remove(&self, name: &Name, reason: Reason) -> bool {
-        let is_removed = self.depart(name, reason).map(drop).is_ok();
+    /// Removes a session by name.
+    fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
+        let removed = self.depart(name, reason).map(drop);
         self.compact_after(name);
         self.deliver(self.shard_of(name));
-        is_removed
+        removed
     }
 
     /// The session of `name` has left, and its hint is stale.
@@ -373,6 +392,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
             }
             Missing::Expired => self.counters.count(Count::MissesExpired),
+            Missing::NotLookedFor => {}
         }
     }
 

@@ -82,6 +82,7 @@ mod builder;
 mod cache;
 mod callbacks;
 mod clock;
+mod connection;
 mod dispatch;
 mod engine;
 mod expiry;
@@ -89,6 +90,7 @@ mod flight;
 mod gate;
 #[cfg(not(loom))]
 mod lookup;
+mod mode;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
@@ -118,9 +120,11 @@ pub use callbacks::{
     Want,
 };
 pub use clock::Clock;
+pub use connection::Connection;
 pub use dispatch::Dispatch;
 #[cfg(not(loom))]
 pub use lookup::Lookup;
+pub use mode::CacheMode;
 pub use outcome::{Put, Refusal};
 pub use portable::Portable;
 pub use scope::Scope;

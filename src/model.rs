@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use self::engine::{Engine, Waiting};
 pub use self::events::{Shard, Told};
-use self::events::{depart, next_event, store, tell};
+use self::events::{depart, next_event, store, store_with, tell};
 use crate::expiry::capacity::UNLIMITED;
 use crate::expiry::{self, Age, Extension, Hint};
 use crate::gate;
@@ -75,6 +75,11 @@ impl<S: Send + Sync + 'static> Table<S> {
         store(&self.table, key, payload, Some(Reason::Replaced))
     }
 
+    /// As [`put_telling`](Self::put_telling), with a context for who is told.
+    pub fn put_with(&self, key: u64, payload: S, context: S) -> Option<Gone<S>> {
+        store_with(&self.table, key, payload, context)
+    }
+
     /// Finds a session. As `Engine::get`.
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
         loop {
@@ -97,7 +102,7 @@ impl<S: Send + Sync + 'static> Table<S> {
     }
 
     /// Tells all events that wait. For one thread at a time.
-    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
         while let Some(event) = next_event(&self.table) {
             tell(&self.table, event, &self.lease, &mut hear);
         }
@@ -473,6 +478,17 @@ impl Due {
     #[must_use]
     pub fn decide(&self, now: u64) -> bool {
         expiry::Due::decide(&self.0, now)
+    }
+
+    /// Lets the session live its lifetime again, unless it is expired.
+    pub fn renew(&self, now: u64) {
+        expiry::Due::renew(&self.0, now);
+    }
+
+    /// Whether somebody has decided that the session is expired.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        expiry::Due::load(&self.0).is_decided()
     }
 
     /// Extends the session; `false` if it is expired.

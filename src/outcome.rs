@@ -12,9 +12,10 @@ use crate::session::Session;
 #[must_use = "a refused payload comes back in it"]
 #[derive(Debug)]
 pub enum Put<S = SecretBytes> {
-    /// The session is in the cache.
+    /// The session is in the cache; or, with [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE),
+    /// handed to the new callback.
     Stored,
-    /// The session is in the cache, in the place of this one, which had the same id.
+    /// As `Stored`, and this one, which had the same id, has left the cache for it.
     Replaced(Session<S>),
     /// The session is not in the cache, for this reason; the payload comes back.
     Refused(Refusal, S),
@@ -45,10 +46,15 @@ pub enum Refusal {
     CallbacksWaiting,
     /// More than four billion scopes were made or dropped in this cache.
     ScopesExhausted,
+    /// The cache's [mode](crate::CacheMode) leaves out the sessions of this side of a connection: it has
+    /// no `SERVER`, or no `CLIENT`.
+    SideNotCached,
+    /// The cache's mode is to store nothing, and no new callback is set that could.
+    NobodyToTell,
 }
 
 impl<S> Put<S> {
-    /// Whether the session is in the cache.
+    /// Whether the session is in the cache, or handed to the new callback in its stead.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !matches!(self, Self::Refused(..))
@@ -65,6 +71,8 @@ impl fmt::Display for Refusal {
             Self::Present => "there is a session of this id",
             Self::CallbacksWaiting => "too many callbacks of the session cache wait to be called",
             Self::ScopesExhausted => "the session cache has run out of scopes",
+            Self::SideNotCached => "the session cache's mode leaves this side's sessions out",
+            Self::NobodyToTell => "the session cache stores nothing, and has no new callback",
         })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::callbacks::Want;
+use crate::connection::Connection;
 use crate::engine::{Engine, Mode};
 use crate::lookup::Lookup;
 use crate::outcome::Put;
@@ -54,13 +55,14 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Stores a session with the cache's lifetime, in the place of a session of the same id if there
-    /// is one.
+    /// is one. The cache's [mode](crate::CacheMode) may refuse it, or hand it to the new callback
+    /// instead. It is a server's session; [`put_from`](Self::put_from) says otherwise.
     ///
     /// A replace takes the old session's place and evicts nobody, but for added bytes; no lookup
     /// misses meanwhile. An expired session of the id is not handed out: the put then counts as
     /// stored, and the old one as expired.
     pub fn put(&self, id: &SessionId, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, id, payload, None, Mode::Replace)
+        self.put_from(id, payload, Connection::server())
     }
 
     /// As [`put`](Self::put), with a lifetime of its own.
@@ -68,18 +70,47 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// A lifetime of zero stores a session that is expired at once: it is never found, and takes
     /// room until its memory comes back. A lifetime beyond the end of time, 139 years, never expires.
     pub fn put_with(&self, id: &SessionId, payload: S, lifetime: Duration) -> Put<S> {
-        self.engine.put(&self.scope, id, payload, Some(lifetime), Mode::Replace)
+        self.put_from(id, payload, Connection::server().lifetime(lifetime))
+    }
+
+    /// As [`put`](Self::put), of a session that this connection has negotiated: on its side, with its
+    /// lifetime, and with what the new callback needs to know of it.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use std::sync::Arc;
+    /// use resumption::{Connection, Dispatch, Scope, SessionCache, SessionId, Verdict};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// cache.set_on_new(Some(Arc::new(|new| match new.context::<SocketAddr>() {
+    ///     Some(peer) if peer.ip().is_loopback() => Verdict::Keep,
+    ///     _ => Verdict::Reject,
+    /// })))?;
+    ///
+    /// let web = cache.scope(&Scope::new("web"));
+    /// for (number, peer) in [(1, "127.0.0.1:443"), (2, "192.0.2.1:443")] {
+    ///     let connection = Connection::server().context(peer.parse::<SocketAddr>()?);
+    ///     assert!(web.put_from(&SessionId::from([number; 32]), b"".into(), connection).is_stored());
+    /// }
+    /// assert!(web.contains(&SessionId::from([1; 32])));
+    /// assert!(!web.contains(&SessionId::from([2; 32])), "it was rejected");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_from(&self, id: &SessionId, payload: S, mut connection: Connection) -> Put<S> {
+        let put = self.engine.put(&self.scope, id, payload, &mut connection, Mode::Replace);
+        // Its context's drop is user code: here nothing is held, and what came of the put is safe.
+        drop(connection);
+        put
     }
 
     /// Stores a session unless there is a live one of this id; refuses with
     /// [`Refusal::Present`](crate::Refusal::Present) if there is.
     pub fn put_if_absent(&self, id: &SessionId, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, id, payload, None, Mode::IfAbsent)
+        self.engine.put(&self.scope, id, payload, &mut Connection::server(), Mode::IfAbsent)
     }
 
     /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.
-    /// Eviction spares a session that was found since
-    /// it last looked (SIEVE, Zhang et al. 2024).
+    /// Eviction spares a session that was found since it last looked (SIEVE, Zhang et al. 2024).
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)
@@ -136,10 +167,10 @@ impl<S: Send + Sync + 'static> Sessions<S> {
         self.engine.count_malformed();
     }
 
-    /// Whether the cache is closed.
+    /// Whether a server's connection may find its session again.
     #[cfg_attr(not(feature = "rustls"), expect(dead_code, reason = "only adapters ask"))]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.engine.is_closed()
+    pub(crate) fn serves_servers(&self) -> bool {
+        self.engine.serves_servers()
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};
 use crate::flight::Flights;
+use crate::mode::CacheMode;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
@@ -38,7 +39,7 @@ pub(crate) struct Shard<S> {
     live: AtomicU64,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
-    /// What callbacks there are: [`CAME`], [`LEFT`], [`ASKS`], [`EVER`].
+    /// What callbacks there are and what the mode is, [`Tells`].
     tells: AtomicUsize,
     /// How many have asked to serve the events since one began; zero when nobody serves.
     serving: sync::AtomicU64,
@@ -57,6 +58,59 @@ pub(crate) const ASKS: usize = 4;
 const EVER: usize = 8;
 /// The get callback was set once, so lookups may be waiting for what it has answered.
 const ASKED: usize = 16;
+/// The bits above are those in which the mode differs from the default one, so that a cache in which
+/// nothing was set has a word of zero.
+const MODE_SHIFT: u32 = 8;
+const MODE: usize = usize::MAX << MODE_SHIFT;
+
+/// What a shard tells and how it is used, as of one moment: [`CAME`], [`LEFT`], [`ASKS`], [`EVER`], and
+/// the mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tells(usize);
+
+impl Tells {
+    /// Whether it is told that sessions came.
+    #[inline]
+    pub(crate) fn came(self) -> bool {
+        self.0 & CAME != 0
+    }
+
+    /// Whether anything is told.
+    #[inline]
+    pub(crate) fn anything(self) -> bool {
+        self.0 & (CAME | LEFT) != 0
+    }
+
+    /// Whether anything was or is told.
+    #[inline]
+    pub(crate) fn has_told(self) -> bool {
+        self.0 & EVER != 0
+    }
+
+    /// Whether lookups that find nothing ask.
+    #[inline]
+    pub(crate) fn asks(self) -> bool {
+        self.0 & ASKS != 0
+    }
+
+    /// Whether the mode is not the default one.
+    #[inline]
+    pub(crate) fn is_unusual(self) -> bool {
+        self.0 & MODE != 0
+    }
+
+    /// The mode.
+    #[inline]
+    pub(crate) fn mode(self) -> CacheMode {
+        CacheMode::SERVER ^ CacheMode::from_bits_retain((self.0 >> MODE_SHIFT) as u32)
+    }
+
+    /// Whether the mode has a flag, or all of several.
+    #[inline]
+    pub(crate) fn has(self, flag: CacheMode) -> bool {
+        self.mode().contains(flag)
+    }
+}
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -97,56 +151,61 @@ impl<S> Shard<S> {
         }
     }
 
-    /// Sets what callbacks there are from now on, [`CAME`], [`LEFT`] and [`ASKS`].
+    /// Sets what callbacks there are from now on, [`CAME`], [`LEFT`] and [`ASKS`]. Changes of settings
+    /// exclude each other.
     pub(crate) fn set_tells(&self, tells: usize) {
-        // Relaxed, both: settings that stand for themselves, and one thread changes them at a time.
-        let asked = self.tells.load(Ordering::Relaxed) & ASKED;
-        let asks = if tells & ASKS == 0 { 0 } else { ASKED };
-        self.tells.store(tells | asked | asks | EVER, Ordering::Relaxed);
+        let kept = self.tells().0 & (MODE | ASKED);
+        let asked = if tells & ASKS == 0 { 0 } else { ASKED };
+        // Relaxed: a setting that stands for itself.
+        self.tells.store(kept | asked | tells | EVER, Ordering::Relaxed);
     }
 
-    /// Whether it is told that sessions came.
-    #[inline]
-    pub(crate) fn tells_came(&self) -> bool {
+    /// Sets the mode from now on. Changes of settings exclude each other.
+    pub(crate) fn set_mode(&self, mode: CacheMode) {
+        let tells = self.tells().0 & !MODE;
+        let differs = (mode ^ CacheMode::SERVER).bits() as usize;
         // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) & CAME != 0
+        self.tells.store(differs << MODE_SHIFT | tells, Ordering::Relaxed);
+    }
+
+    /// What the shard tells and how it is used. To be read once where it decides more than one thing.
+    #[inline]
+    pub(crate) fn tells(&self) -> Tells {
+        // Relaxed: as above.
+        Tells(self.tells.load(Ordering::Relaxed))
     }
 
     /// Whether lookups that find nothing ask.
     #[inline]
     pub(crate) fn asks(&self) -> bool {
-        // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) & ASKS != 0
+        self.tells().asks()
     }
 
     /// The reason as the table keeps it, if it is told that sessions left.
     #[inline]
     pub(crate) fn tell(&self, reason: Reason) -> Option<u8> {
-        // Relaxed: as above.
-        (self.tells.load(Ordering::Relaxed) & LEFT != 0).then(|| reason.to_code())
-    }
-
-    /// Whether anything is told.
-    #[inline]
-    pub(crate) fn tells(&self) -> bool {
-        // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) & (CAME | LEFT) != 0
+        (self.tells().0 & LEFT != 0).then(|| reason.to_code())
     }
 
     /// Whether anything was or is told.
     #[inline]
     pub(crate) fn has_told(&self) -> bool {
-        // Relaxed: as above.
-        self.tells.load(Ordering::Relaxed) != 0
+        self.tells().has_told()
     }
 
     /// A session of this node's name is about to be removed: what is asked for under that name is out
     /// of date. May be called under a pin.
     #[inline]
     pub(crate) fn before_removal(&self, node: &Node<S>) {
-        // Relaxed: as above. Not only while the callback is set: its answer may come later.
-        if self.tells.load(Ordering::Relaxed) & ASKED != 0 {
+        if self.tells().0 & ASKED != 0 {
             self.flights.mark_stale(&node.name());
+        }
+    }
+
+    /// A session of `name` that is elsewhere is about to be told as gone; as above.
+    pub(crate) fn mark_stale(&self, name: &Name) {
+        if self.tells().0 & ASKED != 0 {
+            self.flights.mark_stale(name);
         }
     }
 
@@ -258,8 +317,17 @@ impl<S> Shard<S> {
         self.idle.load(Ordering::Relaxed) != Wheel::span(now)
     }
 
-    /// Removes what is due at `now`; looks at up to `most` hints. `None` when nothing is due.
+    /// Whether expired sessions are removed on their own ([`CacheMode::NO_AUTO_CLEAR`]).
+    pub(crate) fn clears(&self) -> bool {
+        !self.tells().has(CacheMode::NO_AUTO_CLEAR)
+    }
+
+    /// Removes what is due at `now`; looks at up to `most` hints. `None` when nothing is due, or when
+    /// expired sessions are to stay.
     pub(crate) fn expire(&self, now: u64, most: usize) -> Option<Departed<S>> {
+        if !self.clears() {
+            return None;
+        }
         let Some(list) = self.wheel.due(now) else {
             // Relaxed: as above.
             self.idle.store(Wheel::span(now), Ordering::Relaxed);
@@ -280,14 +348,23 @@ impl<S> Shard<S> {
     }
 
     /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time
-    /// that is left to them, which orders them no worse than before.
+    /// that is left to them, which orders them no worse than before; also those of expired sessions,
+    /// where these stay.
     pub(crate) fn compact(&self, now: u64) -> Departed<S> {
         let mut departed = Departed::with_capacity(BATCH);
         let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
         let age = self.wheel.age_of(list);
-        self.each_hint(list, now, &mut departed, Wanted::looks(steps as usize), |node| {
-            self.look_to_expire(node, now, age)
-        });
+        let clears = self.clears();
+        self.each_hint(
+            list,
+            now,
+            &mut departed,
+            Wanted::looks(steps as usize),
+            |node| match clears {
+                true => self.look_to_expire(node, now, age),
+                false => Look::Stays { due: Due::load(node.node().expiry()).at(), age },
+            },
+        );
         departed
     }
 

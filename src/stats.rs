@@ -29,6 +29,8 @@ pub struct Stats {
     pub replaced: u64,
     /// Puts that were refused, for whatever reason.
     pub refused: u64,
+    /// Puts that were handed to the new callback and not stored, as the mode says.
+    pub handed_over: u64,
     /// Gets that found a session.
     pub hits: u64,
     /// Takes that found a session.
@@ -46,7 +48,7 @@ pub struct Stats {
     pub approx_misses_evicted_before: u64,
     /// Sessions that have left the cache, by reason.
     pub removals: Removals,
-    /// Sessions that have left the cache and that handles still hold.
+    /// Sessions that are not in the cache and that handles still hold, or calls that wait.
     pub held_sessions: u64,
     /// Their bytes, counted as in `bytes`.
     pub held_bytes: u64,
@@ -185,6 +187,7 @@ impl Removals {
 pub(crate) enum Count {
     Puts,
     Refused,
+    HandedOver,
     Hits,
     MissesUnknown,
     MissesExpired,
@@ -260,6 +263,7 @@ impl Counters {
             puts: self.sum(Count::Puts),
             replaced: removals.replaced,
             refused: self.sum(Count::Refused),
+            handed_over: self.sum(Count::HandedOver),
             hits: self.sum(Count::Hits),
             takes: removals.taken,
             misses_unknown: self.sum(Count::MissesUnknown),

@@ -41,7 +41,7 @@ fn listen(cache: &SessionCache<u64>) -> Log {
         .unwrap();
     cache
         .set_on_remove(Some(Arc::new(move |told| {
-            let session = told.session();
+            let session = told.session().unwrap();
             let told = Told::Removed(*session.id(), *session.payload(), told.reason());
             removed.lock().unwrap().push(told);
         })))
@@ -367,7 +367,8 @@ impl Ledger {
             Verdict::Keep
         };
         let on_remove = move |told: RemovedSession<u64>| {
-            let (at, payload) = (number(told.session().id()), *told.session().payload());
+            let session = told.session().expect("it was in the cache");
+            let (at, payload) = (number(told.id()), *session.payload());
             let before = removed.map[at].swap(0, Ordering::SeqCst);
             removed.wrong.fetch_add(u64::from(before != payload), Ordering::SeqCst);
         };

@@ -119,7 +119,7 @@ impl Ledger {
     }
 
     fn left(&self, removed: &RemovedSession<Payload>) {
-        let (number, payload) = (number(removed.session().id()), removed.session().payload());
+        let (number, payload) = (number(removed.id()), removed.session().unwrap().payload());
         payload.check();
         let key = (removed.scope().name().to_owned(), number);
         if self.busy.lock().unwrap().insert(key.clone(), ()).is_some() {
@@ -309,9 +309,9 @@ fn callbacks_may_be_set_and_unset_at_any_time() {
                 });
             let on_remove: Arc<resumption::OnRemove<Payload>> =
                 Arc::new(move |told: RemovedSession<Payload>| {
-                    told.session().payload().check();
+                    told.session().unwrap().payload().check();
                     let mut map = left.lock().unwrap();
-                    let bits = map.entry(told.session().payload().serial).or_default();
+                    let bits = map.entry(told.session().unwrap().payload().serial).or_default();
                     if *bits & 2 != 0 {
                         wrong_left.fetch_add(1, SeqCst);
                     }
@@ -382,7 +382,7 @@ fn every_session_is_told_and_every_thread_ends_when_the_cache_is_dropped() {
             .unwrap();
         cache
             .set_on_remove(Some(Arc::new(move |told| {
-                told.session().payload().check();
+                told.session().unwrap().payload().check();
                 left.1.fetch_add(1, SeqCst);
             })))
             .unwrap();

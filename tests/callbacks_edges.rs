@@ -437,7 +437,9 @@ fn no_callback_is_called_under_the_settling_lock() {
 fn callbacks_panicked_counts_callbacks() {
     let (cache, _) = small::<Bomb>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
-    cache.set_on_remove(Some(Arc::new(|told| assert!(told.session().payload().0)))).unwrap();
+    cache
+        .set_on_remove(Some(Arc::new(|told| assert!(told.session().unwrap().payload().0))))
+        .unwrap();
     assert!(web.put(&id(1), Bomb(true)).is_stored());
     assert!(web.remove(&id(1)));
     assert_eq!(cache.stats().callbacks_panicked, 0);

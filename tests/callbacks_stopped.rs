@@ -36,7 +36,7 @@ fn counted() -> (SessionCache<u64>, Arc<AtomicU64>) {
         Verdict::Keep
     };
     let on_remove = move |call: resumption::RemovedSession<u64>| {
-        removed.fetch_add(u64::from(*call.session().payload() > 0), Ordering::SeqCst);
+        removed.fetch_add(u64::from(*call.session().unwrap().payload() > 0), Ordering::SeqCst);
     };
     cache.set_on_new(Some(Arc::new(on_new))).expect("a thread can be started");
     cache.set_on_remove(Some(Arc::new(on_remove))).expect("a thread can be started");

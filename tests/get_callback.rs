@@ -319,7 +319,7 @@ fn with_database(cache: &SessionCache<u64>) {
     };
     let on_remove = move |told: RemovedSession<u64>| {
         if told.reason() != Reason::Evicted {
-            removed.lock().unwrap().remove(told.session().id());
+            removed.lock().unwrap().remove(told.id());
         }
     };
     cache.set_on_new(Some(Arc::new(on_new))).unwrap();

@@ -60,9 +60,9 @@ impl Ledger {
             Verdict::Keep
         };
         let on_remove = move |told: RemovedSession<u64>| {
-            let key = (told.scope().name().to_owned(), *told.session().id());
+            let key = (told.scope().name().to_owned(), *told.id());
             let before = removed.map.lock().unwrap().remove(&key);
-            let is_wrong = before != Some(*told.session().payload());
+            let is_wrong = before != told.session().map(|session| *session.payload());
             removed.wrong.fetch_add(u64::from(is_wrong), SeqCst);
         };
         cache.set_on_new(Some(Arc::new(on_new))).unwrap();
@@ -275,7 +275,10 @@ fn a_put_that_a_drop_overtakes_comes_after_it() {
             Verdict::Keep
         };
         let on_remove = move |told: RemovedSession<Hook>| {
-            left.lock().unwrap().push((told.session().payload().0, Some(told.reason())));
+            left.lock().unwrap().push((
+                told.session().expect("it was in the cache").payload().0,
+                Some(told.reason()),
+            ));
         };
         let (inner, inner_web) = (cache.clone(), web.clone());
         let overtake = move || {
@@ -416,7 +419,7 @@ fn with_database(cache: &SessionCache<u64>) {
         if told.reason() == Reason::ScopeDropped {
             thread::sleep(Duration::from_micros(100));
         }
-        removed.lock().unwrap().remove(told.session().id());
+        removed.lock().unwrap().remove(told.id());
     };
     cache.set_on_new(Some(Arc::new(on_new))).unwrap();
     cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();

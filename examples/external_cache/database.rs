@@ -113,7 +113,7 @@ impl Rows {
         if matches!(removed.reason(), Reason::Evicted | Reason::Closed) {
             return;
         }
-        let key = key(removed.scope(), removed.session().id());
+        let key = key(removed.scope(), removed.id());
         self.write(Durability::None, |rows| rows.remove(key).map(|_| ()));
     }
 

@@ -24,8 +24,9 @@
 //! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
 //! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |
 //! | `events.rs` | `table/events.rs`, `queue/mod.rs`, `shard.rs`, engine | each coming and leaving is told once, in order; none is left, no wake-up is lost |
+//! | `unlinked.rs` | `table/events.rs`, `table/node/birth.rs` | what is told and not stored is told once, in order; a context is dropped once |
 //! | `flights.rs` | `flight.rs`, `engine/ask.rs` | no removed session comes back; a dropped lookup strands no other, and neither loses nor doubles |
-//! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both |
+//! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both; a renewal undoes neither |
 //!
 //! Memory is reclaimed by a mock, the most aggressive reclaimer that the epoch's contract allows:
 //! a block dies when the last guard of those that were pinned at its retirement is gone, and a read

@@ -86,3 +86,27 @@ fn an_extended_session_is_not_flushed() {
 fn an_engine_that_decides_by_load_and_store_is_caught() {
     ENGINE.catches("decide-by-load-and-store", "extended or expired");
 }
+
+const RENEW_DECIDE: Scenario = Scenario {
+    name: "renew ∥ decide ∥ extend",
+    preemptions: [3, 8],
+    floors: [2_320, 2_490],
+    run: || {
+        let due = Arc::new(Due::new(0, 10));
+        let ((), decided, extended) =
+            race3(&due, |due| due.renew(5), |due| due.decide(10), |due| due.extend(8, 20));
+        assert_eq!(decided, due.is_decided(), "a decision is final");
+        assert!(!decided || !extended, "extended and expired");
+        assert!(!extended || due.at() >= 28, "an extension is not undone");
+    },
+};
+
+#[test]
+fn a_renewal_keeps_what_was_decided_and_extended() {
+    RENEW_DECIDE.explore();
+}
+
+#[test]
+fn a_renewal_by_load_and_store_is_caught() {
+    RENEW_DECIDE.catches("renew-by-load-and-store", "an extension is not undone");
+}

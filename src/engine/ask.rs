@@ -17,6 +17,7 @@ use crate::clock::millis;
 use crate::dispatch;
 use crate::expiry::{Age, Due, Hint};
 use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
+use crate::mode::CacheMode;
 use crate::outcome::Refusal;
 use crate::reclaim::pin;
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
@@ -104,25 +105,27 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Begun::Asks(asker) => asker,
             Begun::Joins(seat) => return Asked::Waits(seat),
             // Another one's may have just landed.
-            Begun::Refused if want == Want::Get => return Asked::Answered(self.find(name).ok()),
+            Begun::Refused if want == Want::Get => {
+                return Asked::Answered(self.find_anew(name, want));
+            }
             Begun::Refused => return Asked::Answered(None),
         };
         // Once more, now that whoever removes a session of this name finds the flight.
-        let there = match want {
-            Want::Get => self.find(name),
-            Want::Take => self.find_and_take(name),
-        };
-        if let Ok(session) = there {
+        if let Some(session) = self.find_anew(name, want) {
             return Asked::Answered(Some(self.landed(session, &asker)));
         }
         if self.is_leaving(name) {
+            self.take_for_nobody(name, want);
             return Asked::Answered(None);
         }
         self.counters.count(Count::GetCalled);
         let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
         // With the callback's last reference, which this one may be.
         match self.caught(|| dispatch::call(move || callback(&proposed))) {
-            None => Asked::Answered(None),
+            None => {
+                self.take_for_nobody(name, want);
+                Asked::Answered(None)
+            }
             Some(Answer::Later(later)) => Asked::Waits(asker.into_seat(later)),
             Some(answer) => Asked::Answered(self.conclude(answer, &asker, want)),
         }
@@ -156,8 +159,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Looks into the cache once more for what a lookup has missed before.
     fn find_anew(&self, name: &Name, want: Want) -> Option<Session<S>> {
         match want {
-            Want::Get => self.find(name).ok(),
-            Want::Take => self.find_and_take(name).ok(),
+            Want::Get => self.find_by_mode(name).ok(),
+            Want::Take => self.take_by_mode(name).ok(),
         }
     }
 
@@ -288,8 +291,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Accepts an answer, and tells those who wait.
     fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
-        let session = self.accept(answer, asker, want)?;
+        let Flight { name, want: wanted, .. } = &**asker.flight();
+        let Some(session) = self.accept(answer, asker, want) else {
+            self.take_for_nobody(name, want);
+            return None;
+        };
         self.counters.count(Count::GetAnswered);
+        if *wanted == Want::Take {
+            self.took_outside(name, want);
+        }
         Some(self.landed(session, asker))
     }
 
@@ -350,7 +360,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(name);
         let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
-        if self.admit(at, name.scope, weight).is_err() {
+        let stores = !self.has(name, CacheMode::NO_INTERNAL_STORE);
+        if !stores || self.admit(at, name.scope, weight).is_err() {
             return Some(self.hand_out(node, due));
         }
         let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
@@ -367,7 +378,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Some(session)
             }
             // Another one was put meanwhile.
-            Err((Refusal::Present, _)) => self.find(name).ok(),
+            Err((Refusal::Present, _)) if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) => {
+                self.find(name).ok()
+            }
             Err((_, node)) => Some(self.hand_out(node, due)),
         };
         self.tend(at, now);

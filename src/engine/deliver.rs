@@ -10,11 +10,11 @@ use crate::callbacks::{NewSession, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch, contained};
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{ASKS, CAME, LEFT, Shard, reason_of};
+use crate::shard::{ASKS, CAME, LEFT, Tells, reason_of};
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
 use crate::table::Name;
-use crate::table::events::Event;
+use crate::table::events::{Coming, Event};
 
 /// Events that a worker serves in one shard before it looks at the next.
 const TURN: usize = 256;
@@ -46,7 +46,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Lets go of what waits, if nobody is there to hear of it.
     pub(crate) fn forget_untold(&self) {
-        if !self.shards.iter().any(Shard::tells) {
+        if !self.shards.iter().any(|shard| shard.tells().anything()) {
             self.serve_all();
         }
     }
@@ -61,12 +61,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// [`deliver`](Self::deliver) for lookups, which announce the leaving of what they take out of the
-    /// list on their way.
+    /// list on their way. As of when they began: what they announce is delivered by its remover, too.
     #[inline]
-    pub(super) fn deliver_for_others(&self, name: &Name) {
+    pub(super) fn deliver_for_others(&self, name: &Name, tells: Tells) {
+        if !tells.has_told() {
+            return;
+        }
         let at = self.shard_of(name);
-        let shard = &self.shards[at];
-        if shard.has_told() && shard.table.events().backlog() > 0 {
+        if self.shards[at].table.events().backlog() > 0 {
             self.deliver_told(at);
         }
     }
@@ -156,19 +158,25 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// where the event says that it left: the coming is told first.
     fn tell_came(&self, event: &Event<S>) -> usize {
         let is_first = event.came() || !planted!("leaving-without-coming");
-        if !is_first || !event.node().tell_came() {
+        if !is_first {
             return 0;
         }
-        let (Some(callback), Some(scope)) =
-            (self.callbacks.new.callback(), self.scopes.of_slot(event.node().scope()))
-        else {
+        let Some(Coming { context }) = event.tell_came() else { return 0 };
+        let (Some(callback), Some(scope), Some(session)) = (
+            self.callbacks.new.callback(),
+            self.scopes.of_slot(event.node().scope()),
+            self.session(event),
+        ) else {
             return 0;
         };
         self.counters.count(Count::NewCalled);
-        let new = NewSession { session: self.session(event), scope };
+        // The context's last reference is dropped here, after the verdict was obeyed, for its drop may
+        // panic; unless the callback keeps one.
+        let new = NewSession { session: session.clone(), scope, context: context.clone() };
         if callback(new) == Verdict::Reject {
-            self.remove_session(&self.session(event), Reason::Rejected);
+            self.remove_session(&session, Reason::Rejected);
         }
+        drop(context);
         1
     }
 
@@ -186,12 +194,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return 0;
         };
         self.counters.count(Count::RemoveCalled);
-        callback(RemovedSession { session: self.session(event), scope, reason });
+        callback(RemovedSession { id: *node.id(), session: self.session(event), scope, reason });
         1
     }
 
-    fn session(&self, event: &Event<S>) -> Session<S> {
-        Session::new(event.acquire(self.gauges()), &self.clock)
+    /// The session of an event, unless that has only its id.
+    fn session(&self, event: &Event<S>) -> Option<Session<S>> {
+        event.acquire(self.gauges()).map(|node| Session::new(node, &self.clock))
     }
 
     /// Runs a callback, or what comes with it; `None` if it panicked, which is counted.

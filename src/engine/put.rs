@@ -2,12 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use super::{Engine, Left, Mode};
 use crate::clock::millis;
+use crate::connection::Connection;
 use crate::dispatch;
 use crate::expiry::{Age, Due};
+use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::pin;
 use crate::room::{Hand, Tokens};
@@ -22,18 +22,19 @@ use crate::table::{Entry, Name, NewNode, Node, NodeRef, SessionId, Spot, Unlinke
 pub(super) struct Stored<S> {
     /// The session that it replaced, if that was not expired.
     pub(super) replaced: Option<Session<S>>,
-    /// A reference of the node, if it is unseen and has not left yet.
+    /// A reference of the node, if it is unseen and has not left yet, or if it was not linked.
     pub(super) unseen: Option<NodeRef<S>>,
 }
 
 impl<S: Send + Sync + 'static> Engine<S> {
-    /// Stores a session.
+    /// Stores a session, or hands it over, as the cache's mode says. Takes the context out of the
+    /// connection if somebody is to be told of it.
     pub(crate) fn put(
         &self,
         scope: &ScopeEntry,
         id: &SessionId,
         payload: S,
-        lifetime: Option<Duration>,
+        connection: &mut Connection,
         mode: Mode,
     ) -> Put<S> {
         // The user's code, before anything is held.
@@ -42,7 +43,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&name);
         // Last, when nothing is held any more, also when an old payload's drop panics.
         let _delivery = self.delivery(at);
-        let _held = self.shards[at].has_told().then(dispatch::hold);
+        let tells = self.shards[at].tells();
+        if !tells.has(connection.side) {
+            return self.refused(Refusal::SideNotCached, payload);
+        }
+        let _held = tells.has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
@@ -53,11 +58,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // The clock and the allocation take about as long as the memory.
         let spot = self.shards[at].table.spot(name.hash);
         let now = self.clock.now();
-        let lifetime = lifetime.map_or_else(|| self.lifetime(), millis);
+        let lifetime = connection.lifetime.map_or_else(|| self.lifetime(), millis);
         let due = Due::new(now, lifetime).to_word();
-        let node = NewNode::new(name, weight, due, payload, self.shards[at].tells_came());
+        let context = if tells.came() { connection.context.take() } else { None };
+        let node = match context {
+            None => NewNode::new(name, weight, due, payload, tells.came()),
+            Some(context) => NewNode::with_context(name, weight, due, payload, context),
+        };
         spot.prefetch_node::<S>();
-        let stored = self.store(node, (at, spot), now, mode);
+        let stored = if tells.has(CacheMode::NO_INTERNAL_STORE) {
+            self.hand_over(node, mode)
+        } else {
+            self.store(node, (at, spot), now, mode)
+        };
         drop(inside);
         if scope.slot() != name.scope && !planted!("no-second-look-at-the-scope") {
             // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
@@ -83,7 +96,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.gauges().is_over() && self.is_still_over() {
             return Err(Refusal::HeadersWaiting);
         }
-        if self.shards[at].tells() && self.has_reached_mark(at) {
+        if self.shards[at].tells().anything() && self.has_reached_mark(at) {
             return Err(Refusal::CallbacksWaiting);
         }
         Ok(weight)

@@ -98,6 +98,30 @@ impl Due {
         unpack((self.0 & !DECIDED) >> TIME_BITS).saturating_sub(self.at().saturating_sub(now))
     }
 
+    /// Lets the session live for its whole lifetime again, from `now` on, unless it is expired. Its age
+    /// counts from here.
+    ///
+    /// Race with a decision, and with an extension: each changes the word by an exchange. Whoever is
+    /// second sees what the first has written; after a decision this does nothing.
+    pub(crate) fn renew(word: &AtomicU64, now: u64) {
+        let mut due = Self::load(word);
+        while !due.is_past(now) && due.at() != NEVER {
+            let new = Self::new(now, unpack(due.0 >> TIME_BITS));
+            if new.at() <= due.at() {
+                // Renewed just now.
+                return;
+            }
+            if planted!("renew-by-load-and-store") {
+                return word.store(new.0, Ordering::Relaxed);
+            }
+            // Relaxed: as in `decide`.
+            match word.compare_exchange(due.0, new.0, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => due = Self(other),
+            }
+        }
+    }
+
     /// Decides that the session is expired, if it is at `now`; `true` if it is, whoever decided.
     ///
     /// Race with an extension: if the extension's exchange is first, this sees the new time; if this
@@ -210,11 +234,30 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_counts_from_the_last_use() {
+        let word = AtomicU64::new(Due::new(1_000, 10_000).to_word());
+        Due::renew(&word, 4_000);
+        assert_eq!((Due::load(&word).at(), Due::load(&word).age(5_000)), (14_000, 1_000));
+        Due::renew(&word, 3_000);
+        assert_eq!(Due::load(&word).at(), 14_000, "a clock that lags brings nothing nearer");
+        Due::renew(&word, 14_000);
+        assert!(Due::load(&word).is_past(14_000), "too late");
+        let never = AtomicU64::new(Due::new(1_000, u64::MAX).to_word());
+        Due::renew(&never, 5_000);
+        assert!(!Due::load(&never).is_past(u64::MAX));
+        let unseen = AtomicU64::new(Due::PROVISIONAL.to_word());
+        Due::renew(&unseen, 5_000);
+        assert!(Due::load(&unseen).is_provisional());
+    }
+
+    #[test]
     fn a_decision_is_final() {
         let word = AtomicU64::new(Due::new(1_000, 10).to_word());
         assert!(!Due::decide(&word, 1_009));
         assert!(Due::decide(&word, 1_010));
         assert!(Due::decide(&word, 0));
+        Due::renew(&word, 1_000);
+        assert!(Due::load(&word).is_decided());
         assert_eq!(Due::extend(&word, 1_000, 10), Extension::Expired);
     }
 }

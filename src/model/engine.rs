@@ -20,7 +20,10 @@ use crate::scope::{self, Scope};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::table::SessionId;
-use crate::{Answer, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict, Want};
+use crate::{
+    Answer, CacheMode, Connection, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession,
+    Verdict, Want,
+};
 
 /// A whole engine of one shard, with one scope.
 pub struct Engine<S: Send + Sync + 'static> {
@@ -64,7 +67,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Verdict::Keep
         });
         let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
-            hear(Told::Left, removed.into_session());
+            hear(Told::Left, removed.into_session().expect("it was in the cache"));
         });
         drop(this.engine.callbacks.new.set(Some(on_new)));
         drop(this.engine.callbacks.remove.set(Some(on_remove)));
@@ -96,6 +99,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             lifetime: Duration::from_secs(60),
             weigher: None,
             lookup_timeout: Duration::MAX,
+            mode: CacheMode::SERVER,
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
         });
@@ -105,12 +109,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Stores a session.
     pub fn put(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::Replace)
+        let mut connection = Connection::server();
+        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, Mode::Replace)
     }
 
     /// Stores a session unless there is one.
     pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, &session_id(id), payload, None, Mode::IfAbsent)
+        let mut connection = Connection::server();
+        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, Mode::IfAbsent)
     }
 
     /// Finds a session.

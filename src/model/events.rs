@@ -7,8 +7,8 @@ use crate::reclaim::gauge::Lease;
 use crate::reclaim::pin;
 use crate::shard;
 use crate::stats::Reason;
-use crate::table::events::Event;
-use crate::table::{Entry, NewNode, Table};
+use crate::table::events::{Coming, Event};
+use crate::table::{Context, Entry, NewNode, NodeRef, Table};
 
 /// What is told of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,8 @@ pub enum Told {
     Came,
     /// It left.
     Left,
+    /// The context that it came with.
+    With,
 }
 
 /// A shard, whose table tells of all that comes and leaves.
@@ -43,6 +45,22 @@ impl<S: Send + Sync + 'static> Shard<S> {
         depart(&self.shard.table, key, Some(Reason::Taken)).is_some()
     }
 
+    /// Hands a session over without storing it. As `Engine::hand_over`.
+    pub fn hand_over(&self, key: u64, payload: S) {
+        hand_over(&self.shard.table, key, payload);
+    }
+
+    /// Tells that a session has left which is not here. As `Engine::tell_gone`.
+    pub fn gone(&self, key: u64) {
+        self.shard.table.announce_gone(&name(key), Reason::Faulty.to_code());
+    }
+
+    /// Whether a leaving waits to be told.
+    #[must_use]
+    pub fn is_leaving(&self, key: u64) -> bool {
+        self.shard.is_leaving(&name(key))
+    }
+
     /// Whether a session is there. As `Engine::contains`.
     #[must_use]
     pub fn contains(&self, key: u64) -> bool {
@@ -51,7 +69,7 @@ impl<S: Send + Sync + 'static> Shard<S> {
     }
 
     /// Tells the events that wait, unless another thread does. As `Engine::serve`.
-    pub fn serve(&self, mut hear: impl FnMut(u64, Told, &S)) {
+    pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
         let (shard, mut asked) = (&self.shard, 1);
         if shard.table.events().backlog() == 0 || !shard.begin_serving() {
             return;
@@ -88,8 +106,27 @@ pub(super) fn store<S>(
     payload: S,
     tell: Option<Reason>,
 ) -> Option<Gone<S>> {
-    let name = name(key);
-    let mut node = NewNode::new(name, 0, 0, payload, tell.is_some());
+    link(table, NewNode::new(name(key), 0, 0, payload, tell.is_some()), tell)
+}
+
+/// As [`store`], telling, with a context.
+pub(super) fn store_with<S: Send + Sync + 'static>(
+    table: &Table<S>,
+    key: u64,
+    payload: S,
+    context: S,
+) -> Option<Gone<S>> {
+    let node = NewNode::with_context(name(key), 0, 0, payload, Context::new(context));
+    link(table, node, Some(Reason::Replaced))
+}
+
+/// As `Engine::hand_over`.
+pub(super) fn hand_over<S>(table: &Table<S>, key: u64, payload: S) {
+    drop(table.announce_unlinked(NewNode::new(name(key), 0, 0, payload, true)));
+}
+
+fn link<S>(table: &Table<S>, mut node: NewNode<S>, tell: Option<Reason>) -> Option<Gone<S>> {
+    let name = node.node().name();
     loop {
         let guard = pin();
         let linked = match table.entry(&name, table.spot(name.hash), &guard) {
@@ -133,19 +170,25 @@ pub(super) fn next_event<S>(table: &Table<S>) -> Option<Event<S>> {
 }
 
 /// Tells an event, and is done with it. As `Engine::tell_came`, `tell_left` and what follows them.
-pub(super) fn tell<S>(
+pub(super) fn tell<S: Send + Sync + 'static>(
     table: &Table<S>,
     event: Event<S>,
     lease: &Lease,
-    hear: &mut impl FnMut(u64, Told, &S),
+    hear: &mut impl FnMut(u64, Told, Option<&S>),
 ) {
     let node = event.node();
-    let mut call = |told| hear(node.key(), told, event.acquire(lease.gauges()).payload());
-    if node.tell_came() {
-        call(Told::Came);
+    let mut call = |told, context: Option<&Context>| {
+        let session = event.acquire(lease.gauges());
+        hear(node.key(), told, session.as_ref().map(NodeRef::payload));
+        if let Some(context) = context {
+            hear(node.key(), Told::With, context.get());
+        }
+    };
+    if let Some(Coming { context }) = event.tell_came() {
+        call(Told::Came, context.as_ref());
     }
     if !event.came() && node.tell_left().is_some() {
-        call(Told::Left);
+        call(Told::Left, None);
     }
     let node = table.event_done(event, &pin());
     table.events().served(1);

@@ -23,11 +23,17 @@
 //!
 //! Each event in the queue owns a reference of its node. A put's node is born with one for its coming.
 //!
+//! # What is not in the table
+//!
+//! A node that is told of without being linked goes the same way: a session that came and is kept
+//! elsewhere, or, hollow, a name whose session has left elsewhere. Nobody searches for it, so the order
+//! of its events is that of their announcements.
+//!
 //! Model: `loom-tests/tests/events.rs`.
 
 use std::ptr::{self, NonNull};
 
-use super::node::{Name, Node, NodeRef, Pinned};
+use super::node::{Context, Hollow, Name, Node, NodeRef, Pinned, WithContext};
 use crate::queue::{Queue, Segment};
 use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
@@ -54,6 +60,18 @@ pub(crate) struct Event<S> {
     came: bool,
 }
 
+/// The reference of an event that was served, which can be dropped and nothing else: the node may be
+/// hollow.
+#[must_use = "its drop is user code"]
+pub(crate) struct Served<S>(#[expect(dead_code, reason = "it is there to be dropped")] NodeRef<S>);
+
+/// A coming that has to be told now.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    /// What the put said to whoever is told.
+    pub(crate) context: Option<Context>,
+}
+
 impl Events {
     pub(super) fn new() -> Self {
         Self { queue: Queue::new(), backlog: AtomicU64::new(0) }
@@ -76,6 +94,12 @@ impl Events {
             self.push(node.ptr().as_ptr().expose_provenance(), node.guard());
             node.node().set_announced();
         }
+    }
+
+    /// Announces that a session of a hollow node's name has left elsewhere; the event takes the node's
+    /// reference.
+    pub(super) fn gone<S>(&self, node: Hollow<S>, guard: &Guard) {
+        self.push(node.into_raw().as_ptr().expose_provenance(), guard);
     }
 
     /// The queue allocates a segment for each sixtieth event, under the pin: the epoch's bags do the
@@ -170,10 +194,10 @@ impl Events {
         event: Event<S>,
         guard: &Guard,
         gauges: &'static Gauges,
-    ) -> NodeRef<S> {
+    ) -> Served<S> {
         self.queue.advance(guard);
         // SAFETY: the event owned a reference, and is not met again.
-        unsafe { NodeRef::from_owned(event.node, gauges) }
+        Served(unsafe { NodeRef::from_owned(event.node, gauges) })
     }
 }
 
@@ -189,10 +213,25 @@ impl<S> Event<S> {
         unsafe { self.node.as_ref() }
     }
 
-    /// A reference of the caller's own.
-    pub(crate) fn acquire(&self, gauges: &'static Gauges) -> NodeRef<S> {
+    /// The node's coming, if that has to be told now, by the caller. For the thread that serves the
+    /// events.
+    pub(crate) fn tell_came(&self) -> Option<Coming> {
+        let node = self.node();
+        if !node.tell_came() {
+            return None;
+        }
+        // SAFETY: N6: the one thread that tells the coming; the event owns a reference.
+        let context = node.has_context().then(|| unsafe { WithContext::take(self.node) });
+        Some(Coming { context: context.flatten() })
+    }
+
+    /// A reference of the caller's own; `None` if there is no session behind it, but a name alone.
+    pub(crate) fn acquire(&self, gauges: &'static Gauges) -> Option<NodeRef<S>> {
+        if self.node().is_hollow() {
+            return None;
+        }
         self.node().acquire();
         // SAFETY: the count was incremented for this reference.
-        unsafe { NodeRef::from_owned(self.node, gauges) }
+        Some(unsafe { NodeRef::from_owned(self.node, gauges) })
     }
 }

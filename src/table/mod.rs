@@ -1,6 +1,6 @@
 //! The lock-free hash table of reference-counted nodes, one per shard.
 //!
-//! * `id.rs`: session ids. `node.rs`: a session in memory, its references, who drops what.
+//! * `id.rs`: session ids. `node.rs`, `node/birth.rs`: a session in memory, its references, who drops what.
 //! * `link.rs`: the words of the list. `cells.rs`: the entry points, and growth.
 //! * `list.rs`: the list in split order, its walks, and the races between them.
 //!
@@ -35,11 +35,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 pub(crate) use cells::{CACHE_LINE, prefetch};
 pub(crate) use id::SessionId;
 pub(crate) use list::{Found, Spot};
-pub(crate) use node::{Name, NewNode, Node, NodeRef, Pinned, Unlinked};
+pub(crate) use node::{Context, Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 
-use self::events::{Event, Events};
+use self::events::{Event, Events, Served};
 use self::link::Link;
 use self::list::{List, Place};
+use self::node::Hollow;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::sync::planted;
@@ -209,6 +210,20 @@ impl<S> Table<S> {
         self.list.events.came(node);
     }
 
+    /// Announces the coming of a node that was made for it, and is not linked. Returns a reference, to
+    /// be dropped under no pin.
+    pub(crate) fn announce_unlinked(&self, node: NewNode<S>) -> NodeRef<S> {
+        let node = node.into_handle(self.gauges);
+        self.list.events.came(node.pinned(&pin()));
+        node
+    }
+
+    /// Announces that a session of `name`, which is not in the table, has left for this reason.
+    pub(crate) fn announce_gone(&self, name: &Name, reason: u8) {
+        let node: Hollow<S> = Hollow::new(name, reason, self.gauges);
+        self.list.events.gone(node, &pin());
+    }
+
     /// What waits to be told.
     #[inline]
     pub(crate) fn events(&self) -> &Events {
@@ -222,7 +237,7 @@ impl<S> Table<S> {
 
     /// Removes the oldest event, which the caller has from [`next_event`](Self::next_event); returns
     /// its reference, to be dropped under no pin.
-    pub(crate) fn event_done(&self, event: Event<S>, guard: &Guard) -> NodeRef<S> {
+    pub(crate) fn event_done(&self, event: Event<S>, guard: &Guard) -> Served<S> {
         // SAFETY: by the caller's promise; an event cannot be made elsewhere.
         unsafe { self.list.events.done(event, guard, self.gauges) }
     }

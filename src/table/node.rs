@@ -3,22 +3,32 @@
 //! # Invariants
 //!
 //! * N1: `hash`, `id`, `scope` and `weight` are written before the node is linked, and never again.
-//! * N2: the payload is initialised from birth until the count of references reaches zero. Whoever
-//!   brings it there drops the payload, once, and retires the header.
-//! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it.
+//! * N2: the payload is initialised from birth until the count of references reaches zero, but for a
+//!   hollow node (N5). Whoever brings it there drops the payload, once, and retires the header.
+//! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it. A node
+//!   that was never linked, and that others may see, has `REMOVED` in its word: no removal wins it.
 //! * N4: `visited`, `generation`, `told` and `expiry` may change at any time; they are no part of the node's
-//!   identity.
+//!   identity. But the bits `HOLLOW` and `CONTEXT` of `told` never change.
+//! * N5: a hollow node has no payload. It is never linked, and only events hold it.
+//! * N6: a node with the bit `CONTEXT` is the beginning of a [`WithContext`]. Its context is touched by
+//!   the thread that tells its coming, which is one and holds a reference, and then by the one that
+//!   brings the count to zero.
 //!
-//! Model: `loom-tests/tests/refs.rs`.
+//! How nodes come into being, and go: `node/birth.rs`. Model: `loom-tests/tests/refs.rs`.
 
-use std::mem::ManuallyDrop;
+mod birth;
+
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
+use self::birth::bury;
+pub(crate) use self::birth::{Context, NewNode};
+pub(super) use self::birth::{Hollow, WithContext};
 use super::id::SessionId;
-use super::link::{AtomicLink, Link};
+use super::link::AtomicLink;
+use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{Guard, boxed, pin};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
@@ -48,6 +58,10 @@ const LEFT_TOLD: u8 = 8;
 /// Whether the node was expired when it left is settled: it was, if the next bit is set.
 const SETTLED: u8 = 16;
 const EXPIRED: u8 = 32;
+/// The node has no payload (N5).
+const HOLLOW: u8 = 64;
+/// The node is the beginning of a `WithContext` (N6).
+const CONTEXT: u8 = 128;
 
 /// A session. The fields fill 72 bytes, and the payload follows.
 #[repr(C)]
@@ -62,7 +76,7 @@ pub(crate) struct Node<S> {
     scope: u32,
     weight: u32,
     expiry: AtomicU64,
-    payload: UnsafeCell<ManuallyDrop<S>>,
+    payload: UnsafeCell<MaybeUninit<S>>,
 }
 
 #[cfg(not(loom))]
@@ -184,9 +198,27 @@ impl<S> Node<S> {
         self.next.load().is_told()
     }
 
+    /// Whether the node has no payload (N5).
+    #[inline]
+    pub(super) fn is_hollow(&self) -> bool {
+        self.kind() & HOLLOW != 0
+    }
+
+    /// Whether the node was born with a context (N6).
+    pub(super) fn has_context(&self) -> bool {
+        self.kind() & CONTEXT != 0
+    }
+
+    /// The bits of `told` that never change.
+    #[inline]
+    fn kind(&self) -> u8 {
+        // Relaxed: N4. Who sees the node sees them.
+        self.told.load(Ordering::Relaxed) & (HOLLOW | CONTEXT)
+    }
+
     /// Whether the node's coming has to be told now, by the caller. For the thread that serves the
     /// events, as the next.
-    pub(crate) fn tell_came(&self) -> bool {
+    pub(super) fn tell_came(&self) -> bool {
         // Relaxed, both: bits of the serving thread, ordered by its turns; others keep them.
         self.told.load(Ordering::Relaxed) & (TELL_CAME | CAME_TOLD) == TELL_CAME
             && self.told.fetch_or(CAME_TOLD, Ordering::Relaxed) & CAME_TOLD == 0
@@ -232,92 +264,6 @@ impl<S> Node<S> {
     }
 }
 
-/// A node that was never linked: it has one owner.
-pub(crate) struct NewNode<S>(Box<Node<S>>);
-
-impl<S> NewNode<S> {
-    /// A node; with a reference for the event of its coming, if that is to be told.
-    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
-        Self(boxed(Node {
-            next: AtomicLink::new(Link::END),
-            hash: name.hash,
-            id: name.id,
-            visited: AtomicU8::new(0),
-            generation: AtomicU8::new(0),
-            told: AtomicU8::new(if tell { TELL_CAME } else { 0 }),
-            refs: Refs::new(1 + u32::from(tell)),
-            scope: name.scope,
-            weight,
-            expiry: AtomicU64::new(expiry),
-            payload: UnsafeCell::new(ManuallyDrop::new(payload)),
-        }))
-    }
-
-    /// A handle of a session that never was in a table.
-    pub(crate) fn into_handle(self, gauges: &'static Gauges) -> NodeRef<S> {
-        let node = self.into_raw();
-        // SAFETY: R1: the one reference that the node was born with; nobody else has seen it.
-        let handle = unsafe { NodeRef::from_owned(node, gauges) };
-        gauges.held_began(u64::from(handle.node().weight));
-        handle
-    }
-
-    /// The payload of a node that did not get linked.
-    pub(crate) fn into_payload(self) -> S {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: N2: the node has one owner, which gives up the payload here and then the memory;
-        // `ManuallyDrop` keeps the destructor from doing it again.
-        unsafe {
-            let payload = this.0.payload.with_mut(|payload| ManuallyDrop::take(&mut *payload));
-            std::ptr::drop_in_place(&raw mut this.0);
-            payload
-        }
-    }
-
-    /// The header.
-    #[inline]
-    pub(crate) fn node(&self) -> &Node<S> {
-        &self.0
-    }
-
-    /// Gives the node the newer slot of its scope, which was dropped since it was named.
-    pub(crate) fn follow_scope(&mut self, slot: u32) {
-        self.0.scope = slot;
-    }
-
-    /// Whether the coming of the node is to be announced.
-    #[inline]
-    pub(crate) fn tells_came(&self) -> bool {
-        // Relaxed: the node has one owner.
-        self.0.told.load(Ordering::Relaxed) & TELL_CAME != 0
-    }
-
-    /// Gives the node to the table.
-    pub(super) fn into_raw(self) -> NonNull<Node<S>> {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: the box is read once and forgotten here, so it has one owner still.
-        let node = unsafe { std::ptr::read(&raw const this.0) };
-        NonNull::from(Box::leak(node))
-    }
-
-    /// Takes back a node that `into_raw` gave and no exchange linked.
-    ///
-    /// # Safety
-    ///
-    /// The pointer came from `into_raw`, was not linked, and is not used afterwards.
-    pub(super) unsafe fn from_raw(node: NonNull<Node<S>>) -> Self {
-        // SAFETY: by the caller's promise, the box that `into_raw` took apart.
-        Self(unsafe { Box::from_raw(node.as_ptr()) })
-    }
-}
-
-impl<S> Drop for NewNode<S> {
-    fn drop(&mut self) {
-        // SAFETY: N2: the only owner drops the payload, and the box goes with this value.
-        self.0.payload.with_mut(|payload| unsafe { ManuallyDrop::drop(&mut *payload) });
-    }
-}
-
 /// An owned reference to a node.
 pub(crate) struct NodeRef<S> {
     node: NonNull<Node<S>>,
@@ -348,8 +294,9 @@ impl<S> NodeRef<S> {
     /// The payload.
     #[inline]
     pub(crate) fn payload(&self) -> &S {
-        // SAFETY: N2: initialised, and written by nobody while this reference lives.
-        self.node().payload.with(|payload| unsafe { &*payload })
+        // SAFETY: N2, N5: initialised, for events do not give out references of hollow nodes; and
+        // written by nobody while this reference lives.
+        self.node().payload.with(|payload| unsafe { (*payload).assume_init_ref() })
     }
 
     /// Whether the session is of the cache that counts on these gauges. While a session lives, no other
@@ -369,25 +316,6 @@ impl<S> NodeRef<S> {
         // come after `guard` was pinned (P1).
         unsafe { Pinned::new(self.node, guard) }
     }
-
-    /// Drops the payload and retires the header; the count is zero (N2).
-    fn bury(node: NonNull<Node<S>>, gauges: &'static Gauges) {
-        /// Retires the header also when the payload's destructor panics.
-        struct Retire<S>(NonNull<Node<S>>, &'static Gauges);
-        impl<S> Drop for Retire<S> {
-            fn drop(&mut self) {
-                // SAFETY: P3: the removal's winner unlinked the node before it gave its reference
-                // away, and only one thread brings the count to zero.
-                unsafe { pin().retire(self.0, self.1) };
-            }
-        }
-        let _retire = Retire(node, gauges);
-        // SAFETY: N2: the count is zero, so this thread alone owns the payload; the header is
-        // allocated until it is retired.
-        unsafe {
-            node.as_ref().payload.with_mut(|payload| ManuallyDrop::drop(&mut *payload));
-        }
-    }
 }
 
 impl<S> Clone for NodeRef<S> {
@@ -405,7 +333,8 @@ impl<S> Drop for NodeRef<S> {
         let weight = self.node().weight;
         if self.node().refs.release() {
             self.gauges.held_ended(u64::from(weight));
-            Self::bury(self.node, self.gauges);
+            // SAFETY: R3: the count was brought to zero here.
+            unsafe { bury(self.node, self.gauges) };
         }
     }
 }
@@ -441,8 +370,8 @@ impl<S> Unlinked<S> {
     /// The payload.
     #[inline]
     pub(crate) fn payload(&self) -> &S {
-        // SAFETY: N2, N3: as for `NodeRef::payload`; this is the table's reference.
-        self.node().payload.with(|payload| unsafe { &*payload })
+        // SAFETY: N2, N3, N5: linked once, hence not hollow; this is the table's reference.
+        self.node().payload.with(|payload| unsafe { (*payload).assume_init_ref() })
     }
 
     /// Turns the table's reference into a handle's.
@@ -459,7 +388,8 @@ impl<S> Drop for Unlinked<S> {
     #[inline]
     fn drop(&mut self) {
         if self.node().refs.take_sole() {
-            return NodeRef::bury(self.node, self.gauges);
+            // SAFETY: R3: the count was brought to zero here.
+            return unsafe { bury(self.node, self.gauges) };
         }
         // Handles hold the session: count it before the last of them can go.
         // SAFETY: the table's reference is given up here.

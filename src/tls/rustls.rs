@@ -134,7 +134,7 @@ impl StoresServerSessions for Store {
     }
 
     fn can_cache(&self) -> bool {
-        !self.sessions.is_closed()
+        self.sessions.serves_servers()
     }
 }
 

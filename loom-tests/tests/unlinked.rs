@@ -1,0 +1,169 @@
+//! Models of what is told and not stored, and of contexts: `src/table/node/birth.rs` and
+//! `src/table/events.rs`.
+#![cfg(loom)]
+
+use std::sync::{Arc, Mutex};
+
+use loom_tests::{Payload, Scenario, dropped, race, race3};
+use resumption::model::{self, Shard, Table, Told};
+
+const A: u64 = 0x1000_0000_0000_0001;
+const B: u64 = 0x2000_0000_0000_0001;
+
+/// A call: the session's key, its payload, or 0 if there is none, and what was told.
+type Call = (u64, u32, Told);
+
+/// A shard, and what its servers were told. The lock is never held at a step of loom's.
+#[derive(Default)]
+struct Heard {
+    shard: Shard<Payload>,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Heard {
+    fn serve(&self) {
+        self.shard.serve(|key, told, payload| {
+            let call = (key, payload.map_or(0, Payload::read), told);
+            self.calls.lock().expect("no panic").push(call);
+        });
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.calls.lock().expect("no panic").clone()
+    }
+}
+
+fn take(table: &Table<Payload>) -> bool {
+    table.take_telling(A).is_some()
+}
+
+fn serve(table: &Table<Payload>) -> Vec<Call> {
+    let mut calls = Vec::new();
+    table.serve(|key, told, payload| calls.push((key, payload.map_or(0, Payload::read), told)));
+    calls
+}
+
+/// Headers and segments that were retired and are not dead.
+fn waiting() -> usize {
+    let (retired, dead) = model::retired();
+    retired - dead
+}
+
+const HAND_OVER: Scenario = Scenario {
+    name: "hand over, serve ∥ the leaving of its id, serve",
+    preemptions: [2, 3],
+    floors: [1_530, 750],
+    run: || {
+        let heard = Arc::new(Heard::default());
+        race(
+            &heard,
+            |heard| {
+                heard.shard.hand_over(A, Payload::new(1));
+                heard.serve();
+            },
+            |heard| {
+                heard.shard.gone(A);
+                heard.serve();
+            },
+        );
+        let mut calls = heard.calls();
+        calls.sort_unstable();
+        assert_eq!(calls, [(A, 0, Told::Left), (A, 1, Told::Came)], "each is told once");
+        assert_eq!((heard.shard.backlog(), dropped()), (0, vec![1]), "no event keeps its node");
+        assert!(!heard.shard.is_leaving(A) && !heard.shard.contains(A));
+        drop(heard);
+        assert_eq!(waiting(), 0);
+    },
+};
+
+#[test]
+fn what_is_not_stored_is_told_once() {
+    HAND_OVER.explore();
+}
+
+#[test]
+fn a_coming_without_a_reference_is_caught() {
+    HAND_OVER.catches("coming-without-reference", "a payload was");
+}
+
+const HAND_OVER_GONE: Scenario = Scenario {
+    name: "hand over, serve, its leaving, serve ∥ a put of its neighbour, serve",
+    preemptions: [2, 3],
+    floors: [16_360, 8_670],
+    run: || {
+        let heard = Arc::new(Heard::default());
+        race(
+            &heard,
+            |heard| {
+                heard.shard.hand_over(A, Payload::new(1));
+                heard.serve();
+                heard.shard.gone(A);
+                let is_leaving = heard.shard.is_leaving(A);
+                let is_told = heard.calls().contains(&(A, 0, Told::Left));
+                assert!(is_leaving || is_told, "nobody asks before it is told");
+                heard.serve();
+            },
+            |heard| {
+                heard.shard.put(B, Payload::new(2));
+                heard.serve();
+            },
+        );
+        let calls = heard.calls();
+        let of = |key| calls.iter().filter(|call| call.0 == key).copied().collect::<Vec<_>>();
+        assert_eq!(of(A), [(A, 1, Told::Came), (A, 0, Told::Left)], "told in order");
+        assert_eq!(of(B), [(B, 2, Told::Came)], "no event is left");
+        assert_eq!(dropped(), [1], "no event keeps its node");
+    },
+};
+
+#[test]
+fn what_is_not_stored_leaves_after_it_came() {
+    HAND_OVER_GONE.explore();
+}
+
+const CONTEXT: Scenario = Scenario {
+    name: "put with a context ∥ take ∥ serve",
+    preemptions: [2, 3],
+    floors: [727, 804],
+    run: || {
+        let table = Arc::new(Table::new());
+        let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));
+        let ((), taken, mut calls) = race3(&table, put, take, serve);
+        calls.extend(serve(&table));
+        let told = [(A, 1, Told::Came), (A, 10, Told::With), (A, 1, Told::Left)];
+        assert_eq!(calls, told[..2 + usize::from(taken)], "told once");
+        let gone = if taken { vec![1, 10] } else { vec![10] };
+        assert_eq!(dropped(), gone, "a context goes when it was told");
+        drop(table);
+        assert_eq!((dropped(), waiting()), (vec![1, 10], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn a_context_is_told_and_dropped_once() {
+    CONTEXT.explore();
+}
+
+#[test]
+fn a_context_that_stays_in_its_node_is_caught() {
+    CONTEXT.catches("context-left-in-the-node", "a context goes when it was told");
+}
+
+const CONTEXT_UNTOLD: Scenario = Scenario {
+    name: "put with a context ∥ take, never served",
+    preemptions: [3, 5],
+    floors: [211, 346],
+    run: || {
+        let table = Arc::new(Table::new());
+        let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));
+        race(&table, put, take);
+        assert_eq!(dropped(), [], "the event keeps its node");
+        drop(table);
+        assert_eq!((dropped(), waiting()), (vec![1, 10], 0), "an event gives up its node");
+    },
+};
+
+#[test]
+fn a_context_that_nobody_heard_of_goes_with_its_node() {
+    CONTEXT_UNTOLD.explore();
+}

@@ -1,0 +1,130 @@
+//! What the modes of [`CacheMode`] change.
+//!
+//! A shard's word of settings says that the mode is not the default one; where it is, nothing here is
+//! called.
+
+#![forbid(unsafe_code)]
+
+use super::put::Stored;
+use super::{Engine, Missing, Mode};
+use crate::callbacks::Want;
+use crate::expiry::Due;
+use crate::mode::CacheMode;
+use crate::outcome::Refusal;
+use crate::session::Session;
+use crate::stats::{Count, Reason};
+use crate::table::{Name, NewNode};
+
+impl<S: Send + Sync + 'static> Engine<S> {
+    /// The mode at present.
+    pub(crate) fn mode(&self) -> CacheMode {
+        self.shards[0].tells().mode()
+    }
+
+    /// Sets the mode from now on. Changes of settings exclude each other.
+    pub(crate) fn set_mode(&self, mode: CacheMode) {
+        self.shards.iter().for_each(|shard| shard.set_mode(mode));
+    }
+
+    /// Whether a server's connection may find its session again: one that is put, or one that an
+    /// external cache has.
+    #[cfg_attr(not(feature = "rustls"), expect(dead_code, reason = "only adapters ask"))]
+    pub(crate) fn serves_servers(&self) -> bool {
+        let tells = self.shards[0].tells();
+        !self.is_closed() && (tells.has(CacheMode::SERVER) || tells.asks())
+    }
+
+    /// Whether the mode of a name's shard has a flag.
+    #[inline]
+    pub(super) fn has(&self, name: &Name, flag: CacheMode) -> bool {
+        self.shards[self.shard_of(name)].tells().has(flag)
+    }
+
+    /// [`find`](Self::find) in any mode.
+    #[cold]
+    pub(super) fn find_by_mode(&self, name: &Name) -> Result<Session<S>, Missing> {
+        if self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
+            return Err(Missing::NotLookedFor);
+        }
+        let session = self.find(name)?;
+        if self.has(name, CacheMode::UPDATE_TIME) {
+            // If it has left since, this changes when it would have expired, and nothing else.
+            Due::renew(session.node().node().expiry(), self.clock.now());
+        }
+        Ok(session)
+    }
+
+    /// [`find_and_take`](Self::find_and_take) in any mode.
+    #[cold]
+    pub(super) fn take_by_mode(&self, name: &Name) -> Result<Session<S>, Missing> {
+        if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
+            return self.find_and_take(name);
+        }
+        if !self.shards[self.shard_of(name)].asks() {
+            drop(self.find_and_take(name));
+        }
+        Err(Missing::NotLookedFor)
+    }
+
+    /// A take has asked, where the cache is not looked into ([`CacheMode::NO_INTERNAL_LOOKUP`]): the
+    /// session of its name that is in the cache is taken out of it, for nobody.
+    ///
+    /// Not before it asks: while that removal waits to be told nobody may ask. And by the one who asks
+    /// alone, while its flight lasts: the removal marks that as stale, and another's answer would be lost.
+    pub(super) fn take_for_nobody(&self, name: &Name, want: Want) {
+        if want == Want::Take && self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
+            drop(self.find_and_take(name));
+        }
+    }
+
+    /// The get callback has answered a take. Where nothing is stored that is told, unless a session of
+    /// the name was in the cache, whose leaving is told. What was given to a take that has left, and so
+    /// to a get, stays where it is.
+    #[cold]
+    pub(super) fn took_outside(&self, name: &Name, want: Want) {
+        let looks = want == Want::Get || !self.has(name, CacheMode::NO_INTERNAL_LOOKUP);
+        if looks || self.find_and_take(name).is_err() {
+            self.tell_gone(name, Reason::Taken);
+        }
+    }
+
+    /// Tells that a session which the cache does not hold is no more, where nothing is stored.
+    ///
+    /// Race with a lookup that asks: it registers its flight, looks whether a leaving waits, and asks;
+    /// this announces, and then marks the flight as stale. If the registration is before the mark, the
+    /// answer counts for nothing from there on; if it is after the mark, the lookup sees the leaving.
+    #[cold]
+    pub(super) fn tell_gone(&self, name: &Name, reason: Reason) {
+        let shard = &self.shards[self.shard_of(name)];
+        let Some(code) = shard.tell(reason) else { return };
+        if !shard.tells().has(CacheMode::NO_INTERNAL_STORE) {
+            return;
+        }
+        shard.table.announce_gone(name, code);
+        shard.mark_stale(name);
+    }
+
+    /// Hands a put's session to the new callback, where nothing is stored. A session of its name that
+    /// is in the cache leaves it first: an external cache that is keyed by id would lose the new one
+    /// if the leaving of the old one were told after it.
+    #[cold]
+    pub(super) fn hand_over(
+        &self,
+        node: NewNode<S>,
+        mode: Mode,
+    ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
+        if !node.tells_came() {
+            return Err((Refusal::NobodyToTell, node));
+        }
+        let name = node.node().name();
+        self.remove_outdated(&name);
+        if mode == Mode::IfAbsent && self.is_there(&name) {
+            return Err((Refusal::Present, node));
+        }
+        let replaced = self.depart(&name, Reason::Replaced).ok().map(|left| self.handle(left));
+        let table = &self.shards[self.shard_of(&name)].table;
+        let unseen = Some(table.announce_unlinked(node));
+        self.counters.count(Count::HandedOver);
+        Ok(Stored { replaced, unseen })
+    }
+}

@@ -1,0 +1,308 @@
+//! How nodes come into being, and go.
+//!
+//! A node is made for the table ([`NewNode`]) or for an event alone ([`Hollow`]). A context, if a put
+//! gives one, stands behind the payload, so that nodes without one are no larger for it; which of the
+//! two a block of memory is, a bit in its header says (N6).
+//!
+//! Models: `loom-tests/tests/refs.rs`, and `events.rs` for contexts and for what is not linked.
+
+use std::any::Any;
+use std::fmt;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::{CONTEXT, HOLLOW, Name, Node, NodeRef, TELL_CAME};
+use crate::reclaim::gauge::Gauges;
+use crate::reclaim::refs::Refs;
+use crate::reclaim::{boxed, pin};
+use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
+use crate::table::link::{AtomicLink, Link};
+
+/// What a put says of its session to whoever is told that it came.
+#[derive(Clone)]
+pub(crate) struct Context(Arc<dyn Any + Send + Sync>);
+
+impl Context {
+    pub(crate) fn new<T: Send + Sync + 'static>(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+
+    /// The value, if it is a `T`.
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// A node, and a context behind it.
+#[repr(C)]
+pub(in crate::table) struct WithContext<S> {
+    node: Node<S>,
+    context: UnsafeCell<Option<Context>>,
+}
+
+impl<S> WithContext<S> {
+    /// Takes the context out of a node, if it has one still.
+    ///
+    /// # Safety
+    ///
+    /// The node has the bit `CONTEXT`, its header is allocated, and the caller is one of those whom N6
+    /// allows to touch the context.
+    pub(in crate::table) unsafe fn take(node: NonNull<Node<S>>) -> Option<Context> {
+        // SAFETY: by the caller's promise; the pointer to the node is the one to the whole block.
+        let whole = unsafe { node.cast::<Self>().as_ref() };
+        if planted!("context-left-in-the-node") {
+            // SAFETY: as below.
+            return whole.context.with(|context| unsafe { (*context).clone() });
+        }
+        // SAFETY: N6: nobody else touches the context now.
+        whole.context.with_mut(|context| unsafe { (*context).take() })
+    }
+}
+
+impl<S> Node<S> {
+    /// A node that nobody has seen: its word, what is to be told and what kind it is, the number of its
+    /// references, and its payload.
+    #[inline]
+    fn new(
+        name: &Name,
+        (weight, expiry): (u32, u64),
+        next: Link,
+        (told, refs): (u8, u32),
+        payload: MaybeUninit<S>,
+    ) -> Self {
+        Self {
+            next: AtomicLink::new(next),
+            hash: name.hash,
+            id: name.id,
+            visited: AtomicU8::new(0),
+            generation: AtomicU8::new(0),
+            told: AtomicU8::new(told),
+            refs: Refs::new(refs),
+            scope: name.scope,
+            weight,
+            expiry: AtomicU64::new(expiry),
+            payload: UnsafeCell::new(payload),
+        }
+    }
+}
+
+/// A node that was never linked: it has one owner. It has a payload.
+pub(crate) struct NewNode<S>(NonNull<Node<S>>);
+
+impl<S> NewNode<S> {
+    /// A node; with a reference for the event of its coming, if that is to be told.
+    #[inline]
+    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
+        let refs = if tell && !planted!("coming-without-reference") { 2 } else { 1 };
+        let told = (if tell { TELL_CAME } else { 0 }, refs);
+        let payload = MaybeUninit::new(payload);
+        let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
+        Self(NonNull::from(Box::leak(boxed(node))))
+    }
+
+    /// A node whose coming is to be told, with this context.
+    #[cold]
+    pub(crate) fn with_context(
+        name: Name,
+        weight: u32,
+        expiry: u64,
+        payload: S,
+        context: Context,
+    ) -> Self {
+        let told = (TELL_CAME | CONTEXT, 2);
+        let payload = MaybeUninit::new(payload);
+        let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
+        let whole = WithContext { node, context: UnsafeCell::new(Some(context)) };
+        Self(NonNull::from(Box::leak(boxed(whole))).cast())
+    }
+
+    /// A handle of a session that never was in a table.
+    pub(crate) fn into_handle(self, gauges: &'static Gauges) -> NodeRef<S> {
+        self.node().next.set_private(Link::END.removed(None));
+        let node = self.into_raw();
+        // SAFETY: R1: the one reference that the node was born with; nobody else has seen it.
+        let handle = unsafe { NodeRef::from_owned(node, gauges) };
+        gauges.held_began(u64::from(handle.node().weight));
+        handle
+    }
+
+    /// The payload of a node that did not get linked. Its context is dropped.
+    pub(crate) fn into_payload(self) -> S {
+        let node = self.into_raw();
+        // SAFETY: N2: the node has one owner, which gives up the payload here, and the memory once the
+        // context is out of it (N6).
+        let (payload, context) = unsafe {
+            let payload = node.as_ref().payload.with_mut(|payload| (*payload).assume_init_read());
+            let has_context = node.as_ref().kind() & CONTEXT != 0;
+            let context = if has_context { WithContext::take(node) } else { None };
+            free(node);
+            (payload, context)
+        };
+        // User code. If it panics, the payload is dropped, and nothing is lost.
+        drop(context);
+        payload
+    }
+
+    /// The header.
+    #[inline]
+    pub(crate) fn node(&self) -> &Node<S> {
+        // SAFETY: the owner of the node, which nobody has freed.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Gives the node the newer slot of its scope, which was dropped since it was named.
+    pub(crate) fn follow_scope(&mut self, slot: u32) {
+        // SAFETY: the node has one owner, who has it mutably.
+        unsafe { self.0.as_mut() }.scope = slot;
+    }
+
+    /// Whether the coming of the node is to be announced.
+    #[inline]
+    pub(crate) fn tells_came(&self) -> bool {
+        // Relaxed: the node has one owner.
+        self.node().told.load(Ordering::Relaxed) & TELL_CAME != 0
+    }
+
+    /// Gives the node to the table.
+    pub(in crate::table) fn into_raw(self) -> NonNull<Node<S>> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// Takes back a node that `into_raw` gave and no exchange linked.
+    ///
+    /// # Safety
+    ///
+    /// The pointer came from `into_raw`, was not linked, and is not used afterwards.
+    pub(in crate::table) unsafe fn from_raw(node: NonNull<Node<S>>) -> Self {
+        Self(node)
+    }
+}
+
+impl<S> Drop for NewNode<S> {
+    fn drop(&mut self) {
+        let _free = Freeing(self.0);
+        // SAFETY: N2: the only owner drops what the node holds, and frees it then.
+        unsafe { drop_content(self.0, self.node().kind()) };
+    }
+}
+
+/// A node without a payload, for a leaving that is told by its name alone (N5).
+pub(in crate::table) struct Hollow<S>(NonNull<Node<S>>);
+
+impl<S> Hollow<S> {
+    /// A node that has left for this reason, with a reference for the event of that.
+    pub(in crate::table) fn new(name: &Name, reason: u8, gauges: &'static Gauges) -> Self {
+        let next = Link::END.removed(Some(reason));
+        let node = Node::new(name, (0, 0), next, (HOLLOW, 1), MaybeUninit::uninit());
+        gauges.held_began(0);
+        Self(NonNull::from(Box::leak(boxed(node))))
+    }
+
+    /// Gives the node to an event.
+    pub(in crate::table) fn into_raw(self) -> NonNull<Node<S>> {
+        self.0
+    }
+}
+
+/// Drops what a node holds and retires its header (N2).
+///
+/// # Safety
+///
+/// The caller has brought the count of references to zero.
+pub(super) unsafe fn bury<S>(node: NonNull<Node<S>>, gauges: &'static Gauges) {
+    /// Retires the header also when a destructor panics.
+    struct Retiring<S>(NonNull<Node<S>>, u8, &'static Gauges);
+    impl<S> Drop for Retiring<S> {
+        fn drop(&mut self) {
+            let Self(node, kind, gauges) = *self;
+            // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away,
+            // or nobody linked it; and only one thread brings the count to zero. N6 for the layout.
+            unsafe {
+                if kind & CONTEXT == 0 {
+                    pin().retire(node, gauges);
+                } else {
+                    pin().retire(node.cast::<WithContext<S>>(), gauges);
+                }
+            }
+        }
+    }
+    // SAFETY: the header is allocated until it is retired.
+    let kind = unsafe { node.as_ref() }.kind();
+    let _retiring = Retiring(node, kind, gauges);
+    // SAFETY: N2, N6: the count is zero, so this thread alone owns what the node holds.
+    unsafe { drop_content(node, kind) };
+}
+
+/// Drops the payload and the context of a node of this kind. User code, both.
+///
+/// # Safety
+///
+/// The caller owns them, and does this once.
+#[inline]
+unsafe fn drop_content<S>(node: NonNull<Node<S>>, kind: u8) {
+    if kind == 0 {
+        // SAFETY: by the caller's promise; not hollow, hence initialised (N2).
+        return unsafe { drop_payload(node) };
+    }
+    // SAFETY: as above, and N6.
+    unsafe { drop_unusual(node, kind) };
+}
+
+/// # Safety
+///
+/// As for `drop_content`.
+#[cold]
+unsafe fn drop_unusual<S>(node: NonNull<Node<S>>, kind: u8) {
+    // SAFETY: N6, by the caller's promise.
+    let context = if kind & CONTEXT == 0 { None } else { unsafe { WithContext::take(node) } };
+    // A context that panics must not keep the payload from being dropped and wiped.
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(context)));
+    if kind & HOLLOW == 0 {
+        // SAFETY: by the caller's promise; not hollow, hence initialised (N2).
+        unsafe { drop_payload(node) };
+    }
+    dropped.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// # Safety
+///
+/// The caller owns the payload, which is initialised, and does this once.
+#[inline]
+unsafe fn drop_payload<S>(node: NonNull<Node<S>>) {
+    // SAFETY: by the caller's promise.
+    unsafe { node.as_ref().payload.with_mut(|payload| (*payload).assume_init_drop()) };
+}
+
+/// Frees a node also when a destructor panics.
+struct Freeing<S>(NonNull<Node<S>>);
+
+impl<S> Drop for Freeing<S> {
+    fn drop(&mut self) {
+        // SAFETY: the only owner frees the node, whose content is dropped.
+        unsafe { free(self.0) };
+    }
+}
+
+/// Frees a node that nobody else has seen.
+///
+/// # Safety
+///
+/// The caller is its only owner, and has dropped what it holds.
+unsafe fn free<S>(node: NonNull<Node<S>>) {
+    // SAFETY: by the caller's promise. N6: the block came from a box of this type.
+    unsafe {
+        if node.as_ref().kind() & CONTEXT == 0 {
+            drop(Box::from_raw(node.as_ptr()));
+        } else {
+            drop(Box::from_raw(node.cast::<WithContext<S>>().as_ptr()));
+        }
+    }
+}
