@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Answer, Clock, Dispatch, Found, Proposed, Scope, SessionCache, SessionId, Sessions, Want,
+    Answer, CacheMode, Clock, Dispatch, Found, Proposed, Reason, Scope, SessionCache, SessionId,
+    Sessions, Want,
 };
 use tokio::sync::Semaphore;
 
@@ -420,6 +421,33 @@ fn a_clock_that_is_driven_moves_no_deadline() {
         database.permits.add_permits(1);
         assert!(get.join().unwrap().is_some());
     });
+}
+
+/// Where the cache is not looked into, what is in it goes when the answer has come.
+#[tokio::test]
+async fn a_take_that_asks_outside_leaves_nothing_inside() {
+    let (cache, sessions) = cache();
+    let database = Database::behind(&cache, [1, 2]);
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&left);
+    cache
+        .set_on_remove(Some(Arc::new(move |told| {
+            log.lock().unwrap().push((*told.id(), told.session().is_some(), told.reason()));
+        })))
+        .unwrap();
+    assert!(sessions.put(&id(1), 9).is_stored());
+    cache.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL);
+    for number in [1, 2] {
+        let mut lookup = sessions.lookup(&id(number), Want::Take);
+        assert!(poll(&mut lookup).is_pending());
+        assert_eq!(cache.len(), usize::from(number == 1), "not before the answer has come");
+        database.permits.add_permits(1);
+        assert_eq!(lookup.await.map(|session| *session.payload()), Some(number));
+        assert!(cache.is_empty());
+    }
+    cache.poll_callbacks();
+    let told = [(id(1), true, Reason::Taken), (id(2), false, Reason::Taken)];
+    assert_eq!(*left.lock().unwrap(), told);
 }
 
 /// Lookups of tickets in a database, cut short at any time: each ticket is taken once, or is still
