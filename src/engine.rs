@@ -587,13 +587,14 @@ fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
 }
 
 /// Asks the processor for the bytes that a payload points to, at least for the first of them: the
-/// caller reads them next, or they are wiped.
+/// caller reads them next, or they are wiped. Asking for what lies behind a short payload costs less
+/// than finding out.
 #[inline]
 fn prefetch_payload<S: 'static>(payload: &S) {
-    const MOST: usize = if cfg!(loom) { 0 } else { 4 };
+    const LINES: usize = if cfg!(loom) { 0 } else { 4 };
     if let Some(bytes) = bytes_of(payload) {
-        for line in bytes.chunks(CACHE_LINE).take(MOST) {
-            prefetch(line.as_ptr());
+        for line in 0..LINES {
+            prefetch(bytes.as_ptr().wrapping_add(line * CACHE_LINE));
         }
     }
 }

@@ -47,7 +47,7 @@ impl Room {
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
         const LARGE: u64 = 4096;
         let large = LARGE * self.shards;
-        self.sessions.limit() >= large && self.bytes.limit() / large >= bytes
+        self.sessions.limit() >= large && self.bytes.limit() >= bytes.saturating_mul(large)
     }
 }
 

@@ -199,21 +199,21 @@ impl List {
         guard: &'g Guard,
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Place<'g, S> {
-        let key = key(hash);
         loop {
             let start = self.start::<S>(spot, guard);
-            if let Some(place) = self.search_from(start, key, guard, &is_match) {
+            if let Some(place) = self.search_from(start, hash, guard, &is_match) {
                 return place;
             }
             spot = self.spot(hash);
         }
     }
 
-    /// One attempt at [`search`](Self::search); `None` when it has to begin again.
+    /// One attempt at [`search`](Self::search), for a hash or for the index of a cell; `None` when it
+    /// has to begin again.
     fn search_from<'g, S: 'g>(
         &'g self,
         start: Start<'g>,
-        key: u64,
+        hash: u64,
         guard: &'g Guard,
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Option<Place<'g, S>> {
@@ -222,7 +222,7 @@ impl List {
         loop {
             let node = match link.target::<S>() {
                 Target::End => return Some(Place { previous, link, found: None }),
-                Target::Cell(cell) => match self.pass(cell, &start, || key)? {
+                Target::Cell(cell) => match self.pass(cell, &start, hash)? {
                     Passage::RegionEnds => return Some(Place { previous, link, found: None }),
                     Passage::On(cell) => {
                         previous = cell;
@@ -241,7 +241,7 @@ impl List {
                 link = unlink(previous, link, next)?;
                 continue;
             }
-            if node.node().key() > key {
+            if comes_after(node.node().hash(), hash) {
                 return Some(Place { previous, link, found: None });
             }
             if is_match(node.node()) {
@@ -272,7 +272,7 @@ impl List {
             loop {
                 let node = match link.target::<S>() {
                     Target::End => return None,
-                    Target::Cell(cell) => match self.pass(cell, &start, || key(hash)) {
+                    Target::Cell(cell) => match self.pass(cell, &start, hash) {
                         Some(Passage::RegionEnds) => return None,
                         Some(Passage::On(cell)) => {
                             link = cell.load();
@@ -351,13 +351,13 @@ impl List {
         }
     }
 
-    /// What a walk for `key` does at `cell`: `None` when it has to begin again.
+    /// What a walk for `hash` does at `cell`: `None` when it has to begin again.
     #[inline]
     fn pass<'g>(
         &'g self,
         cell: NonNull<AtomicLink>,
         start: &Start<'g>,
-        key: impl FnOnce() -> u64,
+        hash: u64,
     ) -> Option<Passage<'g>> {
         if start.own {
             if self.cells.size() == start.size || planted!("no-size-recheck") {
@@ -365,10 +365,17 @@ impl List {
             }
             return None;
         }
-        if planted!("ancestor-region-ends") || dummy_key(self.cells.index_of(cell)) > key() {
-            return Some(Passage::RegionEnds);
+        Some(self.pass_cold(cell, hash))
+    }
+
+    /// [`pass`](Self::pass) on a walk from an ancestor's cell.
+    #[cold]
+    fn pass_cold(&self, cell: NonNull<AtomicLink>, hash: u64) -> Passage<'_> {
+        let index = self.cells.index_of(cell) as u64;
+        if planted!("ancestor-region-ends") || comes_after(index, hash) {
+            return Passage::RegionEnds;
         }
-        Some(Passage::On(self.cell(cell)))
+        Passage::On(self.cell(cell))
     }
 
     /// A linked cell of this list.
@@ -417,7 +424,7 @@ impl List {
             let start = self.start_cold::<S>(parent(index), size, guard);
             let start = Start { own: false, ..start };
             // No node has a dummy's key (bit 0), so the search ends at the place of the cell.
-            let place = self.search_from::<S>(start, dummy_key(index), guard, |_| false);
+            let place = self.search_from::<S>(start, index as u64, guard, |_| false);
             let Some(place) = place else { continue };
             // The word is private until the exchange below publishes it: L4 keeps others from it.
             cell.set_private(place.link.in_place_of(Link::END.initialising()));
@@ -464,10 +471,12 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
     previous.replace(link, skip).then_some(skip)
 }
 
-/// The key of a hash: its place in the order of the list.
+/// Whether a hash stands behind another one in the list, whose order is that of the reversed bits: the
+/// lowest bit that differs decides. A cell's index stands for its dummy's hash.
 #[inline]
-fn key(hash: u64) -> u64 {
-    hash.reverse_bits()
+fn comes_after(hash: u64, other: u64) -> bool {
+    let differ = hash ^ other;
+    hash & differ & differ.wrapping_neg() != 0
 }
 
 /// The key of a cell: its index reversed, bit 0 clear.
@@ -479,4 +488,17 @@ fn dummy_key(index: usize) -> u64 {
 /// The cell whose region a cell splits: its index without the highest bit.
 fn parent(index: usize) -> usize {
     index & !(1 << index.ilog2())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_that_of_the_reversed_bits() {
+        let hash = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (number % 64);
+        for (a, b) in (0..1000).flat_map(|a| (0..1000).map(move |b| (hash(a), hash(b)))) {
+            assert_eq!(comes_after(a, b), a.reverse_bits() > b.reverse_bits(), "{a:x} {b:x}");
+        }
+    }
 }
