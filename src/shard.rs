@@ -463,12 +463,12 @@ impl<S> Shard<S> {
     fn prefetch(&self, list: List, most: usize, guard: &Guard) {
         let mut hints = [Hint::new(0, 0); BATCH];
         let count = self.wheel.peek(list, &mut hints[..most.min(BATCH)], guard);
-        let mut spots = [self.table.spot(hints[0].hash()); BATCH];
-        for (spot, hint) in spots.iter_mut().zip(&hints[..count]) {
-            *spot = self.table.spot(hint.hash());
+        for hint in &hints[..count] {
+            self.table.spot(hint.hash());
         }
-        for spot in &spots[..count] {
-            spot.prefetch_node::<S>();
+        for hint in &hints[..count] {
+            // To find the cell again is faster than to keep it.
+            self.table.spot(hint.hash()).prefetch_node::<S>();
         }
     }
 }

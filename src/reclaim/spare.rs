@@ -6,6 +6,7 @@
 
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Headers that a thread keeps: what two batches of the epoch free.
@@ -22,6 +23,17 @@ struct Spares {
 impl Spares {
     const fn new() -> Self {
         Self { layout: Layout::new::<()>(), blocks: Vec::new() }
+    }
+
+    /// The payloads of two caches: the one whose turn it is wears down what is kept of the other.
+    /// Returns no block.
+    #[cold]
+    fn become_of(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        if !self.shrink() {
+            self.layout = layout;
+            self.blocks.reserve_exact(MOST);
+        }
+        None
     }
 
     /// Frees a block; `false` when there is none.
@@ -45,23 +57,15 @@ pub(crate) fn boxed<T>(value: T) -> Box<T> {
     let layout = Layout::new::<T>();
     let block = SPARES.try_with(|spares| {
         let mut spares = spares.try_borrow_mut().ok()?;
-        if spares.layout == layout {
-            return spares.blocks.pop();
-        }
-        // The payloads of two caches: the one whose turn it is wears down what is kept of the other.
-        if !spares.shrink() {
-            spares.layout = layout;
-            spares.blocks.reserve_exact(MOST);
-        }
-        None
+        if spares.layout == layout { spares.blocks.pop() } else { spares.become_of(layout) }
     });
-    let Some(block) = block.ok().flatten() else { return Box::new(value) };
-    let block = block.cast::<T>();
-    // SAFETY: allocated with the layout of `T`, and used by nobody since it was kept.
-    unsafe {
-        block.write(value);
-        Box::from_raw(block.as_ptr())
-    }
+    // The value is written in one place, so that it is made there.
+    let block = match block.ok().flatten() {
+        // SAFETY: allocated with the layout of `T`, and used by nobody since it was kept.
+        Some(block) => unsafe { Box::from_raw(block.cast::<MaybeUninit<T>>().as_ptr()) },
+        None => Box::new_uninit(),
+    };
+    Box::write(block, value)
 }
 
 /// Frees a block, or keeps it.

@@ -56,12 +56,15 @@ impl Cells {
     /// The cell of this index, which has to be below a size that the caller has read.
     #[inline]
     pub(super) fn get(&self, index: usize) -> &AtomicLink {
-        let (segment, offset) = place(index);
+        let segment = segment_of(index);
+        debug_assert!(segment < SEGMENTS, "C1: a cell below the size has a segment");
+        // SAFETY: C1: `grow` makes no cells beyond the last segment.
+        let first = unsafe { self.segments.get_unchecked(segment) };
         // Relaxed: the caller's Acquire load of the size made the pointer visible (C1).
-        let first = self.segments[segment].load(Ordering::Relaxed).cast::<AtomicLink>();
+        let first = first.load(Ordering::Relaxed).cast::<AtomicLink>();
         debug_assert!(!first.is_null(), "C1: a cell below the size has a segment");
-        // SAFETY: C1: the segment is allocated, and `place` stays within its length.
-        unsafe { &*first.add(offset) }
+        // SAFETY: C1: the segment is allocated, and the index is below its end.
+        unsafe { &*first.add(index - segment_start(segment)) }
     }
 
     /// The index of a cell of this table, from its address.
@@ -141,19 +144,14 @@ pub(crate) fn prefetch<T>(address: *const T) {
 }
 
 #[inline]
-fn place(index: usize) -> (usize, usize) {
-    let segment = segment_of(index);
-    (segment, index - segment_start(segment))
-}
-
-#[inline]
 fn segment_of(index: usize) -> usize {
     ((index | (BASE - 1)).ilog2() - (BASE - 1).ilog2()) as usize
 }
 
 #[inline]
 fn segment_start(segment: usize) -> usize {
-    if segment == 0 { 0 } else { BASE << (segment - 1) }
+    // The first segment is as long as the second one, which begins at `BASE`: no branch.
+    (BASE << segment >> 1) & !(BASE - 1)
 }
 
 fn segment_len(segment: usize) -> usize {
@@ -199,7 +197,8 @@ mod tests {
     fn every_index_has_its_place() {
         let mut expected = (0, 0);
         for index in 0..BASE * 64 {
-            let (segment, offset) = place(index);
+            let segment = segment_of(index);
+            let offset = index - segment_start(segment);
             assert!(offset < segment_len(segment));
             if offset == 0 && index > 0 {
                 expected = (expected.0 + 1, 0);
