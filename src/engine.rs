@@ -416,7 +416,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.shards[at].has_told() {
             self.wake(at);
         }
-        drop(departed);
+        departed.drop_all();
         tokens.sessions as usize
     }
 

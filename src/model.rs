@@ -331,7 +331,9 @@ impl Wheel {
     /// Removes the oldest hint of a list.
     #[must_use]
     pub fn pop(&self, list: List) -> Option<u64> {
-        self.wheel.pop(list.0, &pin(), self.lease.gauges()).map(number)
+        let hint = self.wheel.pop(list.0, &pin(), self.lease.gauges());
+        self.wheel.popped(u64::from(hint.is_some()));
+        hint.map(number)
     }
 
     /// Pops what is due until nothing is.

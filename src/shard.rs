@@ -379,7 +379,7 @@ impl<S> Shard<S> {
         wanted: Wanted,
         mut look: impl FnMut(Found<'_, S>) -> Look<S>,
     ) {
-        let mut pending = None;
+        let (mut pending, mut popped) = (None, 0);
         {
             let guard = pin();
             let steps = wanted.sessions - departed.sessions.len();
@@ -389,6 +389,7 @@ impl<S> Shard<S> {
                     break;
                 }
                 let Some(hint) = self.wheel.pop(list, &guard, self.gauges) else { break };
+                popped += 1;
                 let Some(node) = self.node_of(hint, &guard) else { continue };
                 let (due, age) = match look(node) {
                     Look::Stale => continue,
@@ -404,6 +405,7 @@ impl<S> Shard<S> {
                 }
             }
         }
+        self.wheel.popped(popped);
         if let Some((hint, due, age)) = pending {
             self.wheel.push(hint, due, now, age);
         }
@@ -496,6 +498,7 @@ impl<S> Departed<S> {
         Self { sessions: Vec::with_capacity(capacity), weight: 0 }
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, unlinked: Unlinked<S>, reason: Reason) {
         self.weight += u64::from(unlinked.node().weight());
         self.sessions.push((unlinked, reason));
@@ -505,6 +508,12 @@ impl<S> Departed<S> {
         self.sessions.iter().map(|(unlinked, reason)| (unlinked, *reason))
     }
 
+    /// Drops the sessions: their payloads, unless handles hold them, and then the headers.
+    pub(crate) fn drop_all(self) {
+        Unlinked::drop_all(self.sessions.into_iter().map(|(unlinked, _)| unlinked));
+    }
+
+    #[inline]
     fn is_enough(&self, wanted: Wanted) -> bool {
         self.sessions.len() >= wanted.sessions || self.weight >= wanted.weight
     }

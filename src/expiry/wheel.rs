@@ -64,7 +64,7 @@ pub(crate) struct Wheel {
     parity: AtomicU64,
     /// Where compaction is: the list's number, and how many hints are left to look at.
     compaction: AtomicU64,
-    /// How many hints there are, at least: counted before a push and after a pop.
+    /// How many hints there are, at least: counted before a push and after some pops.
     hints: tally::AtomicU64,
     /// A queue for each list, allocated on first use.
     queues: Box<[AtomicPtrWord]>,
@@ -177,15 +177,20 @@ impl Wheel {
         self.map(list).fetch_or(list.bit(), Ordering::AcqRel);
     }
 
-    /// Removes the oldest hint of a list.
+    /// Removes the oldest hint of a list; the caller counts it, by [`popped`](Self::popped).
     pub(crate) fn pop(&self, list: List, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
         let hint = self.queue(list).and_then(|queue| queue.pop(guard, gauges));
-        match hint {
-            // Relaxed: a count.
-            Some(_) => drop(self.hints.fetch_sub(1, Ordering::Relaxed)),
-            None => self.clear(list, guard),
+        if hint.is_none() {
+            self.clear(list, guard);
         }
         hint.map(Hint::from_word)
+    }
+
+    /// Counts hints that were popped, a batch at a time.
+    #[inline]
+    pub(crate) fn popped(&self, count: u64) {
+        // Relaxed: a count.
+        self.hints.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// How many hints there are.
@@ -196,6 +201,7 @@ impl Wheel {
     }
 
     /// Clears the bit of a list that was found empty (W1).
+    #[cold]
     fn clear(&self, list: List, guard: &Guard) {
         // AcqRel: as in `mark`.
         self.map(list).fetch_and(!list.bit(), Ordering::AcqRel);

@@ -122,7 +122,6 @@ impl<'g, S> From<Pinned<'g, S>> for Found<'g, S> {
 #[derive(Clone, Copy)]
 pub(crate) struct Spot<'g> {
     cell: &'g AtomicLink,
-    index: usize,
     /// How many cells there were when the spot was looked up.
     size: usize,
 }
@@ -181,12 +180,11 @@ impl List {
     #[inline]
     pub(super) fn spot(&self, hash: u64) -> Spot<'_> {
         let size = self.cells.size();
-        let index = hash as usize & (size - 1);
-        let cell = self.cells.get(index);
+        let cell = self.cells.get(index(hash, size));
         if !cfg!(loom) {
             prefetch(std::ptr::from_ref(cell));
         }
-        Spot { cell, index, size }
+        Spot { cell, size }
     }
 
     /// Finds the live node of `hash` that `is_match` accepts, or the place of one, and unlinks removed
@@ -200,7 +198,7 @@ impl List {
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Place<'g, S> {
         loop {
-            let start = self.start::<S>(spot, guard);
+            let start = self.start::<S>(hash, spot, guard);
             if let Some(place) = self.search_from(start, hash, guard, &is_match) {
                 return place;
             }
@@ -266,7 +264,7 @@ impl List {
         is_match: impl Fn(Pinned<'g, S>) -> bool,
     ) -> Option<Found<'g, S>> {
         'again: loop {
-            let start = self.start::<S>(spot, guard);
+            let start = self.start::<S>(hash, spot, guard);
             let mut link = start.link;
             let mut before = Some((start.cell, link));
             loop {
@@ -317,7 +315,8 @@ impl List {
         guard: &'g Guard,
         mut visit: impl FnMut(Pinned<'g, S>),
     ) -> Option<u64> {
-        let mut link = self.start::<S>(self.spot(from.reverse_bits()), guard).link;
+        let hash = from.reverse_bits();
+        let mut link = self.start::<S>(hash, self.spot(hash), guard).link;
         let (mut steps, mut last) = (0, None);
         loop {
             steps += 1;
@@ -385,15 +384,15 @@ impl List {
         unsafe { cell.as_ref() }
     }
 
-    /// The nearest linked cell at or before a spot.
+    /// The nearest linked cell at or before the spot of a hash.
     #[inline]
-    fn start<'g, S>(&'g self, spot: Spot<'g>, guard: &'g Guard) -> Start<'g> {
-        let Spot { cell, index, size } = spot;
+    fn start<'g, S>(&'g self, hash: u64, spot: Spot<'g>, guard: &'g Guard) -> Start<'g> {
+        let Spot { cell, size } = spot;
         let link = cell.load();
         if link.is_ready() {
             return Start { cell, link, own: true, size };
         }
-        self.start_cold::<S>(index, size, guard)
+        self.start_cold::<S>(index(hash, size), size, guard)
     }
 
     /// [`start`](Self::start) where the cell has to be linked first. A claimer that is stopped
@@ -469,6 +468,12 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
         return Some(skip);
     }
     previous.replace(link, skip).then_some(skip)
+}
+
+/// The index of a hash's cell among `size`.
+#[inline]
+fn index(hash: u64, size: usize) -> usize {
+    hash as usize & (size - 1)
 }
 
 /// Whether a hash stands behind another one in the list, whose order is that of the reversed bits: the

@@ -21,14 +21,14 @@ mod birth;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
-use self::birth::bury;
+use self::birth::Dead;
 pub(crate) use self::birth::{Context, NewNode};
 pub(super) use self::birth::{Hollow, WithContext};
 use super::id::SessionId;
 use super::link::AtomicLink;
-use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
+use crate::reclaim::{Guard, pin};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
@@ -333,8 +333,8 @@ impl<S> Drop for NodeRef<S> {
         let weight = self.node().weight;
         if self.node().refs.release() {
             self.gauges.held_ended(u64::from(weight));
-            // SAFETY: R3: the count was brought to zero here.
-            unsafe { bury(self.node, self.gauges) };
+            // SAFETY: R3: this release brought the count to zero.
+            drop(unsafe { Dead::new(self.node, self.gauges) });
         }
     }
 }
@@ -384,16 +384,33 @@ impl<S> Unlinked<S> {
     }
 }
 
+impl<S> Unlinked<S> {
+    /// Drops several as one would, but retires their headers together, under one pin.
+    pub(crate) fn drop_all(all: impl Iterator<Item = Self>) {
+        // If a payload panics, the unwinding drops the rest one by one.
+        let dead: Vec<_> = all.filter_map(Self::die).collect();
+        let guard = pin();
+        dead.into_iter().for_each(|dead| dead.retire(&guard));
+    }
+
+    /// Drops the payload, unless handles hold the session.
+    #[inline]
+    fn die(self) -> Option<Dead<S>> {
+        if !self.node().refs.take_sole() {
+            // Count it before the last handle can go.
+            drop(self.into_handle());
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: R3: the exchange has brought the count to zero.
+        Some(unsafe { Dead::new(this.node, this.gauges) })
+    }
+}
+
 impl<S> Drop for Unlinked<S> {
     #[inline]
     fn drop(&mut self) {
-        if self.node().refs.take_sole() {
-            // SAFETY: R3: the count was brought to zero here.
-            return unsafe { bury(self.node, self.gauges) };
-        }
-        // Handles hold the session: count it before the last of them can go.
-        // SAFETY: the table's reference is given up here.
-        drop(Unlinked { node: self.node, gauges: self.gauges }.into_handle());
+        drop(Unlinked { node: self.node, gauges: self.gauges }.die());
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::{CONTEXT, HOLLOW, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{boxed, pin};
+use crate::reclaim::{Guard, boxed, pin};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
 
@@ -212,33 +212,51 @@ impl<S> Hollow<S> {
     }
 }
 
-/// Drops what a node holds and retires its header (N2).
-///
-/// # Safety
-///
-/// The caller has brought the count of references to zero.
-pub(super) unsafe fn bury<S>(node: NonNull<Node<S>>, gauges: &'static Gauges) {
-    /// Retires the header also when a destructor panics.
-    struct Retiring<S>(NonNull<Node<S>>, u8, &'static Gauges);
-    impl<S> Drop for Retiring<S> {
-        fn drop(&mut self) {
-            let Self(node, kind, gauges) = *self;
-            // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away,
-            // or nobody linked it; and only one thread brings the count to zero. N6 for the layout.
-            unsafe {
-                if kind & CONTEXT == 0 {
-                    pin().retire(node, gauges);
-                } else {
-                    pin().retire(node.cast::<WithContext<S>>(), gauges);
-                }
+/// A header whose content is gone (N2). It is retired when this is dropped.
+pub(super) struct Dead<S> {
+    node: NonNull<Node<S>>,
+    kind: u8,
+    gauges: &'static Gauges,
+}
+
+impl<S> Dead<S> {
+    /// Drops what a node holds. The header is retired also when a destructor panics.
+    ///
+    /// # Safety
+    ///
+    /// The caller has brought the count of references to zero.
+    #[inline]
+    pub(super) unsafe fn new(node: NonNull<Node<S>>, gauges: &'static Gauges) -> Self {
+        // SAFETY: the header is allocated until it is retired.
+        let kind = unsafe { node.as_ref() }.kind();
+        let this = Self { node, kind, gauges };
+        // SAFETY: N2, N6: the count is zero, so this thread alone owns what the node holds.
+        unsafe { drop_content(node, kind) };
+        this
+    }
+
+    /// Retires the header under the caller's pin.
+    #[inline]
+    pub(super) fn retire(self, guard: &Guard) {
+        let Self { node, kind, gauges } = *ManuallyDrop::new(self);
+        // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away, or
+        // nobody linked it; and only one thread brings the count to zero. N6 for the layout.
+        unsafe {
+            if kind & CONTEXT == 0 {
+                guard.retire(node, gauges);
+            } else {
+                guard.retire(node.cast::<WithContext<S>>(), gauges);
             }
         }
     }
-    // SAFETY: the header is allocated until it is retired.
-    let kind = unsafe { node.as_ref() }.kind();
-    let _retiring = Retiring(node, kind, gauges);
-    // SAFETY: N2, N6: the count is zero, so this thread alone owns what the node holds.
-    unsafe { drop_content(node, kind) };
+}
+
+impl<S> Drop for Dead<S> {
+    #[inline]
+    fn drop(&mut self) {
+        let Self { node, kind, gauges } = *self;
+        Self { node, kind, gauges }.retire(&pin());
+    }
 }
 
 /// Drops the payload and the context of a node of this kind. User code, both.
