@@ -68,18 +68,27 @@ impl<'a> Hand<'a> {
     /// their shares are small; `true` when the hand has enough.
     #[inline]
     pub(crate) fn fill(&mut self, wanted: Tokens) -> bool {
-        if self.fill_own(wanted) {
-            return true;
+        if self.tokens == Tokens::default() && self.room.sessions.take(self.shard, wanted.sessions)
+        {
+            self.tokens.sessions = wanted.sessions;
+            if self.room.bytes.take(self.shard, wanted.bytes) {
+                self.tokens.bytes = wanted.bytes;
+                return true;
+            }
         }
-        !self.room.has_large_shares(wanted.bytes) && self.gather(wanted)
+        self.fill_up(wanted)
     }
 
-    #[inline]
-    fn fill_own(&mut self, wanted: Tokens) -> bool {
+    /// [`fill`](Self::fill) for a hand that has something, or a shard that has too little.
+    #[inline(never)]
+    fn fill_up(&mut self, wanted: Tokens) -> bool {
         let missing = self.missing(wanted);
         self.tokens.sessions += self.room.sessions.take_up_to(self.shard, missing.sessions);
         self.tokens.bytes += self.room.bytes.take_up_to(self.shard, missing.bytes);
-        self.missing(wanted) == Tokens::default()
+        if self.missing(wanted) == Tokens::default() {
+            return true;
+        }
+        !self.room.has_large_shares(wanted.bytes) && self.gather(wanted)
     }
 
     /// Takes what is missing for `wanted` from all shards; `true` when the hand has enough.

@@ -299,7 +299,7 @@ impl<S> Shard<S> {
             let guard = pin();
             from = self.table.batch(key, PER_PIN, &guard, |node| {
                 if departed.sessions.is_empty()
-                    && node.node().name() != *spare
+                    && !node.node().is(spare)
                     && let Look::Left(unlinked, reason) = self.removed(node.into(), Reason::Evicted)
                 {
                     departed.push(unlinked, reason);
@@ -426,7 +426,7 @@ impl<S> Shard<S> {
         spared: &mut usize,
     ) -> Look<S> {
         let expiry = node.node().expiry();
-        let is_named = node.node().name() == *spare;
+        let is_named = node.node().is(spare);
         if !is_named && Due::decide(expiry, now) {
             return self.removed(node, Reason::Expired);
         }

@@ -46,6 +46,7 @@ impl Budget {
     }
 
     /// The number of tokens.
+    #[inline]
     pub(crate) fn limit(&self) -> u64 {
         // Relaxed: a number to show, and to choose a way with.
         self.limit.load(Ordering::Relaxed)
@@ -65,8 +66,28 @@ impl Budget {
         }
     }
 
-    /// Takes as many tokens of a shard as there are, up to `most`.
+    /// Takes so many tokens of a shard, or none; `false` also if others change them meanwhile.
     #[inline]
+    #[must_use]
+    pub(crate) fn take(&self, shard: usize, count: u64) -> bool {
+        if count == 0 {
+            return true;
+        }
+        let free = &self.free[shard].0;
+        // Relaxed: a guess, which the exchange corrects.
+        let now = free.load(Ordering::Relaxed);
+        if now < count {
+            return false;
+        }
+        if planted!("take-by-load-and-store-of-tokens") {
+            free.store(now - count, Ordering::Release);
+            return true;
+        }
+        // Acquire: pairs with `give`. Relaxed on failure: nothing is used.
+        free.compare_exchange(now, now - count, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes as many tokens of a shard as there are, up to `most`.
     #[must_use]
     pub(crate) fn take_up_to(&self, shard: usize, most: u64) -> u64 {
         if most == 0 {

@@ -52,11 +52,13 @@ impl Due {
     }
 
     /// `lifetime` milliseconds after `now`; a sum past the end of time never expires.
+    #[inline]
     pub(crate) fn new(now: u64, lifetime: u64) -> Self {
         Self::with_age(now, lifetime, 0)
     }
 
     /// As `new`, for a session that is `age` old.
+    #[inline]
     fn with_age(now: u64, lifetime: u64, age: u64) -> Self {
         let at = now.saturating_add(lifetime).min(NEVER);
         Self(at | pack(age.saturating_add(at.saturating_sub(now))) << TIME_BITS)
@@ -189,12 +191,14 @@ impl Due {
 }
 
 /// Rounds down to 16 significant bits.
+#[inline]
 fn pack(value: u64) -> u64 {
     let value = value.min(NEVER);
     let exponent = (u64::BITS - value.leading_zeros()).saturating_sub(MANTISSA_BITS);
     u64::from(exponent) << MANTISSA_BITS | value >> exponent
 }
 
+#[inline]
 fn unpack(packed: u64) -> u64 {
     (packed & ((1 << MANTISSA_BITS) - 1)) << (packed >> MANTISSA_BITS)
 }

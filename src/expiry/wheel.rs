@@ -332,8 +332,12 @@ impl Wheel {
     /// was extended since.
     #[inline]
     pub(crate) fn is_early(&self, list: List, due: u64, now: u64) -> bool {
-        let (level, slot) = self.slot_for(due, now);
         let filed = first_slot(list.bit(), self.progress(list.level).swept);
+        if number(due, list.level) <= filed {
+            // The usual case. A finer level would round up less.
+            return false;
+        }
+        let (level, slot) = self.slot_for(due, now);
         slot << shift(level) > filed << shift(list.level)
     }
 

@@ -88,6 +88,7 @@ enum Oldest {
 }
 
 impl Segment {
+    #[inline]
     fn oldest(&self) -> Oldest {
         // In this order: the queue was empty at the instant of the first load, if the second one
         // shows no more pushes than it shows pops. In the other order a push and a pop between the
@@ -179,6 +180,7 @@ impl Queue {
     }
 
     /// The segment with the oldest words; leaves those before it. `None` when there are no words.
+    #[inline]
     fn oldest<'g>(&self, guard: &'g Guard, gauges: &'static Gauges) -> Option<&'g Segment> {
         loop {
             let head = segment(&self.head, guard);
@@ -239,6 +241,7 @@ impl Queue {
     }
 
     /// Moves `head` on from an exhausted segment, and retires the segment.
+    #[cold]
     fn leave(&self, head: &Segment, next: *mut (), guard: &Guard, gauges: &'static Gauges) {
         if !planted!("head-passes-tail") {
             // Q2: nobody can reach the segment through `tail` once it is retired.

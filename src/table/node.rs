@@ -93,8 +93,9 @@ impl<S> Node<S> {
     /// Bytes of a node in memory without the payload's own allocations.
     pub(crate) const SIZE: usize = size_of::<Self>();
 
+    /// Whether this is the node's name.
     #[inline]
-    pub(super) fn is(&self, name: &Name) -> bool {
+    pub(crate) fn is(&self, name: &Name) -> bool {
         self.hash == name.hash && (self.scope == name.scope) & (self.id == name.id)
     }
 
