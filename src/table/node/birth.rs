@@ -70,7 +70,7 @@ impl<S> WithContext<S> {
 impl<S> Node<S> {
     /// A node that nobody has seen: its word, what is to be told and what kind it is, the number of its
     /// references, and its payload.
-    #[inline]
+    #[inline(always)]
     fn new(
         name: &Name,
         (weight, expiry): (u32, u64),
@@ -98,8 +98,9 @@ impl<S> Node<S> {
 pub(crate) struct NewNode<S>(NonNull<Node<S>>);
 
 impl<S> NewNode<S> {
-    /// A node; with a reference for the event of its coming, if that is to be told.
-    #[inline]
+    /// A node; with a reference for the event of its coming, if that is to be told. Inlined always, so
+    /// that it is written where it stays.
+    #[inline(always)]
     pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
         let refs = if tell && !planted!("coming-without-reference") { 2 } else { 1 };
         let told = (if tell { TELL_CAME } else { 0 }, refs);
