@@ -3,7 +3,7 @@
 //! They follow OpenSSL's `SSL_CTX_sess_set_new_cb`, `_remove_cb` and `_get_cb`: an external cache hears
 //! of each session that came and of each that left, and is asked for those that are not here. They may
 //! be set, read back and unset at any time; a call uses the callback of the moment when it is made.
-//! `docs/callbacks.md` tells the user.
+//! `docs/callbacks.md` and `docs/external-cache.md` tell the user.
 
 #![forbid(unsafe_code)]
 
