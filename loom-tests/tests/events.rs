@@ -466,6 +466,35 @@ fn a_leaving_without_its_coming_is_caught() {
     BY_THE_ENGINE.catches("leaving-without-coming", "told in order");
 }
 
+const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
+    name: "put ∥ close, by the engine with callbacks",
+    preemptions: [2, 3],
+    floors: [1_940, 460],
+    run: || {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let engine = Arc::new(Engine::telling(2, move |told, session: Session<Payload>| {
+            log.lock().expect("no panic").push((session.payload().number(), told));
+        }));
+        let (is_stored, ()) =
+            race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), Engine::close);
+        let told = [(1, Told::Came), (1, Told::Left)];
+        let calls = calls.lock().expect("no panic").clone();
+        assert_eq!(calls, told[..if is_stored { 2 } else { 0 }], "what was stored is told of");
+        assert_eq!(engine.stats().callbacks_waiting, 0, "no event is left");
+    },
+};
+
+#[test]
+fn a_close_tells_of_what_was_put_before() {
+    CLOSE_BY_THE_ENGINE.explore();
+}
+
+#[test]
+fn a_close_that_a_put_slips_past_is_caught() {
+    CLOSE_BY_THE_ENGINE.catches("enter-by-load", "what was stored is told of");
+}
+
 /// An engine whose calls are made when it is polled, and what was called.
 struct Polled {
     engine: Engine<Payload>,
