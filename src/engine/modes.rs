@@ -28,7 +28,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Whether a server's connection may find its session again: one that is put, or one that an
     /// external cache has.
-    #[cfg_attr(not(feature = "rustls"), expect(dead_code, reason = "only adapters ask"))]
     pub(crate) fn serves_servers(&self) -> bool {
         let tells = self.shards[0].tells();
         !self.is_closed() && (tells.has(CacheMode::SERVER) || tells.asks())
