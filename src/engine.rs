@@ -591,8 +591,8 @@ fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
 /// than finding out.
 #[inline]
 fn prefetch_payload<S: 'static>(payload: &S) {
-    const LINES: usize = if cfg!(loom) { 0 } else { 4 };
-    if let Some(bytes) = bytes_of(payload) {
+    const LINES: usize = 4;
+    if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
         for line in 0..LINES {
             prefetch(bytes.as_ptr().wrapping_add(line * CACHE_LINE));
         }
