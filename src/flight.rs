@@ -88,7 +88,7 @@ enum Landed<S> {
     Answered(Answer<S>),
 }
 
-/// A lookup's place in a flight; to be left by [`Flight::leave`].
+/// A lookup's place in a flight; to be left by [`Self::leave`].
 pub(crate) struct Seat<S> {
     flight: Arc<Flight<S>>,
     number: u64,
