@@ -7,7 +7,7 @@
 //!
 //! The lookup that begins a flight calls the callback. If that answers with a future, the future is
 //! *parked* in the flight; whoever is aboard and polls takes it out, polls it, and parks it again. So
-//! a lookup that is dropped, or out of timeout, leaves the future to the others, and the last one to
+//! a lookup that is dropped, or out of time, leaves the future to the others, and the last one to
 //! leave, to the cache's [`Orphans`]. What wakes the future wakes all who are aboard: one who finds
 //! that another polls may rest, for that one was woken too and comes again.
 //!
@@ -222,9 +222,15 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
         node.is_none_or(|node| node.node().is_visited())
     }
 
-    /// Shows the session to all others who are aboard.
+    /// Shows the session to all others who are aboard, unless it was removed meanwhile: one of them may
+    /// have come after that.
+    ///
+    /// Both orders of a removal, with what its thread looks up next, and the landing: if that one comes
+    /// aboard first, its removal's mark is seen here, under the lock; if this is first, it is not let
+    /// aboard any more.
     pub(crate) fn land(&self, session: &Session<S>) {
-        self.flight.land(self.seat, Some(session));
+        let is_shown = || !self.is_stale() || planted!("landed-though-removed");
+        self.flight.land(self.seat, || is_shown().then(|| session.clone()));
     }
 
     /// Leaves the future to whoever polls next; the flight goes on.
@@ -279,7 +285,7 @@ impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
         // AcqRel: as in `begin`.
         flights.count.fetch_sub(1, Ordering::AcqRel);
         // Then, for those who are woken may ask again.
-        self.flight.land(self.seat, None);
+        self.flight.land(self.seat, || None);
     }
 }
 
@@ -327,13 +333,13 @@ impl<S: Send + Sync + 'static> Flight<S> {
     }
 
     /// Lands, unless it has landed, and wakes all; whose `seat` it is knows what has come of it.
-    fn land(&self, seat: Option<u64>, session: Option<&Session<S>>) {
+    fn land(&self, seat: Option<u64>, session: impl FnOnce() -> Option<Session<S>>) {
         let mut state = self.state();
         let own = seat.and_then(|seat| state.aboard.remove(&seat)).flatten();
         if state.landed.is_none() {
             // The last to see it is whoever is aboard: nobody else keeps a session.
-            let shown = session.filter(|_| !state.is_free());
-            state.landed = Some(Landed::Concluded(shown.cloned()));
+            let shown = if state.is_free() { None } else { session() };
+            state.landed = Some(Landed::Concluded(shown));
         }
         let wakers = state.wakers();
         drop(state);

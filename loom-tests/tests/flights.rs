@@ -70,6 +70,35 @@ fn a_session_that_is_shown_at_once_is_caught() {
     GET_PUT_TAKE.catches("shown-at-once", "a removed session came back");
 }
 
+const GET_TAKE_GET: Scenario = Scenario {
+    name: "a get that asks ∥ take, get",
+    preemptions: [1, 2],
+    floors: [288, 2_840],
+    run: || {
+        let engine = Arc::new(asking(Answer::Give));
+        race(
+            &engine,
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| {
+                if engine.take(1).is_some() {
+                    let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+                    assert!(found.is_none(), "a removed session came back");
+                }
+            },
+        );
+    },
+};
+
+#[test]
+fn who_comes_after_a_removal_is_not_shown_what_was_removed() {
+    GET_TAKE_GET.explore();
+}
+
+#[test]
+fn a_landing_that_does_not_look_again_is_caught() {
+    GET_TAKE_GET.catches("landed-though-removed", "a removed session came back");
+}
+
 /// An external cache that answers when it is told to.
 #[derive(Default)]
 struct Database {
