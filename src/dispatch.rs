@@ -174,7 +174,7 @@ impl Dispatcher {
 
     /// Wakes the ticker, if there is one.
     pub(crate) fn ring(&self) {
-        self.bell.get().cloned().inspect(|bell| bell.wake_by_ref());
+        self.bell.get().inspect(|bell| bell.wake_by_ref());
     }
 
     /// Whether the ticker was woken since this was last asked.

@@ -60,9 +60,9 @@ pub(crate) type Weigher<S> = Box<dyn Fn(&S) -> usize + Send + Sync>;
 
 /// What a put does about a live session of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum IfPresent {
     Replace,
-    IfAbsent,
+    Refuse,
 }
 
 /// Why a session was not found, or not removed.

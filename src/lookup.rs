@@ -13,8 +13,7 @@ use futures_timer::Delay;
 use crate::callbacks::Want;
 use crate::dispatch::contained;
 use crate::engine::Engine;
-use crate::engine::ask::Asked;
-use crate::flight::Seat;
+use crate::engine::ask::{Asked, Waiting};
 use crate::scope::Entry;
 use crate::secret::SecretBytes;
 use crate::session::Session;
@@ -77,9 +76,9 @@ pub struct Lookup<S: Send + Sync + 'static = SecretBytes> {
     stage: Stage<S>,
 }
 
-enum Stage<S> {
+enum Stage<S: Send + Sync + 'static> {
     Begins,
-    Waits(Seat<S>, Option<Delay>),
+    Waits(Waiting<S, Arc<Engine<S>>>, Option<Delay>),
     Done,
 }
 
@@ -106,7 +105,10 @@ impl<S: Send + Sync + 'static> Lookup<S> {
     fn begin(&self) -> Result<Option<Session<S>>, Stage<S>> {
         match self.engine.lookup(&self.scope, &self.id, self.want) {
             Asked::Answered(session) => Ok(session),
-            Asked::Waits(seat) => Err(Stage::Waits(seat, delay(self.timeout))),
+            Asked::Waits(seat) => {
+                let waiting = Waiting::new(Arc::clone(&self.engine), seat);
+                Err(Stage::Waits(waiting, delay(self.timeout)))
+            }
         }
     }
 }
@@ -132,29 +134,19 @@ impl<S: Send + Sync + 'static> Future for Lookup<S> {
             }
         }
         // Polled once more after it has finished, it has found nothing more.
-        let Stage::Waits(seat, delay) = &mut this.stage else { return Poll::Ready(None) };
-        if let Poll::Ready(session) = this.engine.poll(seat, cx.waker()) {
-            this.stage = Stage::Done;
-            return Poll::Ready(session);
-        }
+        let Stage::Waits(waiting, delay) = &mut this.stage else { return Poll::Ready(None) };
+        let mut polled = waiting.poll(cx.waker());
         // The clock has a thread of its own, and panics if the system has none left: then it is late.
         let mut is_ready = |delay: &mut Delay| contained(|| Pin::new(delay).poll(cx).is_ready());
-        let is_late = delay.as_mut().is_some_and(|delay| is_ready(delay).unwrap_or(true));
-        if !is_late {
-            return Poll::Pending;
+        if polled.is_pending()
+            && delay.as_mut().is_some_and(|delay| is_ready(delay).unwrap_or(true))
+        {
+            polled = Poll::Ready(waiting.give_up());
         }
-        match std::mem::replace(&mut this.stage, Stage::Done) {
-            Stage::Waits(seat, _) => Poll::Ready(this.engine.give_up(seat)),
-            Stage::Begins | Stage::Done => Poll::Ready(None),
+        if polled.is_ready() {
+            this.stage = Stage::Done;
         }
-    }
-}
-
-impl<S: Send + Sync + 'static> Drop for Lookup<S> {
-    fn drop(&mut self) {
-        if let Stage::Waits(seat, _) = std::mem::replace(&mut self.stage, Stage::Done) {
-            self.engine.leave_flight(seat);
-        }
+        polled
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::callbacks::Want;
 use crate::connection::Connection;
-use crate::engine::{Engine, Mode};
+use crate::engine::{Engine, IfPresent};
 use crate::lookup::Lookup;
 use crate::outcome::Put;
 use crate::scope::{Entry, Scope};
@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_from(&self, id: &SessionId, payload: S, mut connection: Connection) -> Put<S> {
-        let put = self.engine.put(&self.scope, id, payload, &mut connection, Mode::Replace);
+        let put = self.engine.put(&self.scope, id, payload, &mut connection, IfPresent::Replace);
         // Its context's drop is user code: here nothing is held, and what came of the put is safe.
         drop(connection);
         put
@@ -106,7 +106,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// Stores a session unless there is a live one of this id; refuses with
     /// [`Refusal::Present`](crate::Refusal::Present) if there is.
     pub fn put_if_absent(&self, id: &SessionId, payload: S) -> Put<S> {
-        self.engine.put(&self.scope, id, payload, &mut Connection::server(), Mode::IfAbsent)
+        self.engine.put(&self.scope, id, payload, &mut Connection::server(), IfPresent::Refuse)
     }
 
     /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.

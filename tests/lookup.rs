@@ -1,38 +1,32 @@
 //! Lookups that wait without a thread, on tokio and on none: one flight for an id, deadlines, and
 //! lookups that are dropped.
 
+#[path = "support/later.rs"]
+mod later;
+mod support;
+
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Answer, CacheMode, Clock, Dispatch, Found, Proposed, Reason, Scope, SessionCache, SessionId,
-    Sessions, Want,
+    Answer, CacheMode, Clock, Dispatch, Proposed, Reason, Scope, SessionCache, SessionId, Sessions,
+    Want,
 };
 use tokio::sync::Semaphore;
 
-const MINUTE: Duration = Duration::from_secs(60);
+use later::{found, poll};
+use support::id;
+
 /// Longer than any machine is busy.
 const LONG: Duration = Duration::from_secs(50);
 
-fn id(number: u64) -> SessionId {
-    let mut bytes = [9; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    SessionId::from(bytes)
-}
-
 fn web() -> Scope {
     Scope::new("web")
-}
-
-fn found(proposed: &Proposed<'_>, payload: u64) -> Found<u64> {
-    let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Found { id, scope, payload, lifetime: MINUTE }
 }
 
 /// A cache without threads, whose callers poll what lookups have left.
@@ -95,11 +89,6 @@ impl Database {
     fn open(&self) -> u64 {
         self.open.load(Ordering::SeqCst)
     }
-}
-
-/// Polls once.
-fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]

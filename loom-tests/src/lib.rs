@@ -59,10 +59,14 @@
 //! [loom]: https://docs.rs/loom
 
 #[cfg(loom)]
+mod heard;
+#[cfg(loom)]
 mod payload;
 #[cfg(loom)]
 mod scenario;
 
+#[cfg(loom)]
+pub use heard::{Call, Heard, serve, waiting};
 #[cfg(loom)]
 pub use payload::{Payload, dropped};
 #[cfg(loom)]

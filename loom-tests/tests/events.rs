@@ -5,15 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use loom_tests::{ALL, Call, Heard, Payload, Scenario, dropped, race, race3, serve, waiting};
 use resumption::Session;
-use resumption::model::{self, Engine, Queue, Shard, Table, Told};
+use resumption::model::{Engine, Queue, Table, Told};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
-
-/// A call: the session's key, its payload, or 0 if there is none, and what was told.
-type Call = (u64, u32, Told);
 
 /// A table that holds payload 1 under `A`, which came before anybody wanted to hear of it.
 fn table() -> Arc<Table<Payload>> {
@@ -28,12 +25,6 @@ fn put(table: &Table<Payload>, key: u64, number: u32) {
 
 fn take(table: &Table<Payload>) -> bool {
     table.take_telling(A).is_some()
-}
-
-fn serve(table: &Table<Payload>) -> Vec<Call> {
-    let mut calls = Vec::new();
-    table.serve(|key, told, payload| calls.push((key, payload.map_or(0, Payload::read), told)));
-    calls
 }
 
 /// What is there for one who was told this, and who knew of `before`.
@@ -55,12 +46,6 @@ fn replay(before: &[(u64, u32)], calls: &[Call]) -> Vec<(u64, u32)> {
 fn content(table: &Table<Payload>) -> Vec<(u64, u32)> {
     let number = |key| table.get(key).expect("nobody takes it").payload().read();
     table.keys().into_iter().map(|key| (key, number(key))).collect()
-}
-
-/// Headers and segments that were retired and are not dead.
-fn waiting() -> usize {
-    let (retired, dead) = model::retired();
-    retired - dead
 }
 
 const PUT_TAKE: Scenario = Scenario {
@@ -282,26 +267,6 @@ fn one_of_two_wakes() {
 #[test]
 fn a_waker_that_only_looks_is_caught() {
     SLEEP.catches("wake-by-load", "no wake-up is lost");
-}
-
-/// A shard, and what its servers were told. The lock is never held at a step of loom's.
-#[derive(Default)]
-struct Heard {
-    shard: Shard<Payload>,
-    calls: Mutex<Vec<Call>>,
-}
-
-impl Heard {
-    fn serve(&self) {
-        self.shard.serve(|key, told, payload| {
-            let call = (key, payload.map_or(0, Payload::read), told);
-            self.calls.lock().expect("no panic").push(call);
-        });
-    }
-
-    fn calls(&self) -> Vec<Call> {
-        self.calls.lock().expect("no panic").clone()
-    }
 }
 
 const SERVE_SERVE: Scenario = Scenario {

@@ -2,51 +2,16 @@
 //! `src/table/events.rs`.
 #![cfg(loom)]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use loom_tests::{Payload, Scenario, dropped, race, race3};
-use resumption::model::{self, Shard, Table, Told};
+use loom_tests::{Heard, Payload, Scenario, dropped, race, race3, serve, waiting};
+use resumption::model::{Table, Told};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
 
-/// A call: the session's key, its payload, or 0 if there is none, and what was told.
-type Call = (u64, u32, Told);
-
-/// A shard, and what its servers were told. The lock is never held at a step of loom's.
-#[derive(Default)]
-struct Heard {
-    shard: Shard<Payload>,
-    calls: Mutex<Vec<Call>>,
-}
-
-impl Heard {
-    fn serve(&self) {
-        self.shard.serve(|key, told, payload| {
-            let call = (key, payload.map_or(0, Payload::read), told);
-            self.calls.lock().expect("no panic").push(call);
-        });
-    }
-
-    fn calls(&self) -> Vec<Call> {
-        self.calls.lock().expect("no panic").clone()
-    }
-}
-
 fn take(table: &Table<Payload>) -> bool {
     table.take_telling(A).is_some()
-}
-
-fn serve(table: &Table<Payload>) -> Vec<Call> {
-    let mut calls = Vec::new();
-    table.serve(|key, told, payload| calls.push((key, payload.map_or(0, Payload::read), told)));
-    calls
-}
-
-/// Headers and segments that were retired and are not dead.
-fn waiting() -> usize {
-    let (retired, dead) = model::retired();
-    retired - dead
 }
 
 const HAND_OVER: Scenario = Scenario {

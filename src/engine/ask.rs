@@ -6,12 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::put::Stored;
-use super::{Engine, Mode};
+use super::{Engine, IfPresent};
 use crate::callbacks::{Answer, Later, Proposed, Want};
 use crate::clock::millis;
 use crate::dispatch;
@@ -34,14 +35,21 @@ pub(crate) enum Asked<S> {
     Waits(Seat<S>),
 }
 
-/// A lookup in a thread that waits; it leaves its flight also when user code panics.
-struct Aboard<'a, S: Send + Sync + 'static> {
-    engine: &'a Engine<S>,
+/// A lookup that waits. Dropping it leaves its flight, which goes on.
+pub(crate) struct Waiting<S: Send + Sync + 'static, E: Deref<Target = Engine<S>>> {
+    engine: E,
+    /// Until it is finished.
     seat: Option<Seat<S>>,
 }
 
-impl<S: Send + Sync + 'static> Aboard<'_, S> {
-    fn poll(&mut self, waker: &Waker) -> Poll<Option<Session<S>>> {
+impl<S: Send + Sync + 'static, E: Deref<Target = Engine<S>>> Waiting<S, E> {
+    pub(crate) fn new(engine: E, seat: Seat<S>) -> Self {
+        Self { engine, seat: Some(seat) }
+    }
+
+    /// Looks what has come; if nothing yet, `waker` is woken when there is something to do. Once it is
+    /// finished, it has found nothing more.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Option<Session<S>>> {
         let Some(seat) = &self.seat else { return Poll::Ready(None) };
         let polled = self.engine.poll(seat, waker);
         if polled.is_ready() {
@@ -50,12 +58,13 @@ impl<S: Send + Sync + 'static> Aboard<'_, S> {
         polled
     }
 
-    fn give_up(&mut self) -> Option<Session<S>> {
+    /// Does not wait any longer; what has come in this very moment is its own still.
+    pub(crate) fn give_up(&mut self) -> Option<Session<S>> {
         self.engine.give_up(self.seat.take()?)
     }
 }
 
-impl<S: Send + Sync + 'static> Drop for Aboard<'_, S> {
+impl<S: Send + Sync + 'static, E: Deref<Target = Engine<S>>> Drop for Waiting<S, E> {
     fn drop(&mut self) {
         if let Some(seat) = self.seat.take() {
             self.engine.leave_flight(seat);
@@ -80,9 +89,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Asked::Answered(session) => return session,
             Asked::Waits(seat) => seat,
         };
-        let mut aboard = Aboard { engine: self, seat: Some(seat) };
-        let found = flight::block_on(self.lookup_timeout, |waker| aboard.poll(waker));
-        found.unwrap_or_else(|| aboard.give_up())
+        let mut waiting = Waiting::new(self, seat);
+        let found = flight::block_on(self.lookup_timeout, |waker| waiting.poll(waker));
+        found.unwrap_or_else(|| waiting.give_up())
     }
 
     /// Asks the get callback for what the cache does not hold.
@@ -105,10 +114,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Begun::Asks(asker) => asker,
             Begun::Joins(seat) => return Asked::Waits(seat),
             // Another one's may have just landed.
-            Begun::Refused if want == Want::Get => {
-                return Asked::Answered(self.find_anew(name, want));
-            }
-            Begun::Refused => return Asked::Answered(None),
+            Begun::Refused => return Asked::Answered(self.find_anew(name, want)),
         };
         // Once more, now that whoever removes a session of this name finds the flight.
         if let Some(session) = self.find_anew(name, want) {
@@ -132,7 +138,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Looks what has come of a flight; if nothing yet, `waker` is woken when there is something to do.
-    pub(crate) fn poll(&self, seat: &Seat<S>, waker: &Waker) -> Poll<Option<Session<S>>> {
+    fn poll(&self, seat: &Seat<S>, waker: &Waker) -> Poll<Option<Session<S>>> {
         let flight = seat.flight();
         let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
@@ -181,7 +187,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// A lookup does not wait any longer. What has come in this very moment is its own still.
-    pub(crate) fn give_up(&self, seat: Seat<S>) -> Option<Session<S>> {
+    fn give_up(&self, seat: Seat<S>) -> Option<Session<S>> {
         let flight = Arc::clone(seat.flight());
         let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
@@ -203,7 +209,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// A lookup leaves its flight, which goes on.
-    pub(crate) fn leave_flight(&self, seat: Seat<S>) {
+    fn leave_flight(&self, seat: Seat<S>) {
         let flight = Arc::clone(seat.flight());
         let _delivery = self.delivery(self.shard_of(&flight.name));
         let left = seat.leave(&self.dispatch.bell());
@@ -365,7 +371,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Some(self.hand_out(node, due));
         }
         let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
-        let stored = self.store(node, (at, spot), now, Mode::IfAbsent);
+        let stored = self.store(node, (at, spot), now, IfPresent::Refuse);
         drop(inside);
         let session = match stored {
             Ok(Stored { unseen, .. }) => {

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::put::Stored;
-use super::{Engine, Missing, Mode};
+use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
 use crate::expiry::Due;
 use crate::mode::CacheMode;
@@ -110,14 +110,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) fn hand_over(
         &self,
         node: NewNode<S>,
-        mode: Mode,
+        if_present: IfPresent,
     ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
         if !node.tells_came() {
             return Err((Refusal::NobodyToTell, node));
         }
         let name = node.node().name();
         self.remove_outdated(&name);
-        if mode == Mode::IfAbsent && self.is_there(&name) {
+        if if_present == IfPresent::Refuse && self.is_there(&name) {
             return Err((Refusal::Present, node));
         }
         let replaced = self.depart(&name, Reason::Replaced).ok().map(|left| self.handle(left));

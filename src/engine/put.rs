@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Engine, Left, Mode};
+use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
 use crate::dispatch;
@@ -35,7 +35,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         id: &SessionId,
         payload: S,
         connection: &mut Connection,
-        mode: Mode,
+        if_present: IfPresent,
     ) -> Put<S> {
         // The user's code, before anything is held.
         let weight = self.weigh(&payload);
@@ -67,9 +67,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         spot.prefetch_node::<S>();
         let stored = if tells.has(CacheMode::NO_INTERNAL_STORE) {
-            self.hand_over(node, mode)
+            self.hand_over(node, if_present)
         } else {
-            self.store(node, (at, spot), now, mode)
+            self.store(node, (at, spot), now, if_present)
         };
         drop(inside);
         if scope.slot() != name.scope && !planted!("no-second-look-at-the-scope") {
@@ -124,7 +124,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         mut node: NewNode<S>,
         (at, spot): (usize, Spot<'_>),
         now: u64,
-        mode: Mode,
+        if_present: IfPresent,
     ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
         let shard = &self.shards[at];
@@ -139,7 +139,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if !Self::follow(&entry, &mut node) {
                 return Err((Refusal::Present, node));
             }
-            let Some((wanted, replaced)) = Self::wanted(&entry, node.node(), now, mode) else {
+            let Some((wanted, replaced)) = Self::wanted(&entry, node.node(), now, if_present)
+            else {
                 return Err((Refusal::Present, node));
             };
             if !hand.fill(wanted) {
@@ -191,7 +192,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         entry: &Entry<'_, S>,
         new: &Node<S>,
         now: u64,
-        mode: Mode,
+        if_present: IfPresent,
     ) -> Option<(Tokens, Reason)> {
         let charge = Self::charge(new.weight());
         let Entry::Occupied(old) = entry else {
@@ -205,7 +206,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         } else {
             Reason::Replaced
         };
-        if reason == Reason::Replaced && mode == Mode::IfAbsent {
+        if reason == Reason::Replaced && if_present == IfPresent::Refuse {
             return None;
         }
         // The old session's room becomes the new one's.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -11,10 +11,9 @@ use ahash::RandomState;
 use super::Told;
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Dispatcher};
-use crate::engine::ask::Asked;
-use crate::engine::{self, Mode, Parts};
+use crate::engine::ask::{self, Asked};
+use crate::engine::{self, IfPresent, Parts};
 use crate::expiry::capacity::UNLIMITED;
-use crate::flight::Seat;
 use crate::outcome::Put;
 use crate::scope::{self, Scope};
 use crate::session::Session;
@@ -110,13 +109,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Stores a session.
     pub fn put(&self, id: u8, payload: S) -> Put<S> {
         let mut connection = Connection::server();
-        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, Mode::Replace)
+        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, IfPresent::Replace)
     }
 
     /// Stores a session unless there is one.
     pub fn put_if_absent(&self, id: u8, payload: S) -> Put<S> {
         let mut connection = Connection::server();
-        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, Mode::IfAbsent)
+        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, IfPresent::Refuse)
     }
 
     /// Finds a session.
@@ -142,9 +141,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub fn lookup(&self, id: u8, want: Want) -> Result<Option<Session<S>>, Waiting<S>> {
         match self.engine.lookup(&self.scope, &session_id(id), want) {
             Asked::Answered(session) => Ok(session),
-            Asked::Waits(seat) => {
-                Err(Waiting { engine: Arc::clone(&self.engine), seat: Some(seat) })
-            }
+            Asked::Waits(seat) => Err(Waiting(ask::Waiting::new(Arc::clone(&self.engine), seat))),
         }
     }
 
@@ -202,28 +199,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
 }
 
 /// A lookup that waits for an answer.
-pub struct Waiting<S: Send + Sync + 'static> {
-    engine: Arc<engine::Engine<S>>,
-    seat: Option<Seat<S>>,
-}
+pub struct Waiting<S: Send + Sync + 'static>(ask::Waiting<S, Arc<engine::Engine<S>>>);
 
 impl<S: Send + Sync + 'static> Future for Waiting<S> {
     type Output = Option<Session<S>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let seat = this.seat.as_ref().expect("it is polled until it is ready");
-        let session = ready!(this.engine.poll(seat, cx.waker()));
-        this.seat = None;
-        Poll::Ready(session)
-    }
-}
-
-impl<S: Send + Sync + 'static> Drop for Waiting<S> {
-    fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            self.engine.leave_flight(seat);
-        }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx.waker())
     }
 }
 

@@ -4,7 +4,7 @@
 //! gives one, stands behind the payload, so that nodes without one are no larger for it; which of the
 //! two a block of memory is, a bit in its header says (N6).
 //!
-//! Models: `loom-tests/tests/refs.rs`, and `events.rs` for contexts and for what is not linked.
+//! Models: `loom-tests/tests/refs.rs`, and `unlinked.rs` for contexts and for what is not linked.
 
 use std::any::Any;
 use std::fmt;
