@@ -36,7 +36,7 @@ use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
 use crate::expiry::capacity::{Budget, UNLIMITED};
-use crate::expiry::{Age, Due, Extension, Hint};
+use crate::expiry::{Due, Extension, Hint};
 use crate::flight::Orphans;
 use crate::gate::Gate;
 use crate::mode::CacheMode;
@@ -320,7 +320,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let hint = Hint::new(node.node().hash(), node.pinned().renew_stamp());
                 let due = too_early.unwrap_or_else(due);
                 drop(guard);
-                shard.wheel.push(hint, due, now, Age::Fresh);
+                shard.file(hint, due, now);
                 self.compact(at, now);
                 true
             }
@@ -567,7 +567,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             held_bytes: (held_weight + held * Self::OVERHEAD) as u64,
             headers_waiting: self.gauges().waiting() as u64,
             callbacks_waiting: self.callbacks_waiting(),
-            hints: self.shards.iter().map(|shard| shard.wheel.hints()).sum(),
+            hints: self.shards.iter().map(Shard::hints).sum(),
             ..self.counters.snapshot()
         }
     }

@@ -248,7 +248,15 @@ impl Queue {
     /// Removes the oldest hint.
     #[must_use]
     pub fn pop(&self) -> Option<u64> {
-        self.queue.pop(&pin(), self.lease.gauges()).map(|word| number(Hint::from_word(word)))
+        self.pop_many::<1>().first().copied()
+    }
+
+    /// Removes the oldest hints, up to so many, of one segment.
+    #[must_use]
+    pub fn pop_many<const MOST: usize>(&self) -> Vec<u64> {
+        let mut words = [0; MOST];
+        let count = self.queue.pop(&mut words, &pin(), self.lease.gauges());
+        words[..count].iter().map(|&word| number(Hint::from_word(word))).collect()
     }
 
     /// The oldest hint, which stays. For one thread at a time, and no `pop` beside it.
@@ -307,13 +315,17 @@ impl Wheel {
         let filed = self.wheel.try_push(hint(number), due, now, Age::Fresh, &guard);
         drop(guard);
         if filed.is_err() {
-            self.wheel.push(hint(number), due, now, Age::Fresh);
+            self.push_again(number, due, now, Age::Fresh);
         }
     }
 
     /// Files a hint in a list of those that eviction has spared.
     pub fn keep(&self, number: u64, due: u64, now: u64) {
-        self.wheel.push(hint(number), due, now, Age::Kept);
+        self.push_again(number, due, now, Age::Kept);
+    }
+
+    fn push_again(&self, number: u64, due: u64, now: u64, age: Age) {
+        while !self.wheel.push(hint(number), due, now, age) {}
     }
 
     /// A list with hints that are due.
@@ -331,9 +343,7 @@ impl Wheel {
     /// Removes the oldest hint of a list.
     #[must_use]
     pub fn pop(&self, list: List) -> Option<u64> {
-        let hint = self.wheel.pop(list.0, &pin(), self.lease.gauges());
-        self.wheel.popped(u64::from(hint.is_some()));
-        hint.map(number)
+        self.wheel.pop(list.0, &mut [0], &pin(), self.lease.gauges()).next().map(number)
     }
 
     /// Pops what is due until nothing is.
@@ -354,12 +364,6 @@ impl Wheel {
             numbers.extend(self.pop(list));
         }
         numbers
-    }
-
-    /// How many hints are counted.
-    #[must_use]
-    pub fn hints(&self) -> u64 {
-        self.wheel.hints()
     }
 }
 

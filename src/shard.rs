@@ -36,7 +36,9 @@ const SLACK: u64 = if cfg!(loom) { 0 } else { 64 };
 pub(crate) struct Shard<S> {
     pub(crate) table: Table<S>,
     pub(crate) wheel: Wheel,
-    live: AtomicU64,
+    /// How many sessions there are, above, and how many hints, below [`SESSION`]. A hint is counted
+    /// before it is filed, and until it was found stale.
+    counts: AtomicU64,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
     /// What callbacks there are and what the mode is, [`Tells`].
@@ -47,6 +49,10 @@ pub(crate) struct Shard<S> {
     pub(crate) flights: Flights<S>,
     gauges: &'static Gauges,
 }
+
+/// A session in `counts`. Hints never fall below zero, so they borrow nothing from the sessions; those
+/// may, for a removal may be counted before its put.
+const SESSION: u64 = 1 << 32;
 
 /// That sessions came is told.
 pub(crate) const CAME: usize = 1;
@@ -125,6 +131,14 @@ pub(crate) struct Wanted {
     pub(crate) weight: u64,
 }
 
+/// A hint that is counted and not in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unfiled {
+    hint: Hint,
+    due: u64,
+    age: Age,
+}
+
 /// What a look at a hint has come to.
 enum Look<S> {
     /// The hint led nowhere, or its session was just removed by another thread.
@@ -142,7 +156,7 @@ impl<S> Shard<S> {
         Self {
             table: Table::new(gauges),
             wheel: Wheel::new(now),
-            live: AtomicU64::new(0),
+            counts: AtomicU64::new(0),
             idle: AtomicU64::new(u64::MAX),
             tells: AtomicUsize::new(0),
             serving: sync::AtomicU64::new(0),
@@ -240,15 +254,31 @@ impl<S> Shard<S> {
     /// How many sessions there are, about.
     #[inline]
     pub(crate) fn live(&self) -> u64 {
-        // Relaxed: a count, which a removal may lower before its put has raised it.
-        self.live.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
+        live(self.counts())
     }
 
-    /// Counts a session that was linked, and adds cells when there is more than one session for two.
+    /// How many hints there are, at least.
+    pub(crate) fn hints(&self) -> u64 {
+        hints(self.counts())
+    }
+
     #[inline]
-    pub(crate) fn entered(&self) {
+    fn counts(&self) -> u64 {
+        // Relaxed: counts, outdated as soon as they are read.
+        self.counts.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session that was linked, if it took nobody's place, and its hint, if it gets one.
+    #[inline]
+    pub(crate) fn count_linked(&self, is_one_more: bool, has_hint: bool) {
+        let count = u64::from(is_one_more) * SESSION + u64::from(has_hint);
         // Relaxed: as above.
-        self.live.fetch_add(1, Ordering::Relaxed);
+        self.counts.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Adds cells when there is more than one session for two. Not under a pin.
+    #[inline]
+    pub(crate) fn make_cells(&self) {
         let cells = self.table.cells();
         if self.live() > cells as u64 / 2 {
             self.table.grow(cells);
@@ -259,20 +289,51 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn left(&self, count: u64) {
         // Relaxed: as above.
-        self.live.fetch_sub(count, Ordering::Relaxed);
+        self.counts.fetch_sub(count * SESSION, Ordering::Relaxed);
     }
 
-    /// Files a hint of a linked session under the caller's pin, or returns it.
+    /// Files the hint of a linked session, which is counted, under the caller's pin, or returns it.
     #[inline]
     pub(crate) fn try_file(
         &self,
         node: Pinned<'_, S>,
         now: u64,
         guard: &Guard,
-    ) -> Result<(), (Hint, u64)> {
+    ) -> Result<(), Unfiled> {
         let hint = Hint::new(node.node().hash(), node.stamp());
         let due = Due::load(node.node().expiry()).at();
-        self.wheel.try_push(hint, due, now, Age::Fresh, guard).map_err(|Unpushed| (hint, due))
+        self.try_file_again(Unfiled { hint, due, age: Age::Fresh }, now, guard)
+    }
+
+    /// Files a hint, which is counted, under the caller's pin, or returns it.
+    #[inline]
+    fn try_file_again(&self, unfiled: Unfiled, now: u64, guard: &Guard) -> Result<(), Unfiled> {
+        let Unfiled { hint, due, age } = unfiled;
+        self.wheel.try_push(hint, due, now, age, guard).map_err(|why| {
+            if why == Unpushed::Again {
+                // Relaxed: as above.
+                self.counts.fetch_add(1, Ordering::Relaxed);
+            }
+            unfiled
+        })
+    }
+
+    /// Files hints that are counted. Not under a pin.
+    #[cold]
+    pub(crate) fn file_rest(&self, unfiled: &[Unfiled], now: u64) {
+        for &Unfiled { hint, due, age } in unfiled {
+            while !self.wheel.push(hint, due, now, age) {
+                // One more hint. Relaxed: as above.
+                self.counts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Files one more hint of a linked session. Not under a pin.
+    pub(crate) fn file(&self, hint: Hint, due: u64, now: u64) {
+        // Relaxed: as above.
+        self.counts.fetch_add(1, Ordering::Relaxed);
+        self.file_rest(&[Unfiled { hint, due, age: Age::Fresh }], now);
     }
 
     /// Removes sessions that come first in the order of eviction, but not `spare`, until `wanted`
@@ -280,8 +341,9 @@ impl<S> Shard<S> {
     pub(crate) fn evict(&self, now: u64, wanted: Wanted, spare: &Name) -> Departed<S> {
         let mut departed = Departed::with_capacity(wanted.sessions);
         let mut spared = 0;
-        // Once nothing is left but what is spared by name, that is met again and again.
-        while !departed.is_enough(wanted) && spared < 2 * MOST_SPARED {
+        // Half of a batch will do: the other hints were stale, and another round brings less. Once
+        // nothing is left but what is spared by name, that is met again and again.
+        while !departed.is_enough(wanted.half()) && spared < 2 * MOST_SPARED {
             let Some(list) = self.wheel.earliest() else { break };
             self.each_hint(list, now, &mut departed, wanted, |node| {
                 self.look_to_evict(list, node, now, spare, &mut spared)
@@ -343,8 +405,9 @@ impl<S> Shard<S> {
     /// Whether so many hints are stale that it is time to look at some.
     #[inline]
     pub(crate) fn has_too_many_hints(&self) -> bool {
-        let live = self.live();
-        self.wheel.hints() > live + live / 2 + SLACK
+        let counts = self.counts();
+        let live = live(counts);
+        hints(counts) > live + live / 2 + live / 4 + SLACK
     }
 
     /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time
@@ -369,8 +432,7 @@ impl<S> Shard<S> {
     }
 
     /// Pops hints of `list`, and shows `look` the sessions that they lead to, under a pin, until
-    /// `wanted` is enough. Keeps what has left; files again what stays. Ends early where that takes
-    /// an allocation.
+    /// `wanted` is enough. Keeps what has left; files again what stays.
     fn each_hint(
         &self,
         list: List,
@@ -379,36 +441,64 @@ impl<S> Shard<S> {
         wanted: Wanted,
         mut look: impl FnMut(Found<'_, S>) -> Look<S>,
     ) {
-        let (mut pending, mut popped) = (None, 0);
-        {
-            let guard = pin();
-            let steps = wanted.sessions - departed.sessions.len();
-            self.prefetch(list, steps, &guard);
-            for _ in 0..steps {
+        let mut steps = wanted.sessions - departed.sessions.len();
+        while steps > 0 && !departed.is_enough(wanted) {
+            let popped = self.each_of_batch(list, now, steps.min(BATCH), |node, age| {
+                // What is popped and not needed any more stays.
                 if departed.is_enough(wanted) {
-                    break;
+                    return Some((Due::load(node.node().expiry()).at(), age));
                 }
-                let Some(hint) = self.wheel.pop(list, &guard, self.gauges) else { break };
-                popped += 1;
-                let Some(node) = self.node_of(hint, &guard) else { continue };
-                let (due, age) = match look(node) {
-                    Look::Stale => continue,
+                match look(node) {
+                    Look::Stale => None,
                     Look::Left(unlinked, reason) => {
                         departed.push(unlinked, reason);
-                        continue;
+                        None
                     }
-                    Look::Stays { due, age } => (due, age),
-                };
-                if self.wheel.try_push(hint, due, now, age, &guard).is_err() {
-                    pending = Some((hint, due, age));
-                    break;
+                    Look::Stays { due, age } => Some((due, age)),
                 }
+            });
+            if popped == 0 {
+                break;
+            }
+            steps -= popped;
+        }
+    }
+
+    /// Pops up to `most` hints of `list`, and shows `look` the sessions that they lead to, under one
+    /// pin. Files again those of which `look` says for when and how; drops the others. Returns how many
+    /// it popped.
+    fn each_of_batch(
+        &self,
+        list: List,
+        now: u64,
+        most: usize,
+        mut look: impl FnMut(Found<'_, S>, Age) -> Option<(u64, Age)>,
+    ) -> usize {
+        let (mut words, mut stay) = ([0; BATCH], 0);
+        let (mut unfiled, mut rest) = ([Unfiled::NONE; BATCH], 0);
+        let guard = pin();
+        let age = self.wheel.age_of(list);
+        let hints = self.wheel.pop(list, &mut words[..most], &guard, self.gauges);
+        let popped = hints.len();
+        self.prefetch(hints.clone());
+        for hint in hints {
+            let Some(node) = self.node_of(hint, &guard) else { continue };
+            let Some((due, age)) = look(node, age) else { continue };
+            stay += 1;
+            if let Err(again) = self.try_file_again(Unfiled { hint, due, age }, now, &guard) {
+                unfiled[rest] = again;
+                rest += 1;
             }
         }
-        self.wheel.popped(popped);
-        if let Some((hint, due, age)) = pending {
-            self.wheel.push(hint, due, now, age);
+        drop(guard);
+        if popped > stay {
+            // Relaxed: a count.
+            self.counts.fetch_sub((popped - stay) as u64, Ordering::Relaxed);
         }
+        if rest > 0 {
+            self.file_rest(&unfiled[..rest], now);
+        }
+        popped
     }
 
     /// The session that a hint leads to.
@@ -459,20 +549,30 @@ impl<S> Shard<S> {
         })
     }
 
-    /// Asks the processor for what the next hints of a list lead to: first for all their cells,
-    /// then for the nodes behind them. The waits for memory overlap, which halves the cost of a put
-    /// in a large cache.
-    fn prefetch(&self, list: List, most: usize, guard: &Guard) {
-        let mut hints = [Hint::new(0, 0); BATCH];
-        let count = self.wheel.peek(list, &mut hints[..most.min(BATCH)], guard);
-        for hint in &hints[..count] {
+    /// Asks the processor for what hints lead to: first for all their cells, then for the nodes behind
+    /// them. The waits for memory overlap, which halves the cost of a put in a large cache.
+    #[inline]
+    fn prefetch(&self, hints: impl Iterator<Item = Hint> + Clone) {
+        for hint in hints.clone() {
             self.table.spot(hint.hash());
         }
-        for hint in &hints[..count] {
+        for hint in hints {
             // To find the cell again is faster than to keep it.
             self.table.spot(hint.hash()).prefetch_node::<S>();
         }
     }
+}
+
+/// The sessions of [`Shard`]'s counts; none if more have left than came, for a moment.
+#[inline]
+fn live(counts: u64) -> u64 {
+    u64::try_from(counts.cast_signed() >> SESSION.ilog2()).unwrap_or(0)
+}
+
+/// The hints of [`Shard`]'s counts.
+#[inline]
+fn hints(counts: u64) -> u64 {
+    counts % SESSION
 }
 
 /// Why a session has left: for `reason`, unless a thread has found it expired. If the removal is told,
@@ -485,7 +585,16 @@ pub(crate) fn reason_of<S>(node: &Node<S>, reason: Reason) -> Reason {
     if is_expired { Reason::Expired } else { reason }
 }
 
+impl Unfiled {
+    const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, age: Age::Fresh };
+}
+
 impl Wanted {
+    /// Half as many sessions, or the same weight.
+    fn half(self) -> Self {
+        Self { sessions: self.sessions.div_ceil(2), ..self }
+    }
+
     /// So many looks, whatever leaves.
     fn looks(most: usize) -> Self {
         Self { sessions: most, weight: u64::MAX }
@@ -523,7 +632,7 @@ impl<S> fmt::Debug for Shard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard")
             .field("live", &self.live())
-            .field("hints", &self.wheel.hints())
+            .field("hints", &self.hints())
             .field("node_bytes", &Node::<S>::SIZE)
             .finish_non_exhaustive()
     }

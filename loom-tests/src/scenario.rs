@@ -79,7 +79,7 @@ impl Scenario {
         let (counter, run) = (Arc::clone(&count), self.run);
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(self.preemptions[mode as usize]);
-        builder.max_branches = 5_000;
+        builder.max_branches = 10_000;
         // loom stops at these, if set in the environment, as if it were done.
         builder.max_permutations = None;
         builder.max_duration = None;

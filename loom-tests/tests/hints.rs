@@ -29,9 +29,9 @@ fn all(queue: &Queue, popped: impl IntoIterator<Item = Option<u64>>) -> Vec<u64>
 
 const PUSH_POP: Scenario = Scenario {
     name: "push ∥ pop",
-    preemptions: [5, ALL],
-    // Few accesses: within the bound there are no more executions to ask for.
-    floors: [214, 77],
+    preemptions: [ALL, ALL],
+    // Few accesses: all executions are explored.
+    floors: [45, 9],
     run: || {
         let queue = queue(0);
         let ((), popped) = race(&queue, |q| q.push(1), Queue::pop);
@@ -42,11 +42,6 @@ const PUSH_POP: Scenario = Scenario {
 #[test]
 fn a_push_and_a_pop_lose_nothing() {
     PUSH_POP.explore();
-}
-
-#[test]
-fn a_push_into_a_slot_that_a_pop_has_left_is_caught() {
-    PUSH_POP.catches("no-hand-back", "no hint is lost");
 }
 
 /// A queue, and what its hint 2 leads to.
@@ -69,8 +64,8 @@ fn pop(world: &World) -> Option<u64> {
 
 const PUSH_POP_POP: Scenario = Scenario {
     name: "push ∥ pop ∥ pop",
-    preemptions: [2, 3],
-    floors: [723, 720],
+    preemptions: [ALL, ALL],
+    floors: [42_600, 1_870],
     run: || {
         let world = Arc::new(World { queue: queue(1), session: UnsafeCell::new(0) });
         let push = |w: &World| {
@@ -96,8 +91,9 @@ fn a_hint_that_comes_before_its_session_is_caught() {
 
 const PUSH_POPS: Scenario = Scenario {
     name: "push ∥ pop, pop, pop over the end of a segment",
-    preemptions: [4, 8],
-    floors: [232, 155],
+    preemptions: [ALL, ALL],
+    // Few accesses: all executions are explored.
+    floors: [60, 9],
     run: || {
         let queue = queue(2);
         let ((), [a, b, c]) = race(&queue, |q| q.push(3), |q| [q.pop(), q.pop(), q.pop()]);
@@ -116,7 +112,7 @@ fn a_segment_is_left_once_it_is_spent() {
 const TAIL: Scenario = Scenario {
     name: "append ∥ pop, pop, pop, push in the next segment",
     preemptions: [2, 3],
-    floors: [525, 435],
+    floors: [984, 900],
     run: || {
         let queue = queue(2);
         let ((), popped) = race(
@@ -144,8 +140,9 @@ fn a_head_that_passes_the_tail_is_caught() {
 
 const PUSHES_POPS: Scenario = Scenario {
     name: "push, push ∥ pop, pop over the end of a segment",
-    preemptions: [4, 8],
-    floors: [321, 186],
+    preemptions: [ALL, ALL],
+    // Few accesses: all executions are explored.
+    floors: [21, 4],
     run: || {
         let queue = queue(1);
         let ((), [a, b]) = race(
@@ -174,7 +171,7 @@ fn a_head_that_leaves_a_segment_early_is_caught() {
 const APPENDS: Scenario = Scenario {
     name: "append ∥ append",
     preemptions: [4, 4],
-    floors: [7_500, 962],
+    floors: [32_800, 4_540],
     run: || {
         let queue = queue(2);
         race(&queue, |q| q.push(3), |q| q.push(4));
@@ -187,10 +184,55 @@ fn two_appends_keep_both_hints() {
     APPENDS.explore();
 }
 
+const PUSH_PUSH: Scenario = Scenario {
+    name: "push ∥ push ∥ pop into one segment",
+    preemptions: [3, 5],
+    floors: [2_720, 3_610],
+    run: || {
+        let queue = queue(0);
+        let ((), (), popped) = race3(&queue, |q| q.push(1), |q| q.push(2), Queue::pop);
+        assert_eq!(all(&queue, [popped]), [1, 2], "no hint is lost");
+    },
+};
+
+#[test]
+fn two_pushes_fill_two_slots() {
+    PUSH_PUSH.explore();
+}
+
+#[test]
+fn a_slot_that_is_filled_by_a_store_is_caught() {
+    PUSH_PUSH.catches("fill-by-store", "no hint is lost");
+}
+
+const POP_MANY: Scenario = Scenario {
+    name: "pop of two ∥ pop ∥ push",
+    preemptions: [3, 5],
+    floors: [4_340, 12_300],
+    run: || {
+        let queue = queue(2);
+        let (many, one, ()) = race3(&queue, Queue::pop_many::<2>, Queue::pop, |q| q.push(3));
+        let order: Vec<u64> = many.iter().copied().chain(one).collect();
+        assert!(!many.is_empty() || one.is_some(), "there was a hint");
+        assert!(many.is_sorted(), "hints come in order");
+        assert_eq!(all(&queue, order.into_iter().map(Some)), [1, 2, 3], "no hint is lost");
+    },
+};
+
+#[test]
+fn pops_of_several_hints_get_different_ones() {
+    POP_MANY.explore();
+}
+
+#[test]
+fn a_claim_by_load_and_store_is_caught() {
+    POP_MANY.catches("claim-by-load-and-store", "no hint is lost");
+}
+
 const POP_POP_PUSH: Scenario = Scenario {
     name: "pop ∥ pop ∥ push, at the end of a segment",
     preemptions: [2, 4],
-    floors: [1_000, 8_000],
+    floors: [813, 4_260],
     run: || {
         let queue = queue(2);
         assert_eq!(queue.pop(), Some(1));

@@ -17,7 +17,7 @@ fn take(table: &Table<Payload>) -> bool {
 const HAND_OVER: Scenario = Scenario {
     name: "hand over, serve ∥ the leaving of its id, serve",
     preemptions: [2, 3],
-    floors: [1_530, 750],
+    floors: [1_130, 611],
     run: || {
         let heard = Arc::new(Heard::default());
         race(
@@ -54,7 +54,7 @@ fn a_coming_without_a_reference_is_caught() {
 const HAND_OVER_GONE: Scenario = Scenario {
     name: "hand over, serve, its leaving, serve ∥ a put of its neighbour, serve",
     preemptions: [2, 3],
-    floors: [16_360, 8_670],
+    floors: [21_400, 9_790],
     run: || {
         let heard = Arc::new(Heard::default());
         race(
@@ -89,7 +89,7 @@ fn what_is_not_stored_leaves_after_it_came() {
 const CONTEXT: Scenario = Scenario {
     name: "put with a context ∥ take ∥ serve",
     preemptions: [2, 3],
-    floors: [727, 804],
+    floors: [1_290, 821],
     run: || {
         let table = Arc::new(Table::new());
         let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));
@@ -117,7 +117,7 @@ fn a_context_that_stays_in_its_node_is_caught() {
 const CONTEXT_UNTOLD: Scenario = Scenario {
     name: "put with a context ∥ take, never served",
     preemptions: [3, 5],
-    floors: [211, 346],
+    floors: [284, 570],
     run: || {
         let table = Arc::new(Table::new());
         let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));

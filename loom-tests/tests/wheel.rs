@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loom_tests::{Payload, Scenario, dropped, race, race3};
+use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
 use resumption::model::{Engine, Wheel};
 
 /// Milliseconds of a slot.
@@ -20,7 +20,7 @@ fn wheel() -> Arc<Wheel> {
 const CLEAR: Scenario = Scenario {
     name: "push ∥ pop of a list's last hint, and the clearing of its bit",
     preemptions: [3, 8],
-    floors: [450, 4_000],
+    floors: [324, 305],
     run: || {
         let wheel = wheel();
         let list = wheel.earliest().expect("there is a hint");
@@ -32,7 +32,6 @@ const CLEAR: Scenario = Scenario {
         let left = wheel.drain_earliest();
         let all: BTreeSet<u64> = popped.iter().copied().chain(left).collect();
         assert_eq!(all, BTreeSet::from([1, 2]), "a list with hints has its bit");
-        assert_eq!(wheel.hints(), 0);
     },
 };
 
@@ -42,13 +41,8 @@ fn a_cleared_bit_hides_no_hint() {
 }
 
 #[test]
-fn a_push_that_only_reads_the_bit_is_caught() {
-    CLEAR.catches("mark-by-load", "a list with hints has its bit");
-}
-
-#[test]
-fn a_relaxed_mark_is_caught() {
-    CLEAR.catches("relaxed-mark", "a list with hints has its bit");
+fn a_second_look_that_settles_nothing_is_caught() {
+    CLEAR.catches("settle-by-load", "a list with hints has its bit");
 }
 
 #[test]
@@ -59,7 +53,7 @@ fn a_clearing_without_a_second_look_is_caught() {
 const CLEARS: Scenario = Scenario {
     name: "push ∥ clearing ∥ clearing of an empty list's bit",
     preemptions: [2, 2],
-    floors: [2_100, 445],
+    floors: [2_990, 398],
     run: || {
         let wheel = wheel();
         let list = wheel.earliest().expect("there is a hint");
@@ -80,7 +74,7 @@ fn two_clearings_hide_no_hint() {
 const ADVANCE: Scenario = Scenario {
     name: "push ∥ progress of the level over its slot",
     preemptions: [3, 8],
-    floors: [884, 3_300],
+    floors: [1_230, 9_300],
     run: || {
         let wheel = Arc::new(Wheel::new());
         let ((), popped) = race(&wheel, |w| w.push(2, SLOT, 0), |w| w.drain_due(3 * SLOT));
@@ -98,7 +92,7 @@ fn no_hint_stays_behind_the_progress() {
 const ADVANCES: Scenario = Scenario {
     name: "push ∥ three steps of progress of the level over its slot",
     preemptions: [2, 4],
-    floors: [2_400, 1_200],
+    floors: [9_310, 1_880],
     run: || {
         let wheel = Arc::new(Wheel::new());
         let ((), popped) = race(
@@ -134,8 +128,8 @@ fn a_push_that_does_not_read_the_progress_again_is_caught() {
 
 const TURN: Scenario = Scenario {
     name: "push ∥ turn of the lists",
-    preemptions: [3, 8],
-    floors: [449, 1_000],
+    preemptions: [ALL, ALL],
+    floors: [2_690, 398],
     run: || {
         let wheel = Arc::new(Wheel::new());
         wheel.keep(1, SLOT, 0);
@@ -164,7 +158,7 @@ fn assert_all_expire(engine: &Engine<Payload>) {
 const TICK: Scenario = Scenario {
     name: "put ∥ ticks while its lifetime ends, by the engine",
     preemptions: [1, 2],
-    floors: [1_240, 1_360],
+    floors: [4_090, 3_230],
     run: || {
         let engine = Engine::new(4);
         // Its hint is in the same list, so that a tick may come to the other hint early.
@@ -175,6 +169,8 @@ const TICK: Scenario = Scenario {
             |e| assert!(e.put(1, Payload::new(1)).is_stored()),
             |e| {
                 e.advance(62);
+                // Twice, because each slot is looked at twice.
+                e.tick();
                 e.tick();
             },
         );
@@ -196,7 +192,7 @@ fn an_engine_that_does_not_read_the_progress_again_is_caught() {
 const EXTENSIONS: Scenario = Scenario {
     name: "extend ∥ extend, both to an earlier time, by the engine",
     preemptions: [2, 3],
-    floors: [570, 578],
+    floors: [1_100, 695],
     run: || {
         let engine = Engine::new(8);
         // So many sessions that two stale hints cause no compaction, which would set right what the
@@ -230,7 +226,7 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [3_410, 921],
+    floors: [2_990, 1_130],
     run: || {
         let engine = Engine::new(8);
         for id in 1..3 {

@@ -16,7 +16,7 @@ use super::{Engine, IfPresent};
 use crate::callbacks::{Answer, Later, Proposed, Want};
 use crate::clock::millis;
 use crate::dispatch;
-use crate::expiry::{Age, Due, Hint};
+use crate::expiry::{Due, Hint};
 use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
 use crate::mode::CacheMode;
 use crate::outcome::Refusal;
@@ -413,7 +413,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let guard = pin();
             Hint::new(node.node().hash(), node.pinned(&guard).stamp())
         };
-        self.shards[at].wheel.push(hint, due.at(), self.clock.now(), Age::Fresh);
+        self.shards[at].file(hint, due.at(), self.clock.now());
         Some(session)
     }
 

@@ -6,7 +6,7 @@ use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
 use crate::dispatch;
-use crate::expiry::{Age, Due};
+use crate::expiry::Due;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::pin;
@@ -175,10 +175,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 shard.table.announce(new);
             }
             let unseen = if is_unseen { new.acquire(self.gauges()) } else { None };
+            shard.count_linked(old.is_none(), !is_unseen);
             let filed = if is_unseen { Ok(()) } else { shard.try_file(new, now, &guard) };
             drop(guard);
-            if let Err((hint, due)) = filed {
-                shard.wheel.push(hint, due, now, Age::Fresh);
+            if let Err(unfiled) = filed {
+                shard.file_rest(&[unfiled], now);
             }
             self.counters.count(Count::Puts);
             return Ok(Stored { replaced: self.entered(at, old, charge, replaced), unseen });
@@ -225,7 +226,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         reason: Reason,
     ) -> Option<Session<S>> {
         let Some(old) = old else {
-            self.shards[at].entered();
+            self.shards[at].make_cells();
             return None;
         };
         // The new session owns what it was charged; the rest goes back once the old one is gone.

@@ -67,7 +67,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 self.deliver(at);
             }
             // What has left has left its hints: one round over them is enough.
-            let mut hints = shard.wheel.hints();
+            let mut hints = shard.hints();
             while hints > 0 && self.compact(at, self.clock.now()) {
                 hints = hints.saturating_sub(BATCH as u64);
             }
@@ -136,7 +136,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         /// Hints that one step looks at.
         const STEP: usize = 4 * BATCH;
         for (at, shard) in self.shards.iter().enumerate() {
-            for _ in 0..=shard.wheel.hints() / BATCH as u64 + 1 {
+            for _ in 0..=shard.hints() / BATCH as u64 + 1 {
                 let now = self.clock.now();
                 let departed = shard.expire(now, STEP);
                 let was_due = departed.map(|departed| self.leave(at, departed)).is_some();

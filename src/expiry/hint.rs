@@ -6,8 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-/// Set in every stamp, so that no hint is one of the queue's two marks.
-const NEVER_A_MARK: u16 = 2;
+/// Set in every stamp, so that no hint is zero, which a queue takes for none.
+const NEVER_ZERO: u16 = 2;
 
 /// A hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(crate) struct Hint(u64);
 impl Hint {
     /// The hint of a session.
     #[inline]
-    pub(crate) fn new(hash: u64, stamp: u16) -> Self {
-        Self(hash << 16 | u64::from(stamp | NEVER_A_MARK))
+    pub(crate) const fn new(hash: u64, stamp: u16) -> Self {
+        Self(hash << 16 | (stamp | NEVER_ZERO) as u64)
     }
 
     /// The lower 48 bits of the session's hash, the rest zero.
@@ -29,7 +29,7 @@ impl Hint {
     /// Whether the session's stamp is this one.
     #[inline]
     pub(crate) fn is_of(self, stamp: u16) -> bool {
-        self.0 as u16 == stamp | NEVER_A_MARK
+        self.0 as u16 == stamp | NEVER_ZERO
     }
 
     /// The word that a queue holds.
@@ -50,9 +50,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_hint_is_a_mark_of_the_queue() {
+    fn no_hint_is_zero() {
         for stamp in 0..=u16::MAX {
-            assert!(Hint::new(0, stamp).to_word() > 1);
+            assert_ne!(Hint::new(0, stamp).to_word(), 0);
         }
     }
 

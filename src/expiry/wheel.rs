@@ -20,15 +20,17 @@
 //!
 //! # Races, both orders
 //!
-//! * Push and the clearing of an empty list's bit: the push sets the bit by a read-modify-write
-//!   after it pushed; the popper clears it by one and looks at the list again. If the clearing is
-//!   first, the push sets the bit after it; if the setting is first, the popper's clearing reads it,
-//!   and its second look sees the hint and sets the bit again.
-//! * Push and the progress of a level over the push's slot: the push sets the bit, then reads the
-//!   progress again; the other makes the progress, then reads both maps by a read-modify-write. If
-//!   the push's setting is first, the other's reading sees the bit, and so do the looks that follow
-//!   at the slots before `next`; if the reading is first, the push sees the new progress and files
-//!   its hint a second time, where it is due next. A second hint does no harm: a hint is a value.
+//! * Push and the clearing of an empty list's bit: the push reads the bit after it pushed, and sets it
+//!   if it is clear; the popper clears it, and then settles that the list is empty, by a
+//!   read-modify-write on the word that the next push changes ([`Queue::settle_empty`]). If the push
+//!   is first, the popper sees its hint and sets the bit again; if the settling is first, the push
+//!   sees the bit cleared.
+//! * Push and the progress of a level over the push's slot: the push reads or sets the bit, then reads
+//!   the progress again; the other makes the progress, then reads both maps by a read-modify-write.
+//!   If the bit was set before that reading, the other sees it, and so do the looks that follow at
+//!   the slots before `next`; if it was set after, by this push or by the one whose bit this push
+//!   has read, the push sees the new progress and files its hint a second time, where it is due next.
+//!   A second hint does no harm: a hint is a value.
 //!
 //! A thread that is stopped for long between two of its steps can leave a hint in a slot that has
 //! been passed twice. It comes due a turn later; its session is still never found once expired.
@@ -41,7 +43,7 @@ use super::hint::Hint;
 use crate::queue::{NeedsSegment, Queue, Segment};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
-use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted, tally};
+use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted};
 
 /// Levels of the wheel. The last one has a slot for every time that an expiry can name (42 bits of
 /// milliseconds), so there is always a level that reaches far enough, whatever the progress is. One
@@ -64,8 +66,6 @@ pub(crate) struct Wheel {
     parity: AtomicU64,
     /// Where compaction is: the list's number, and how many hints are left to look at.
     compaction: AtomicU64,
-    /// How many hints there are, at least: counted before a push and after some pops.
-    hints: tally::AtomicU64,
     /// A queue for each list, allocated on first use.
     queues: Box<[AtomicPtrWord]>,
 }
@@ -87,10 +87,15 @@ pub(crate) enum Age {
     Kept,
 }
 
-/// A push has to be made again by [`Wheel::push`], which may allocate.
+/// A push has to be made by [`Wheel::push`], which may allocate.
 #[must_use]
-#[derive(Debug)]
-pub(crate) struct Unpushed;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpushed {
+    /// Nothing is filed yet.
+    NotYet,
+    /// The hint is filed where it may come due too late.
+    Again,
+}
 
 impl Wheel {
     /// An empty wheel at the time `now`, in milliseconds.
@@ -103,22 +108,18 @@ impl Wheel {
             maps: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             parity: AtomicU64::new(0),
             compaction: AtomicU64::new(0),
-            hints: tally::AtomicU64::new(0),
             queues: (0..List::COUNT).map(|_| AtomicPtrWord::new(ptr::null_mut())).collect(),
         }
     }
 
-    /// Files a hint that comes due at `due`. Allocates a segment for each sixtieth hint of a list;
-    /// hence not under a pin.
-    pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, age: Age) {
-        loop {
-            let (list, slot) = self.list_for(due, now, age);
-            self.push_to(list, hint);
-            // Again only if the level has made progress, which is progress of another thread.
-            if !self.has_passed(list, slot) {
-                return;
-            }
-        }
+    /// Files a hint that comes due at `due`; `false` if that has to be done once more, because the
+    /// level has made progress, which is progress of another thread. Allocates a segment for each
+    /// sixtieth hint of a list; hence not under a pin.
+    #[must_use]
+    pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, age: Age) -> bool {
+        let (list, slot) = self.list_for(due, now, age);
+        self.push_to(list, hint);
+        !self.has_passed(list, slot)
     }
 
     /// Files a hint under the caller's pin, unless that takes an allocation.
@@ -132,16 +133,11 @@ impl Wheel {
         guard: &Guard,
     ) -> Result<(), Unpushed> {
         let (list, slot) = self.list_for(due, now, age);
-        let queue = self.queue(list).ok_or(Unpushed)?;
-        // Relaxed, both: a count.
-        self.hints.fetch_add(1, Ordering::Relaxed);
-        if queue.push(hint.to_word(), &mut None, guard).is_err() {
-            self.hints.fetch_sub(1, Ordering::Relaxed);
-            return Err(Unpushed);
-        }
+        let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
+        queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
         self.mark(list);
         if self.has_passed(list, slot) {
-            return Err(Unpushed);
+            return Err(Unpushed::Again);
         }
         Ok(())
     }
@@ -150,8 +146,6 @@ impl Wheel {
     fn push_to(&self, list: List, hint: Hint) {
         let queue = self.queue_or_new(list);
         let mut spare = None;
-        // Relaxed: a count.
-        self.hints.fetch_add(1, Ordering::Relaxed);
         loop {
             let pushed = queue.push(hint.to_word(), &mut spare, &pin());
             match pushed {
@@ -162,69 +156,57 @@ impl Wheel {
         self.mark(list);
     }
 
-    /// Sets a list's bit (W1).
+    /// Sets a list's bit, after a push to it (W1).
     #[inline]
     fn mark(&self, list: List) {
-        if planted!("mark-by-load") && self.map(list).load(Ordering::Acquire) & list.bit() != 0 {
-            return;
+        let relaxed = planted!("relaxed-look-at-the-mark");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
+        // Acquire: pairs with the setting of the bit, for the second race; the first is decided by
+        // the queue, see above.
+        if self.map(list).load(order) & list.bit() == 0 {
+            self.mark_clear(list);
         }
+    }
+
+    /// Sets a list's bit that was clear.
+    fn mark_clear(&self, list: List) {
         if planted!("relaxed-mark") {
             self.map(list).fetch_or(list.bit(), Ordering::Relaxed);
             return;
         }
-        // AcqRel, always as a read-modify-write: both races above are decided by its order among
-        // those of `clear` and `due_in`.
+        // AcqRel: its order among the read-modify-writes of `clear` and `due_in` decides the races
+        // above.
         self.map(list).fetch_or(list.bit(), Ordering::AcqRel);
     }
 
-    /// Removes the oldest hint of a list; the caller counts it, by [`popped`](Self::popped).
-    pub(crate) fn pop(&self, list: List, guard: &Guard, gauges: &'static Gauges) -> Option<Hint> {
-        let hint = self.queue(list).and_then(|queue| queue.pop(guard, gauges));
-        if hint.is_none() {
+    /// Removes the oldest hints of a list, as many as there is room for, or less; none when the list is
+    /// empty.
+    #[inline]
+    pub(crate) fn pop<'o>(
+        &self,
+        list: List,
+        room: &'o mut [u64],
+        guard: &Guard,
+        gauges: &'static Gauges,
+    ) -> impl ExactSizeIterator<Item = Hint> + Clone + 'o {
+        let count = self.queue(list).map_or(0, |queue| queue.pop(room, guard, gauges));
+        if count == 0 {
             self.clear(list, guard);
         }
-        hint.map(Hint::from_word)
-    }
-
-    /// Counts hints that were popped, a batch at a time.
-    #[inline]
-    pub(crate) fn popped(&self, count: u64) {
-        // Relaxed: a count.
-        self.hints.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// How many hints there are.
-    #[inline]
-    pub(crate) fn hints(&self) -> u64 {
-        // Relaxed: outdated as soon as it is read.
-        self.hints.load(Ordering::Relaxed)
+        room[..count].iter().map(|&word| Hint::from_word(word))
     }
 
     /// Clears the bit of a list that was found empty (W1).
     #[cold]
     fn clear(&self, list: List, guard: &Guard) {
-        // AcqRel: as in `mark`.
+        // AcqRel: as in `mark_clear`.
         self.map(list).fetch_and(!list.bit(), Ordering::AcqRel);
         if planted!("no-second-look") {
             return;
         }
-        if self.queue(list).is_some_and(|queue| !queue.is_empty(guard)) {
-            self.mark(list);
+        if self.queue(list).is_some_and(|queue| !queue.settle_empty(guard)) {
+            self.mark_clear(list);
         }
-    }
-
-    /// The next hints of a list, which stay there. Returns how many were copied.
-    pub(crate) fn peek(&self, list: List, out: &mut [Hint], guard: &Guard) -> usize {
-        let most = out.len();
-        let mut count = 0;
-        let copy = |word| {
-            out[count] = Hint::from_word(word);
-            count += 1;
-        };
-        if let Some(queue) = self.queue(list) {
-            queue.peek(most, guard, copy);
-        }
-        count
     }
 
     /// About how many hints a list has.

@@ -1,36 +1,42 @@
 //! A queue of words: FIFO, lock-free also when a peer is stopped inside. The wheel keeps its hints in
 //! such queues, and the table its events.
 //!
-//! An array queue by fetch-and-add, in segments of 512 bytes. A push takes the next index and
-//! exchanges its word into the slot; a pop takes the next index and swaps the slot to `TAKEN`. A pop
-//! that comes before its push's exchange leaves `TAKEN` behind and goes on: the push finds it and
-//! takes another index (the hand-back). Nobody ever waits for the other.
+//! A list of segments of 512 bytes, whose slots are filled in their order: a push exchanges its word
+//! into the first empty slot, with one read-modify-write; a pop takes as many words as it wants,
+//! with one too, for it claims only slots that it has seen filled. Nobody ever waits for the other.
 //!
 //! # Invariants
 //!
-//! * Q1: a slot goes `EMPTY` → word → `TAKEN`, or `EMPTY` → `TAKEN`, once; a word is popped once.
+//! * Q1: a slot is filled once, by an exchange, and only when those before it are; it never becomes
+//!   empty again. The words of a segment are those of the slots from `taken` on to the first empty one.
 //! * Q2: `head` never passes `tail`: before `head` leaves a segment, `tail` has left it.
 //! * Q3: a segment is retired by the exchange that moved `head` away from it; whoever reached it
 //!   before has a pin.
+//! * Q4: `filled` is a place to begin at: every slot before it is filled.
 //!
 //! # Races, both orders
 //!
-//! * Push and pop of one index: if the push's exchange is first, the pop's swap returns the word;
-//!   if the swap is first, the exchange fails and the push goes on with another index.
-//! * Push and `front` of one index: as push and pop; the exchange to `TAKEN` decides. A word that
-//!   `front` has seen stays until `advance`, for there is one consumer.
+//! * Two pushes into one slot: one exchange succeeds; the other goes on with the next slot.
+//! * Two pops: both exchange `taken`. The second fails, and looks again from where the first has left.
+//! * Push and pop of one slot: the pop claims it only if it has seen the word there; otherwise the
+//!   queue was empty at that instant.
 //! * Two appends: one exchange of `next` succeeds; the other tries again with its word in the
 //!   winner's segment.
-//! * A push into a segment that pops have left: its index was taken by a pop already, for pops
-//!   leave only when every index was given out; the slot is `TAKEN`, and the push goes on.
+//! * A push into a segment that pops have left: they leave only when every word was taken, so every
+//!   slot is filled, and the push goes on to the next segment.
+//! * Push and [`Queue::settle_empty`]: both change the word that the next push fills, a slot or a spent
+//!   segment's `next`. If the push is first, the other sees its word; if the other is first, the push
+//!   sees all that was done before it, and so do the pushes behind that one.
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | slot exchange, slot swap | Release, Acquire | each other: what was done before the push is seen after the pop |
+//! | slot exchange, slot load | AcqRel, Acquire | each other: what was done before the push is seen after the pop, and by later pushes |
+//! | `filled` store, load | Release, Acquire | each other: who goes by it has seen what the pushes before it saw |
+//! | `taken` exchange, load | AcqRel, Acquire | each other: a segment that was found spent is |
 //! | `next`, `head`, `tail` | AcqRel exchanges, Acquire loads | each other: a segment's content |
-//! | `enqueued`, `dequeued` | AcqRel / Relaxed | only give out indexes; see at the access |
 //!
-//! Models: `loom-tests/tests/hints.rs`, and `events.rs` for `front` and `advance`.
+//! Models: `loom-tests/tests/hints.rs`, `wheel.rs` for `settle_empty`, and `events.rs` for `front` and
+//! `advance`.
 
 use std::ptr::{self, NonNull};
 
@@ -42,8 +48,8 @@ use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted};
 /// meets the end of one.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 60 };
 
+/// No word is zero.
 const EMPTY: u64 = 0;
-const TAKEN: u64 = 1;
 
 /// A queue. It has one segment at least.
 #[derive(Debug)]
@@ -56,8 +62,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) struct Segment {
     next: AtomicPtrWord,
-    enqueued: AtomicUsize,
-    dequeued: AtomicUsize,
+    filled: AtomicUsize,
+    taken: AtomicUsize,
     /// How many segments of the queue came before.
     sequence: u64,
     slots: [AtomicU64; SLOTS],
@@ -71,41 +77,66 @@ impl Segment {
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             next: AtomicPtrWord::new(ptr::null_mut()),
-            enqueued: AtomicUsize::new(0),
-            dequeued: AtomicUsize::new(0),
+            filled: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             sequence: 0,
             slots: std::array::from_fn(|_| AtomicU64::new(EMPTY)),
         })
     }
-}
 
-/// What the oldest segment has for a pop.
-enum Oldest {
-    Words,
-    Nothing,
-    /// Every index was given out to pops: the segment is left for the next one.
-    Spent,
-}
-
-impl Segment {
+    /// Fills the first empty slot; `false` when the segment is full.
     #[inline]
-    fn oldest(&self) -> Oldest {
-        // In this order: the queue was empty at the instant of the first load, if the second one
-        // shows no more pushes than it shows pops. In the other order a push and a pop between the
-        // loads would make a queue look empty that never was.
-        // Acquire, both: pair with the additions, so that a push that came before is seen.
-        let dequeued = self.dequeued.load(Ordering::Acquire);
-        if dequeued >= SLOTS
-            || planted!("leave-early") && !self.next.load(Ordering::Acquire).is_null()
-        {
-            return Oldest::Spent;
+    fn fill(&self, word: u64) -> bool {
+        // Acquire: see Q4 and `settle_empty`.
+        let mut index = self.filled.load(Ordering::Acquire);
+        while let Some(slot) = self.slots.get(index) {
+            index += 1;
+            if planted!("fill-by-store") {
+                if slot.load(Ordering::Acquire) == EMPTY {
+                    slot.store(word, Ordering::Release);
+                    return true;
+                }
+                continue;
+            }
+            if planted!("relaxed-hint") {
+                let filled =
+                    slot.compare_exchange(EMPTY, word, Ordering::Relaxed, Ordering::Relaxed);
+                if filled.is_ok() {
+                    return true;
+                }
+                continue;
+            }
+            // AcqRel: Release pairs with the pop's load; Acquire with `settle_empty`. On failure
+            // Acquire, for the same reason: the push before saw what that did.
+            if slot.compare_exchange(EMPTY, word, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                // Another push may have come further, and this takes it back: the next one
+                // finds filled slots then, and passes them (Q4).
+                // Release: pairs with the load above.
+                self.filled.store(index, Ordering::Release);
+                return true;
+            }
         }
-        if dequeued >= self.enqueued.load(Ordering::Acquire) {
-            return Oldest::Nothing;
+        false
+    }
+
+    /// Where the oldest word is, and that word; `Err` when every word was taken, `Ok(None)` when there
+    /// is none yet.
+    #[inline]
+    fn oldest(&self) -> Result<Option<(usize, u64)>, Spent> {
+        // Acquire: as in the table above.
+        let index = self.taken.load(Ordering::Acquire);
+        let slot = self.slots.get(index).ok_or(Spent)?;
+        if planted!("leave-early") && !self.next.load(Ordering::Acquire).is_null() {
+            return Err(Spent);
         }
-        Oldest::Words
+        // Acquire: pairs with the push.
+        let word = slot.load(Ordering::Acquire);
+        Ok((word != EMPTY).then_some((index, word)))
     }
 }
+
+/// Every word of a segment was taken: it is left for the next one.
+struct Spent;
 
 impl Queue {
     pub(crate) fn new() -> Self {
@@ -113,8 +144,24 @@ impl Queue {
         Self { head: AtomicPtrWord::new(segment), tail: AtomicPtrWord::new(segment) }
     }
 
-    /// Appends `word`, which is above 1; takes `spare` if it needs a segment.
+    /// Appends `word`, which is not zero; takes `spare` if it needs a segment.
+    #[inline]
     pub(crate) fn push(
+        &self,
+        word: u64,
+        spare: &mut Option<Box<Segment>>,
+        guard: &Guard,
+    ) -> Result<(), NeedsSegment> {
+        debug_assert!(word != EMPTY, "a word");
+        if segment(&self.tail, guard).fill(word) {
+            return Ok(());
+        }
+        self.push_on(word, spare, guard)
+    }
+
+    /// [`push`](Self::push) where the last segment was full.
+    #[cold]
+    fn push_on(
         &self,
         word: u64,
         spare: &mut Option<Box<Segment>>,
@@ -122,18 +169,8 @@ impl Queue {
     ) -> Result<(), NeedsSegment> {
         loop {
             let tail = segment(&self.tail, guard);
-            // Relaxed: the exchange below publishes the word; the index is all this gives. A full
-            // segment is not counted on: pushes that come often would count for nothing.
-            let index = match tail.enqueued.load(Ordering::Relaxed) {
-                full if full >= SLOTS => full,
-                // AcqRel: pairs with `oldest`.
-                _ => tail.enqueued.fetch_add(1, Ordering::AcqRel),
-            };
-            if let Some(slot) = tail.slots.get(index) {
-                if fill(slot, word) {
-                    return Ok(());
-                }
-                continue;
+            if tail.fill(word) {
+                return Ok(());
             }
             let Some(next) = NonNull::new(tail.next.load(Ordering::Acquire)) else {
                 let new = spare.take().ok_or(NeedsSegment)?;
@@ -152,7 +189,7 @@ impl Queue {
         new.sequence = tail.sequence + 1;
         // Relaxed, both: the exchange below publishes the segment.
         new.slots[0].store(word, Ordering::Relaxed);
-        new.enqueued.store(1, Ordering::Relaxed);
+        new.filled.store(1, Ordering::Relaxed);
         let new = Box::into_raw(new);
         let linked = tail.next.compare_exchange(
             ptr::null_mut(),
@@ -165,7 +202,7 @@ impl Queue {
             let new = unsafe { Box::from_raw(new) };
             // Relaxed, both: private again.
             new.slots[0].store(EMPTY, Ordering::Relaxed);
-            new.enqueued.store(0, Ordering::Relaxed);
+            new.filled.store(0, Ordering::Relaxed);
             return Err(new);
         }
         self.move_tail(tail, new.cast());
@@ -179,70 +216,72 @@ impl Queue {
         let _ = self.tail.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// The segment with the oldest words; leaves those before it. `None` when there are no words.
+    /// The segment with the oldest word, where that is in it, and the word; leaves the segments
+    /// before. `None` when there are no words.
     #[inline]
-    fn oldest<'g>(&self, guard: &'g Guard, gauges: &'static Gauges) -> Option<&'g Segment> {
+    fn oldest<'g>(
+        &self,
+        guard: &'g Guard,
+        gauges: &'static Gauges,
+    ) -> Option<(&'g Segment, usize, u64)> {
         loop {
             let head = segment(&self.head, guard);
             match head.oldest() {
-                Oldest::Words => return Some(head),
-                Oldest::Nothing => return None,
-                Oldest::Spent => {
-                    // Acquire: the next segment's content.
-                    let next = NonNull::new(head.next.load(Ordering::Acquire))?;
-                    self.leave(head, next.as_ptr(), guard, gauges);
-                }
+                Ok(oldest) => return oldest.map(|(index, word)| (head, index, word)),
+                Err(Spent) => self.leave(head, guard, gauges)?,
             }
         }
     }
 
-    /// Removes the oldest word.
-    pub(crate) fn pop(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
+    /// Removes the oldest words, as many as `out` has room for, but only of one segment; returns how
+    /// many, which is zero when the queue is empty.
+    pub(crate) fn pop(&self, out: &mut [u64], guard: &Guard, gauges: &'static Gauges) -> usize {
         loop {
-            let head = self.oldest(guard, gauges)?;
-            // AcqRel: pairs with `Segment::oldest`.
-            let index = head.dequeued.fetch_add(1, Ordering::AcqRel);
-            let Some(slot) = head.slots.get(index) else { continue };
-            // AcqRel: Acquire pairs with the push's Release; Release keeps the mark in order.
-            match slot.swap(TAKEN, Ordering::AcqRel) {
-                EMPTY | TAKEN => {}
-                word => return Some(word),
+            let Some((head, index, word)) = self.oldest(guard, gauges) else { return 0 };
+            out[0] = word;
+            let mut count = 1;
+            for (slot, out) in head.slots[index + 1..].iter().zip(&mut out[1..]) {
+                // Acquire: pairs with the push.
+                match slot.load(Ordering::Acquire) {
+                    EMPTY => break,
+                    word => *out = word,
+                }
+                count += 1;
+            }
+            if planted!("claim-by-load-and-store") {
+                head.taken.store(index + count, Ordering::Release);
+                return count;
+            }
+            // AcqRel: as in the table above. If it fails, another pop has claimed some of the words.
+            let claimed = head.taken.compare_exchange(
+                index,
+                index + count,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            if claimed.is_ok() {
+                return count;
             }
         }
     }
 
     /// The oldest word, which stays. For one consumer at a time, and no `pop` beside it.
     pub(crate) fn front(&self, guard: &Guard, gauges: &'static Gauges) -> Option<u64> {
-        loop {
-            let head = self.oldest(guard, gauges)?;
-            // Relaxed: the consumer's own.
-            let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
-            if planted!("front-without-hand-back") && slot.load(Ordering::Acquire) <= TAKEN {
-                head.dequeued.fetch_add(1, Ordering::AcqRel);
-                continue;
-            }
-            // The hand-back, as in `pop`. Acquire: pairs with the push's Release.
-            match slot.compare_exchange(EMPTY, TAKEN, Ordering::Acquire, Ordering::Acquire) {
-                // AcqRel: pairs with `Segment::oldest`.
-                Ok(_) | Err(TAKEN) => drop(head.dequeued.fetch_add(1, Ordering::AcqRel)),
-                Err(word) => return Some(word),
-            }
-        }
+        self.oldest(guard, gauges).map(|(_, _, word)| word)
     }
 
     /// Removes the word that [`front`](Self::front) has returned.
     pub(crate) fn advance(&self, guard: &Guard) {
         let head = segment(&self.head, guard);
-        // Relaxed: the consumer's own.
-        let slot = &head.slots[head.dequeued.load(Ordering::Relaxed)];
-        // AcqRel, both: as in `pop`.
-        slot.swap(TAKEN, Ordering::AcqRel);
-        head.dequeued.fetch_add(1, Ordering::AcqRel);
+        // AcqRel: as in `pop`. Nobody else changes it.
+        head.taken.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Moves `head` on from an exhausted segment, and retires the segment.
+    /// Moves `head` on from a spent segment, and retires the segment; `None` when it is the last one.
     #[cold]
-    fn leave(&self, head: &Segment, next: *mut (), guard: &Guard, gauges: &'static Gauges) {
+    fn leave(&self, head: &Segment, guard: &Guard, gauges: &'static Gauges) -> Option<()> {
+        // Acquire: the next segment's content.
+        let next = NonNull::new(head.next.load(Ordering::Acquire))?.as_ptr();
         if !planted!("head-passes-tail") {
             // Q2: nobody can reach the segment through `tail` once it is retired.
             self.move_tail(head, next);
@@ -258,6 +297,7 @@ impl Queue {
             // SAFETY: P3, Q3: this exchange made the segment unreachable, and only one succeeds.
             unsafe { guard.retire(from, gauges) };
         }
+        Some(())
     }
 
     /// Shows the words that are in the queue throughout the call, and maybe others that come or go.
@@ -265,8 +305,9 @@ impl Queue {
         let mut at = Some(segment(&self.head, guard));
         while let Some(segment) = at {
             // Acquire, both: as in `pop`.
-            let words = segment.slots.iter().map(|slot| slot.load(Ordering::Acquire));
-            words.filter(|&word| word > TAKEN).for_each(&mut show);
+            let taken = segment.taken.load(Ordering::Acquire).min(SLOTS);
+            let words = segment.slots[taken..].iter().map(|slot| slot.load(Ordering::Acquire));
+            words.take_while(|&word| word != EMPTY).for_each(&mut show);
             let next = NonNull::new(segment.next.load(Ordering::Acquire).cast::<Segment>());
             // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when the
             // guard was alive.
@@ -274,33 +315,45 @@ impl Queue {
         }
     }
 
-    /// Shows up to `most` of the oldest words of the first segment, without removing them.
-    pub(crate) fn peek(&self, most: usize, guard: &Guard, show: impl FnMut(u64)) {
-        let head = segment(&self.head, guard);
-        // Relaxed: a guess at what comes next, to prefetch it.
-        let from = head.dequeued.load(Ordering::Relaxed).min(SLOTS);
-        let slots = head.slots[from..].iter().take(most);
-        slots.map(|slot| slot.load(Ordering::Relaxed)).filter(|&word| word > TAKEN).for_each(show);
-    }
-
     /// About how many words the queue has.
     pub(crate) fn len(&self, guard: &Guard) -> u64 {
         let (head, tail) = (segment(&self.head, guard), segment(&self.tail, guard));
         // Relaxed: outdated as soon as it is read.
-        let enqueued = tail.enqueued.load(Ordering::Relaxed).min(SLOTS) as u64;
-        let dequeued = head.dequeued.load(Ordering::Relaxed).min(SLOTS) as u64;
+        let filled = tail.filled.load(Ordering::Relaxed).min(SLOTS) as u64;
+        let taken = head.taken.load(Ordering::Relaxed).min(SLOTS) as u64;
         let segments = tail.sequence.saturating_sub(head.sequence);
-        (segments * SLOTS as u64 + enqueued).saturating_sub(dequeued)
+        (segments * SLOTS as u64 + filled).saturating_sub(taken)
     }
 
     /// Whether the queue was empty at an instant during the call.
     pub(crate) fn is_empty(&self, guard: &Guard) -> bool {
         let head = segment(&self.head, guard);
         match head.oldest() {
-            Oldest::Words => false,
-            Oldest::Nothing => true,
+            Ok(oldest) => oldest.is_none(),
             // Acquire: as in `pop`.
-            Oldest::Spent => head.next.load(Ordering::Acquire).is_null(),
+            Err(Spent) => head.next.load(Ordering::Acquire).is_null(),
+        }
+    }
+
+    /// Whether the queue is empty. If it is, the pushes that come after see what the caller did
+    /// before.
+    pub(crate) fn settle_empty(&self, guard: &Guard) -> bool {
+        if planted!("settle-by-load") {
+            return self.is_empty(guard);
+        }
+        let head = segment(&self.head, guard);
+        // Acquire: as in the table above.
+        let taken = head.taken.load(Ordering::Acquire);
+        // AcqRel, both, read-modify-writes without effect: see the last race. On failure there is a
+        // word, or was: that the caller takes the queue for one with words does no harm.
+        match head.slots.get(taken) {
+            Some(slot) => {
+                slot.compare_exchange(EMPTY, EMPTY, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
+            None => {
+                let null = ptr::null_mut();
+                head.next.compare_exchange(null, null, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
         }
     }
 }
@@ -317,20 +370,8 @@ impl Drop for Queue {
     }
 }
 
-/// Puts the word into its slot; `false` when a pop was here first.
-fn fill(slot: &AtomicU64, word: u64) -> bool {
-    if planted!("no-hand-back") {
-        slot.store(word, Ordering::Release);
-        return true;
-    }
-    if planted!("relaxed-hint") {
-        return slot.compare_exchange(EMPTY, word, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-    }
-    // Release: pairs with the pop's swap. Relaxed on failure: the slot is given up.
-    slot.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed).is_ok()
-}
-
 /// The segment that `end` points to.
+#[inline]
 fn segment<'g>(end: &AtomicPtrWord, guard: &'g Guard) -> &'g Segment {
     // Acquire: pairs with the exchanges that move the end.
     let segment = NonNull::new(end.load(Ordering::Acquire).cast::<Segment>())
@@ -353,6 +394,12 @@ mod tests {
         }
     }
 
+    fn pop<const N: usize>(queue: &Queue, lease: &Lease) -> Vec<u64> {
+        let mut out = [0; N];
+        let count = queue.pop(&mut out, &pin(), lease.gauges());
+        out[..count].to_vec()
+    }
+
     #[test]
     fn words_come_out_in_order_over_many_segments() {
         let lease = Lease::new(usize::MAX);
@@ -360,27 +407,42 @@ mod tests {
         for word in 2..1000 {
             push(&queue, word);
         }
-        let guard = pin();
-        assert_eq!(queue.len(&guard), 998);
+        assert_eq!(queue.len(&pin()), 998);
         for word in 2..1000 {
-            assert_eq!(queue.pop(&guard, lease.gauges()), Some(word));
+            assert_eq!(pop::<1>(&queue, &lease), [word]);
         }
-        assert!(queue.is_empty(&guard));
-        assert_eq!(queue.pop(&guard, lease.gauges()), None);
-        assert_eq!(queue.len(&guard), 0);
+        assert!(queue.is_empty(&pin()) && queue.settle_empty(&pin()));
+        assert!(pop::<1>(&queue, &lease).is_empty());
+        assert_eq!(queue.len(&pin()), 0);
     }
 
     #[test]
-    fn a_peek_removes_nothing() {
+    fn several_are_popped_of_one_segment_at_a_time() {
         let lease = Lease::new(usize::MAX);
         let queue = Queue::new();
-        for word in 2..5 {
+        for word in 1..=SLOTS as u64 + 5 {
             push(&queue, word);
         }
-        let guard = pin();
+        let (mut words, mut lens) = (Vec::new(), Vec::new());
+        while let popped @ [_, ..] = &pop::<16>(&queue, &lease)[..] {
+            lens.push(popped.len());
+            words.extend_from_slice(popped);
+        }
+        assert!(words.into_iter().eq(1..=SLOTS as u64 + 5));
+        assert_eq!(lens, [16, 16, 16, 12, 5]);
+    }
+
+    #[test]
+    fn a_look_shows_what_is_left() {
+        let lease = Lease::new(usize::MAX);
+        let queue = Queue::new();
+        for word in 1..100 {
+            push(&queue, word);
+        }
+        assert_eq!(pop::<7>(&queue, &lease).len(), 7);
         let mut seen = Vec::new();
-        queue.peek(8, &guard, |word| seen.push(word));
-        assert_eq!(seen, [2, 3, 4]);
-        assert_eq!(queue.pop(&guard, lease.gauges()), Some(2));
+        queue.each(&pin(), |word| seen.push(word));
+        assert!(seen.into_iter().eq(8..100));
+        assert!(!queue.is_empty(&pin()) && !queue.settle_empty(&pin()));
     }
 }
