@@ -2,8 +2,8 @@
 //!
 //! Each contender is filled, kept full through as many puts and takes again, and then asked for its
 //! memory: the usable sizes of all blocks that are allocated, as the allocator rounds them up, less
-//! the lengths of the payloads. Each runs in a process of its own, so that the resident set is its
-//! own as well.
+//! the lengths of the payloads; resumption's region for headers is added. Each runs in a process of
+//! its own, so that the resident set is its own as well.
 
 #[path = "common/args.rs"]
 mod args;
@@ -24,6 +24,7 @@ use args::Args;
 use caches::CONTENDERS;
 use load::{Stream, payload};
 use report::{Table, machine};
+use resumption::SessionCache;
 
 const ABOUT: &str = "Memory of a full cache beyond the payloads, in bytes for each session.";
 
@@ -135,10 +136,11 @@ fn measure(child: &str) {
     let cache = (CONTENDERS[place].make)(sessions);
     let mut stream = Stream::new(0, 1, sessions);
     stream.fill(&*cache, sessions as u64);
-    let filled = (now(&BYTES) - bytes) as f64 / cache.len() as f64 - mean_length();
+    let all = || now(&BYTES) - bytes + region_bytes();
+    let filled = all() as f64 / cache.len() as f64 - mean_length();
     // A half of what is put is taken: each time this stores as many again as fit.
     stream.churn(&*cache, (churns * sessions) as u64);
-    let (bytes, blocks) = (now(&BYTES) - bytes, now(&BLOCKS) - blocks);
+    let (bytes, blocks) = (all(), now(&BLOCKS) - blocks);
     let resident = resident_bytes().saturating_sub(resident);
     let found = stream.hit(&*cache, 4 * sessions as u64, 1_000, true);
     assert!(found > 5.0, "of what was put only {found} % is there");
@@ -159,6 +161,12 @@ fn mean_length() -> f64 {
 
 fn now(count: &AtomicUsize) -> usize {
     count.load(Ordering::Relaxed)
+}
+
+/// Bytes of resumption's region for headers, which all caches of a process share.
+fn region_bytes() -> usize {
+    let cache: SessionCache = SessionCache::builder().max_sessions(1).build().expect("a cache");
+    cache.stats().region_bytes as usize
 }
 
 /// The resident set of this process.

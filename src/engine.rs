@@ -42,7 +42,7 @@ use crate::gate::Gate;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
-use crate::reclaim::pin;
+use crate::reclaim::{pin, region_bytes};
 use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
 use crate::secret::SecretBytes;
@@ -566,6 +566,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             held_sessions: held as u64,
             held_bytes: (held_weight + held * Self::OVERHEAD) as u64,
             headers_waiting: self.gauges().waiting() as u64,
+            region_bytes: region_bytes() as u64,
             callbacks_waiting: self.callbacks_waiting(),
             hints: self.shards.iter().map(Shard::hints).sum(),
             ..self.counters.snapshot()

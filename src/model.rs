@@ -18,6 +18,7 @@ use crate::expiry::{self, Age, Extension, Hint};
 use crate::gate;
 use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
+pub use crate::reclaim::shelf::model::Shelf;
 use crate::reclaim::{mock, pin, refs};
 use crate::room::{self, Tokens};
 use crate::stats::Reason;

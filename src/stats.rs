@@ -55,6 +55,9 @@ pub struct Stats {
     /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, and
     /// segments of the queues of hints.
     pub headers_waiting: u64,
+    /// Bytes that headers of large caches have in a region on huge pages. All caches of the process
+    /// share it; what was ever used stays, for the sessions to come.
+    pub region_bytes: u64,
     /// Hints in the timer wheels, stale ones included.
     pub hints: u64,
     /// Calls of callbacks that wait to be made.

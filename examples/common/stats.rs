@@ -22,6 +22,7 @@ pub(crate) fn json(stats: &Stats) -> Value {
         "approx_misses_evicted_before": stats.approx_misses_evicted_before,
         "removals": removals(stats),
         "headers_waiting": stats.headers_waiting,
+        "region_bytes": stats.region_bytes,
         "held_sessions": stats.held_sessions,
         "held_bytes": stats.held_bytes,
         "mean_age_at_eviction_ms":

@@ -295,7 +295,7 @@ impl Queue {
         );
         if left.is_ok() {
             // SAFETY: P3, Q3: this exchange made the segment unreachable, and only one succeeds.
-            unsafe { guard.retire(from, gauges) };
+            unsafe { guard.retire_box(from, gauges) };
         }
         Some(())
     }

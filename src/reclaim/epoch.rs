@@ -3,6 +3,7 @@
 //! The collector is the crate's own: pins that other crates hold for long must not stall it. It is
 //! one for the process, because a thread-local participant per cache would cost a lookup per pin.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
@@ -37,19 +38,36 @@ impl Guard {
     ///
     /// # Safety
     ///
-    /// P3: `ptr` came from `Box::into_raw` as a `T`, no thread that pins later can reach it, and
+    /// P3: `ptr` came from `place` as a `T`, no thread that pins later can reach it, and
     /// this is its only retirement. What it holds that needs dropping has been dropped.
     #[inline]
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
         gauges.waiting_began();
         let free = move || {
-            // SAFETY: by the caller's promise the block came from a box and is retired once; by P1 no
-            // guard sees it any more.
+            // SAFETY: by the caller's promise the block is of a `T` and retired once; by P1 no guard
+            // sees it any more.
             unsafe { spare::free(ptr) };
             gauges.waiting_ended();
         };
         // SAFETY: the closure may run on any thread: it touches a block that nobody else can
         // reach (P3) and gauges that are never freed.
+        unsafe { self.0.defer_unchecked(free) };
+    }
+
+    /// As [`retire`](Self::retire), of a block that is a box's and goes back to its allocator.
+    ///
+    /// # Safety
+    ///
+    /// As there, but that `ptr` came from `Box::into_raw`.
+    pub(crate) unsafe fn retire_box<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        gauges.waiting_began();
+        let free = move || {
+            // SAFETY: by the caller's promise; by P1 no guard sees the box any more. What is in it is
+            // not dropped.
+            drop(unsafe { Box::from_raw(ptr.cast::<MaybeUninit<T>>().as_ptr()) });
+            gauges.waiting_ended();
+        };
+        // SAFETY: as in `retire`.
         unsafe { self.0.defer_unchecked(free) };
     }
 

@@ -13,6 +13,7 @@
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::thread::panicking;
@@ -85,6 +86,16 @@ impl Guard {
         assert!(before.is_none(), "a block was retired twice");
     }
 
+    /// As `retire`: here blocks and boxes are the same.
+    ///
+    /// # Safety
+    ///
+    /// As for `retire`.
+    pub(crate) unsafe fn retire_box<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.retire(ptr, gauges) };
+    }
+
     /// Nothing waits for batches here.
     pub(crate) fn flush(&self) {}
 
@@ -127,8 +138,23 @@ impl Drop for Guard {
 }
 
 /// Always of new memory, so that a block stays in quarantine.
-pub(crate) fn boxed<T>(value: T) -> Box<T> {
-    Box::new(value)
+pub(crate) fn place<T>(value: T) -> NonNull<T> {
+    NonNull::from(Box::leak(Box::new(value)))
+}
+
+/// Frees a block that was never retired; nothing in it is dropped.
+///
+/// # Safety
+///
+/// The block came from `place`, of a `T`, and is given up.
+pub(crate) unsafe fn free<T>(block: NonNull<T>) {
+    // SAFETY: by the caller's promise; from a box of this layout.
+    drop(unsafe { Box::from_raw(block.cast::<MaybeUninit<T>>().as_ptr()) });
+}
+
+/// There is no region here.
+pub(crate) fn region_bytes() -> usize {
+    0
 }
 
 fn canary() -> Rc<AtomicUsize> {

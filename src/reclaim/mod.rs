@@ -2,7 +2,8 @@
 //!
 //! * `refs.rs`: the count of references in a node. Zero is final.
 //! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
-//! * `spare.rs`: freed headers that a thread keeps for its next puts.
+//! * `spare.rs`: where headers come from, and the freed ones that a thread keeps for its next puts.
+//! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
 //!
@@ -25,13 +26,18 @@ pub(crate) mod refs;
 #[cfg(not(loom))]
 mod epoch;
 #[cfg(not(loom))]
+mod region;
+pub(crate) mod shelf;
+#[cfg(not(loom))]
 mod spare;
 #[cfg(not(loom))]
 pub(crate) use epoch::{Guard, pin};
 #[cfg(not(loom))]
-pub(crate) use spare::boxed;
+pub(crate) use region::used as region_bytes;
+#[cfg(not(loom))]
+pub(crate) use spare::{free, place};
 
 #[cfg(loom)]
 pub(crate) mod mock;
 #[cfg(loom)]
-pub(crate) use mock::{Guard, boxed, pin};
+pub(crate) use mock::{Guard, free, pin, place, region_bytes};

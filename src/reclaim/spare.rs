@@ -1,23 +1,55 @@
-//! Headers that were freed, kept for the thread's next puts.
+//! Where headers come from, and where they go.
 //!
 //! The epoch frees headers many at a time, long after they were used: more than the allocator keeps
 //! at hand, so that it would join them with their neighbours and cut them out again. A thread keeps
 //! some instead. They count as freed; what is in them is overwritten by the next session.
+//!
+//! The first headers of a process are of the global allocator, and go back there. Those of large caches
+//! are of a region on huge pages (`region.rs`), and go to shelves, one for each size, from which the
+//! next thread takes them that needs some (`shelf.rs`).
 
-use std::alloc::{Layout, dealloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+
+use super::region;
+use super::shelf::{Bundle, Shelf};
+use crate::sync::Ordering;
+use crate::sync::tally::AtomicUsize;
 
 /// Headers that a thread keeps: what two batches of the epoch free.
 const MOST: usize = 128;
 
+/// Headers that are taken from the region, and from a shelf, at a time.
+const TOGETHER: usize = MOST / 2;
+
+/// Headers of the global allocator at a time. A small cache is not worth a huge page.
+const MOST_OUTSIDE: usize = 16_384;
+
+/// Headers that are of the global allocator.
+static OUTSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// The largest block that is taken from the region.
+const LARGEST: usize = 1024;
+
+/// What is free of the region, by the size in words of 8 bytes.
+static SHELVES: [Shelf; LARGEST / 8 + 1] = [const { Shelf::new() }; LARGEST / 8 + 1];
+
 thread_local!(static SPARES: RefCell<Spares> = const { RefCell::new(Spares::new()) });
 
-/// Blocks of one layout, from the global allocator, that nobody uses.
+/// Blocks of one layout that nobody uses.
 struct Spares {
     layout: Layout,
     blocks: Vec<NonNull<u8>>,
+}
+
+/// A block of the region that nobody uses.
+#[repr(C)]
+struct Free {
+    /// In the first block of a bundle.
+    bundle: Bundle,
+    /// The next block of the bundle.
+    next: *mut Free,
 }
 
 impl Spares {
@@ -25,70 +57,159 @@ impl Spares {
         Self { layout: Layout::new::<()>(), blocks: Vec::new() }
     }
 
-    /// The payloads of two caches: the one whose turn it is wears down what is kept of the other.
-    /// Returns no block.
+    /// A block when none is kept of this layout. The payloads of two caches: the one whose turn it is
+    /// wears down what is kept of the other.
     #[cold]
-    fn become_of(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        if !self.shrink() {
+    fn refill(&mut self, layout: Layout) -> NonNull<u8> {
+        if self.layout != layout {
+            if let Some(block) = self.blocks.pop() {
+                // SAFETY: of this layout, and used by nobody since it was kept.
+                unsafe { put_away(self.layout, block) };
+                return allocate(layout);
+            }
             self.layout = layout;
             self.blocks.reserve_exact(MOST);
         }
-        None
+        if let Some(shelf) = shelf_of(layout)
+            && let Some(block) = self.take_up(shelf).or_else(|| self.carve(layout))
+        {
+            return block;
+        }
+        allocate(layout)
     }
 
-    /// Frees a block; `false` when there is none.
-    fn shrink(&mut self) -> bool {
-        let Some(block) = self.blocks.pop() else { return false };
-        // SAFETY: allocated with this layout, and used by nobody since it was kept.
-        unsafe { dealloc(block.as_ptr(), self.layout) };
-        true
+    /// Takes a bundle from a shelf; keeps all but one of its blocks.
+    fn take_up(&mut self, shelf: &Shelf) -> Option<NonNull<u8>> {
+        let first = shelf.take()?.cast::<Free>();
+        // SAFETY: bundles begin with a `Free`, and are the taker's.
+        let mut at = unsafe { first.as_ref() }.next;
+        while let Some(block) = NonNull::new(at) {
+            // SAFETY: as above.
+            at = unsafe { block.as_ref() }.next;
+            self.blocks.push(block.cast());
+        }
+        Some(first.cast())
+    }
+
+    /// Cuts blocks out of the region; keeps all but one. `None` while there are few headers.
+    fn carve(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        // Relaxed: a number to choose a way with.
+        if OUTSIDE.load(Ordering::Relaxed) < MOST_OUTSIDE {
+            return None;
+        }
+        let size = layout.size().next_multiple_of(8);
+        let first = region::carve(size * TOGETHER)?;
+        // SAFETY: so many were carved.
+        self.blocks.extend((1..TOGETHER).rev().map(|number| unsafe { first.add(number * size) }));
+        Some(first)
+    }
+
+    /// Puts half of what is kept away.
+    #[cold]
+    fn put_half_away(&mut self) {
+        let half = self.blocks.drain(MOST - TOGETHER..);
+        // SAFETY: of this layout, and used by nobody since they were kept.
+        unsafe { put_all_away(self.layout, half) };
     }
 }
 
 impl Drop for Spares {
     fn drop(&mut self) {
-        while self.shrink() {}
+        // SAFETY: as in `put_half_away`.
+        unsafe { put_all_away(self.layout, std::mem::take(&mut self.blocks)) };
     }
 }
 
-/// Moves `value` into a box, of spare memory if there is some. Not under a pin.
+/// The shelf for blocks of this layout, if they may be of the region.
 #[inline]
-pub(crate) fn boxed<T>(value: T) -> Box<T> {
+fn shelf_of(layout: Layout) -> Option<&'static Shelf> {
+    let fits = layout.align() <= 8 && layout.size() >= size_of::<Free>();
+    SHELVES.get(layout.size().div_ceil(8)).filter(|_| fits)
+}
+
+/// A block of the global allocator.
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // Relaxed: as in `carve`.
+    OUTSIDE.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: no header is empty.
+    let block = unsafe { alloc(layout) };
+    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Puts a block on its shelf, or gives it back to the global allocator.
+///
+/// # Safety
+///
+/// The block is of this layout, came from [`place`], and is given up.
+unsafe fn put_away(layout: Layout, block: NonNull<u8>) {
+    // SAFETY: by the caller's promise.
+    unsafe { put_all_away(layout, [block]) };
+}
+
+/// # Safety
+///
+/// As for `put_away`, of all blocks.
+unsafe fn put_all_away(layout: Layout, blocks: impl IntoIterator<Item = NonNull<u8>>) {
+    let mut first = ptr::null_mut();
+    for block in blocks {
+        if region::holds(block) {
+            let free = block.cast::<Free>();
+            // SAFETY: by the caller's promise; blocks of the region have room for it (`shelf_of`).
+            unsafe { free.write(Free { bundle: Bundle::NEW(), next: first }) };
+            first = free.as_ptr();
+            continue;
+        }
+        // Relaxed: as in `carve`.
+        OUTSIDE.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: by the caller's promise.
+        unsafe { dealloc(block.as_ptr(), layout) };
+    }
+    if let Some(bundle) = NonNull::new(first) {
+        let shelf = shelf_of(layout).expect("a block of the region has a shelf");
+        // SAFETY: the region stays, and the bundle is the caller's.
+        unsafe { shelf.put(bundle.cast()) };
+    }
+}
+
+/// Moves `value` to memory of its own, spare one if there is some. Not under a pin.
+#[inline]
+pub(crate) fn place<T>(value: T) -> NonNull<T> {
     let layout = Layout::new::<T>();
     let block = SPARES.try_with(|spares| {
         let mut spares = spares.try_borrow_mut().ok()?;
-        if spares.layout == layout { spares.blocks.pop() } else { spares.become_of(layout) }
+        let kept = if spares.layout == layout { spares.blocks.pop() } else { None };
+        Some(kept.unwrap_or_else(|| spares.refill(layout)))
     });
-    // The value is written in one place, so that it is made there.
-    let block = match block.ok().flatten() {
-        // SAFETY: allocated with the layout of `T`, and used by nobody since it was kept.
-        Some(block) => unsafe { Box::from_raw(block.cast::<MaybeUninit<T>>().as_ptr()) },
-        None => Box::new_uninit(),
-    };
-    Box::write(block, value)
+    // The thread ends, or the epoch frees something in the middle of a refill.
+    let block = block.ok().flatten().unwrap_or_else(|| allocate(layout)).cast::<T>();
+    // SAFETY: allocated with the layout of `T`, and used by nobody.
+    unsafe { block.write(value) };
+    block
 }
 
 /// Frees a block, or keeps it.
 ///
 /// # Safety
 ///
-/// The block came from a `Box<T>`; what was in it is dropped, and it is not used afterwards.
+/// The block came from [`place`], of a `T`; what was in it is dropped, and it is not used afterwards.
 #[inline]
 pub(crate) unsafe fn free<T>(block: NonNull<T>) {
-    let layout = Layout::new::<T>();
+    let (layout, block) = (Layout::new::<T>(), block.cast());
     let is_kept = SPARES.try_with(|spares| {
         let Ok(mut spares) = spares.try_borrow_mut() else { return false };
         // No allocation here: it may be under a pin.
-        let has_room = spares.blocks.len() < spares.blocks.capacity();
-        if spares.layout == layout && has_room {
-            spares.blocks.push(block.cast());
+        let is_kept = spares.layout == layout && spares.blocks.capacity() > 0;
+        if is_kept {
+            if spares.blocks.len() == MOST {
+                spares.put_half_away();
+            }
+            spares.blocks.push(block);
         }
-        spares.layout == layout && has_room
+        is_kept
     });
     if !is_kept.unwrap_or(false) {
-        // SAFETY: by the caller's promise; a box of a sized type that is not empty is allocated with
-        // its layout.
-        unsafe { dealloc(block.as_ptr().cast(), layout) };
+        // SAFETY: by the caller's promise.
+        unsafe { put_away(layout, block) };
     }
 }
 
@@ -146,11 +267,11 @@ mod tests {
     }
 
     fn make<const SIZE: usize>(content: u8) -> NonNull<Header<SIZE>> {
-        NonNull::from(Box::leak(boxed([content; SIZE])))
+        place([content; SIZE])
     }
 
     fn give_back<const SIZE: usize>(header: NonNull<Header<SIZE>>) {
-        // SAFETY: `make` leaked a box, and each test gives a header back once.
+        // SAFETY: `make` placed it, and each test gives a header back once.
         unsafe { free(header) };
     }
 
@@ -179,14 +300,56 @@ mod tests {
         alone(|| {
             let headers: Vec<_> = (0..MOST + 50).map(|_| make::<A>(0)).collect();
             headers.into_iter().for_each(give_back);
-            assert_eq!(live::<A>(), MOST as isize);
-            let headers: Vec<_> = (0..MOST).map(|_| make::<A>(0)).collect();
-            assert_eq!(live::<A>(), MOST as isize, "all that was kept is used");
+            let kept = live::<A>();
+            assert!(((MOST - TOGETHER) as isize..=MOST as isize).contains(&kept), "{kept}");
+            let headers: Vec<_> = (0..kept).map(|_| make::<A>(0)).collect();
+            assert_eq!(live::<A>(), kept, "all that was kept is used");
             let one_more = make::<A>(0);
-            assert_eq!(live::<A>(), MOST as isize + 1);
+            assert_eq!(live::<A>(), kept + 1);
             headers.into_iter().chain([one_more]).for_each(give_back);
         });
         assert_eq!(live::<A>(), 0);
+    }
+
+    /// The region has them, each once, and a thread has what another one has freed.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn many_headers_are_of_the_region_and_are_used_again() {
+        type Small = [u64; 11];
+        fn make(count: usize) -> Vec<usize> {
+            let headers = (0..count).map(|number| place::<Small>([number as u64; 11]));
+            headers.map(|header| header.as_ptr().expose_provenance()).collect()
+        }
+        fn take_back(headers: &[usize]) {
+            for &address in headers {
+                let header = ptr::with_exposed_provenance_mut::<Small>(address);
+                // SAFETY: placed by `make`, and taken back once.
+                unsafe { free(NonNull::new(header).expect("an address")) };
+            }
+        }
+        fn of_region(headers: &[usize]) -> Vec<usize> {
+            let block = |&address: &usize| NonNull::new(ptr::with_exposed_provenance_mut(address));
+            let is_of_region = |address: &&usize| block(address).is_some_and(region::holds);
+            headers.iter().filter(is_of_region).copied().collect()
+        }
+        const MANY: usize = 2 * MOST_OUTSIDE;
+        let headers = thread::spawn(|| make(MANY)).join().expect("it makes them");
+        let first = of_region(&headers);
+        assert!(first.len() >= MANY - MOST_OUTSIDE, "{} of the region", first.len());
+        let mut sorted = headers.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= size_of::<Small>()), "apart");
+        for (number, &address) in headers.iter().enumerate() {
+            // SAFETY: placed above, and not freed yet.
+            let words = unsafe { *ptr::with_exposed_provenance::<Small>(address) };
+            assert_eq!(words, [number as u64; 11], "no header was written over");
+        }
+        thread::spawn(move || take_back(&headers)).join().expect("it frees them");
+        let again = thread::spawn(|| make(MANY)).join().expect("it makes others");
+        let known: std::collections::HashSet<usize> = first.into_iter().collect();
+        let reused = of_region(&again).iter().filter(|address| known.contains(address)).count();
+        assert!(reused > 0 && reused + TOGETHER >= known.len(), "{reused} of {}", known.len());
+        take_back(&again);
     }
 
     #[test]

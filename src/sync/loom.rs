@@ -156,6 +156,10 @@ impl AtomicPtrWord {
         self.0.store(value.expose_provenance(), order);
     }
 
+    pub(crate) fn swap(&self, value: *mut (), order: Ordering) -> *mut () {
+        std::ptr::with_exposed_provenance_mut(self.0.swap(value.expose_provenance(), order))
+    }
+
     pub(crate) fn compare_exchange(
         &self,
         current: *mut (),

@@ -29,6 +29,12 @@ impl AtomicPtrWord {
         self.0.store(value, order);
     }
 
+    /// Writes the word; returns it as it was.
+    #[inline]
+    pub(crate) fn swap(&self, value: *mut (), order: Ordering) -> *mut () {
+        self.0.swap(value, order)
+    }
+
     /// Writes `new` if the word holds `current`; tells what it held otherwise.
     #[inline]
     pub(crate) fn compare_exchange(

@@ -14,9 +14,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{CONTEXT, HOLLOW, Name, Node, NodeRef, TELL_CAME};
+use crate::reclaim;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{Guard, boxed, pin};
+use crate::reclaim::{Guard, pin, place};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
 
@@ -106,7 +107,7 @@ impl<S> NewNode<S> {
         let told = (if tell { TELL_CAME } else { 0 }, refs);
         let payload = MaybeUninit::new(payload);
         let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
-        Self(NonNull::from(Box::leak(boxed(node))))
+        Self(place(node))
     }
 
     /// A node whose coming is to be told, with this context.
@@ -122,7 +123,7 @@ impl<S> NewNode<S> {
         let payload = MaybeUninit::new(payload);
         let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
         let whole = WithContext { node, context: UnsafeCell::new(Some(context)) };
-        Self(NonNull::from(Box::leak(boxed(whole))).cast())
+        Self(place(whole).cast())
     }
 
     /// A handle of a session that never was in a table.
@@ -204,7 +205,7 @@ impl<S> Hollow<S> {
         let next = Link::END.removed(Some(reason));
         let node = Node::new(name, (0, 0), next, (HOLLOW, 1), MaybeUninit::uninit());
         gauges.held_began(0);
-        Self(NonNull::from(Box::leak(boxed(node))))
+        Self(place(node))
     }
 
     /// Gives the node to an event.
@@ -316,12 +317,12 @@ impl<S> Drop for Freeing<S> {
 ///
 /// The caller is its only owner, and has dropped what it holds.
 unsafe fn free<S>(node: NonNull<Node<S>>) {
-    // SAFETY: by the caller's promise. N6: the block came from a box of this type.
+    // SAFETY: by the caller's promise. N6: the block is of this type.
     unsafe {
         if node.as_ref().kind() & CONTEXT == 0 {
-            drop(Box::from_raw(node.as_ptr()));
+            reclaim::free(node);
         } else {
-            drop(Box::from_raw(node.cast::<WithContext<S>>().as_ptr()));
+            reclaim::free(node.cast::<WithContext<S>>());
         }
     }
 }

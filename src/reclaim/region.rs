@@ -1,0 +1,116 @@
+//! Memory for the headers of large caches, on huge pages.
+//!
+//! A lookup in a large cache waits for memory three times, and each of these waits is longer for a miss
+//! of the processor's translation buffer, which has places for some thousand pages. Headers of a
+//! million sessions are 22 000 pages, or 44 huge ones. An allocator puts them among everything else; so
+//! here is one region of address space for all headers of the process, for which the system is asked
+//! to use huge pages. What was never used is not resident; what was stays, for sessions to come.
+//!
+//! Headers that the system has no region for, or that are few, come from the global allocator.
+
+use std::ptr::{self, NonNull};
+
+use crate::sync::Ordering;
+use crate::sync::tally::{AtomicPtr, AtomicUsize};
+
+/// Address space of the region; more than 700 million headers.
+const SIZE: usize = 1 << 36;
+
+/// Where the region begins: null before it is asked for, [`REFUSED`] if there is none.
+static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+
+/// Bytes that are given out.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+const REFUSED: *mut u8 = ptr::without_provenance_mut(1);
+
+/// Memory that nobody has used, aligned to 8 bytes; `None` if there is none left. Lock-free.
+pub(crate) fn carve(bytes: usize) -> Option<NonNull<u8>> {
+    let base = base()?;
+    let bytes = bytes.next_multiple_of(8);
+    // Relaxed, both: the number is all that counts.
+    let used = USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        used.checked_add(bytes).filter(|&end| end <= SIZE)
+    });
+    // SAFETY: within the region.
+    Some(unsafe { base.add(used.ok()?) })
+}
+
+/// Bytes of the region that were ever used.
+pub(crate) fn used() -> usize {
+    // Relaxed: a number to show.
+    USED.load(Ordering::Relaxed)
+}
+
+/// Whether a block is of the region.
+#[inline]
+pub(crate) fn holds(block: NonNull<u8>) -> bool {
+    // Relaxed: who has a block of the region has read its beginning.
+    let base = BASE.load(Ordering::Relaxed);
+    block.as_ptr().addr().wrapping_sub(base.addr()) < SIZE && base.addr() > REFUSED.addr()
+}
+
+fn base() -> Option<NonNull<u8>> {
+    // Acquire: pairs with the exchange below.
+    let mut base = BASE.load(Ordering::Acquire);
+    if base.is_null() {
+        let new = reserve().map_or(REFUSED, NonNull::as_ptr);
+        // AcqRel: as above.
+        match BASE.compare_exchange(base, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => base = new,
+            Err(other) => {
+                give_back(new);
+                base = other;
+            }
+        }
+    }
+    NonNull::new(base).filter(|&base| base.as_ptr() != REFUSED)
+}
+
+/// Asks the system for address space, and for huge pages in it.
+#[cfg(target_os = "linux")]
+fn reserve() -> Option<NonNull<u8>> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, which nobody else knows.
+    let region = unsafe { libc::mmap(ptr::null_mut(), SIZE, access, flags, -1, 0) };
+    if region == libc::MAP_FAILED {
+        return None;
+    }
+    // Advice: what the system does not follow costs time and nothing else.
+    // SAFETY: the mapping of just now.
+    unsafe { libc::madvise(region, SIZE, libc::MADV_HUGEPAGE) };
+    NonNull::new(region.cast())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve() -> Option<NonNull<u8>> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn give_back(region: *mut u8) {
+    if region != REFUSED {
+        // SAFETY: the mapping of `reserve`, which nobody has seen.
+        unsafe { libc::munmap(region.cast(), SIZE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_back(_: *mut u8) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carved_is_of_the_region_and_apart() {
+        let first = carve(88).expect("a region");
+        let second = carve(3).expect("there is more");
+        assert!(holds(first) && holds(second));
+        assert!(first.as_ptr().addr().abs_diff(second.as_ptr().addr()) >= 8);
+        assert_eq!(second.as_ptr().addr() % 8, 0);
+        assert!(!holds(NonNull::from(Box::leak(Box::new(0u8)))));
+        assert!(carve(usize::MAX - 8).is_none() && carve(SIZE + 1).is_none());
+    }
+}
