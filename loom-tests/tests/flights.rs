@@ -162,6 +162,60 @@ fn a_replacement_of_the_outdated_that_marks_no_flight_is_caught() {
     LATE_PUT_GET.catches("dropped-without-mark", "a dropped session came back");
 }
 
+/// An engine, and a database that follows its calls when it is asked, and gives what it has once.
+fn followed() -> Arc<Engine<Payload>> {
+    let engine = Arc::new(Engine::dispatching(3, Dispatch::Manual));
+    let is_known = Arc::new(AtomicBool::new(false));
+    let (store, forget) = (Arc::clone(&is_known), Arc::clone(&is_known));
+    engine.set_on_new(Some(Arc::new(move |_: NewSession<Payload>| {
+        store.store(true, Ordering::Relaxed);
+        Verdict::Keep
+    })));
+    engine.set_on_remove(Some(Arc::new(move |_: RemovedSession<Payload>| {
+        forget.store(false, Ordering::Relaxed);
+    })));
+    let weak = Arc::downgrade(&engine);
+    let on_get: Arc<OnGet<Payload>> = Arc::new(move |proposed| {
+        weak.upgrade().expect("it asks").poll();
+        match is_known.swap(false, Ordering::Relaxed) {
+            true => Answer::Give(given(proposed)),
+            false => Answer::Nothing,
+        }
+    });
+    engine.set_on_get(Some(on_get));
+    engine
+}
+
+const PUT_TAKE_ASK: Scenario = Scenario {
+    name: "put, take ∥ a take that asks, then take",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 1_110],
+    run: || {
+        let engine = followed();
+        let take = |engine: &Engine<Payload>| usize::from(engine.take(1).is_some());
+        let (a, b) = race(
+            &engine,
+            move |engine| {
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+                take(engine)
+            },
+            take,
+        );
+        assert_eq!(a + b + take(&engine), 1, "a ticket is taken once");
+    },
+};
+
+#[test]
+fn a_ticket_that_is_put_while_it_is_asked_for_is_taken_once() {
+    PUT_TAKE_ASK.explore();
+}
+
+#[test]
+fn a_ticket_that_stays_inside_is_caught() {
+    PUT_TAKE_ASK.catches("left-inside", "a ticket is taken once");
+}
+
 /// An external cache that answers when it is told to.
 #[derive(Default)]
 struct Database {
