@@ -403,7 +403,7 @@ const BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ take, by the engine with callbacks",
     preemptions: [0, 3],
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [1, 2_880],
+    floors: [1, 3_630],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);
@@ -434,7 +434,7 @@ fn a_leaving_without_its_coming_is_caught() {
 const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ close, by the engine with callbacks",
     preemptions: [2, 3],
-    floors: [1_940, 460],
+    floors: [1_840, 483],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

@@ -76,7 +76,7 @@ fn a_session_that_is_shown_at_once_is_caught() {
 const GET_TAKE_GET: Scenario = Scenario {
     name: "a get that asks ∥ take, get",
     preemptions: [1, 2],
-    floors: [288, 2_840],
+    floors: [311, 3_590],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(
@@ -305,7 +305,7 @@ fn a_lookup_that_leaves_without_waking_is_caught() {
 const DROP_TAKE_TAKE: Scenario = Scenario {
     name: "a take that is dropped ∥ a take of the same id ∥ the answer",
     preemptions: [2, 2],
-    floors: [1_750, 950],
+    floors: [2_770, 1_650],
     run: || {
         let world = World::new();
         let one = world.waiting(Want::Take);
