@@ -6,13 +6,13 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
-use crate::callbacks::{OnGet, OnNew, OnRemove, Slot};
-use crate::dispatch::{Dispatch, Held, hold, is_in_callback};
+use crate::callbacks::{OnGet, OnNew, OnRemove};
+use crate::dispatch::{Dispatch, hold, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::Cursor;
@@ -34,8 +34,6 @@ pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
 
 struct Shared<S: Send + Sync + 'static> {
     engine: Arc<Engine<S>>,
-    /// Changes of settings exclude each other; nothing else takes this lock.
-    settling: Mutex<()>,
 }
 
 /// A cache was closed before all its callbacks were called.
@@ -53,19 +51,6 @@ impl fmt::Display for Undelivered {
 
 impl Error for Undelivered {}
 
-impl<S: Send + Sync + 'static> Shared<S> {
-    fn settling(&self) -> Settling<'_> {
-        let lock = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        Settling { _lock: lock, _held: hold() }
-    }
-}
-
-/// Settings are being changed: other changes wait, and callbacks of this thread are held off.
-struct Settling<'a> {
-    _lock: MutexGuard<'a, ()>,
-    _held: Held,
-}
-
 impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Bytes that a session is charged beyond its payload's weight: its header, its share of cells
     /// and of hints, and the allocator's rounding.
@@ -82,8 +67,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if let Some(every) = tick {
             engine.dispatch.ticks(start_ticker(Arc::downgrade(&engine), every)?);
         }
-        let settling = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { engine, settling }) })
+        Ok(Self { shared: Arc::new(Shared { engine }) })
     }
 
     /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
@@ -150,7 +134,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
-        let one = self.shared.settling();
+        let one = self.shared.engine.settling();
         self.shared.engine.set_limit(which, limit as u64);
         // A callback may change a limit in turn.
         drop(one);
@@ -227,7 +211,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if callback.is_some() {
             self.start_workers()?;
         }
-        self.set_callback(&self.shared.engine.callbacks.new, callback);
+        self.shared.engine.set_on_new(callback);
         Ok(())
     }
 
@@ -254,7 +238,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if callback.is_some() {
             self.start_workers()?;
         }
-        self.set_callback(&self.shared.engine.callbacks.remove, callback);
+        self.shared.engine.set_on_remove(callback);
         Ok(())
     }
 
@@ -295,7 +279,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
     pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        self.set_callback(&self.shared.engine.callbacks.get, callback);
+        self.shared.engine.set_on_get(callback);
     }
 
     /// The callback that is asked for sessions.
@@ -343,8 +327,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_mode(&self, mode: CacheMode) -> CacheMode {
-        let _one = self.shared.settling();
         let engine = &self.shared.engine;
+        let _one = engine.settling();
         let old = engine.mode();
         engine.set_mode(mode);
         old
@@ -364,20 +348,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.shared.engine.serve_all()
     }
 
-    fn set_callback<F: ?Sized>(&self, slot: &Slot<F>, callback: Option<Arc<F>>) {
-        let engine = &self.shared.engine;
-        let one = self.shared.settling();
-        let old = slot.set(callback);
-        engine.set_tells();
-        drop(one);
-        // The old callback's drop is user code.
-        drop(old);
-        engine.forget_untold();
-    }
-
     fn start_workers(&self) -> io::Result<()> {
-        let _one = self.shared.settling();
         let engine = &self.shared.engine;
+        let _one = engine.settling();
         for worker in 0..engine.dispatch.workers() {
             if !engine.dispatch.is_started(worker) {
                 engine.dispatch.started(worker, start_worker(Arc::downgrade(engine), worker)?);

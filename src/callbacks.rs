@@ -12,12 +12,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-
 use crate::scope::{Entry, Scope};
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::stats::Reason;
+use crate::sync::{ArcSwapOption, planted};
 use crate::table::{Context, SessionId};
 
 /// Told of each session that came into the cache, and asked whether it may stay.
@@ -252,6 +251,11 @@ impl<F: ?Sized> Slot<F> {
     /// Returns what was set before, to be dropped where user code may run.
     #[must_use]
     pub(crate) fn set(&self, callback: Option<Arc<F>>) -> Option<Arc<Arc<F>>> {
+        if planted!("swap-in-two-steps") {
+            let old = self.0.swap(None);
+            drop(self.0.swap(callback.map(Arc::new)));
+            return old;
+        }
         self.0.swap(callback.map(Arc::new))
     }
 

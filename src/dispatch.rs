@@ -2,14 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
 
-use crate::sync::Ordering;
 use crate::sync::tally::AtomicBool;
+use crate::sync::{Ordering, thread_cell};
 
 /// Where callbacks run.
 ///
@@ -40,14 +39,14 @@ pub(crate) struct Dispatcher {
     bell: OnceLock<Arc<Bell>>,
 }
 
-thread_local!(static IN_CALLBACK: Cell<bool> = const { Cell::new(false) });
+thread_cell!(IN_CALLBACK: bool = false);
 
 /// Whether the calling thread is inside a callback.
 pub(crate) fn is_in_callback() -> bool {
     IN_CALLBACK.get()
 }
 
-thread_local!(static HELD: Cell<u32> = const { Cell::new(0) });
+thread_cell!(HELD: u32 = 0);
 
 /// Something is held that callbacks must not run under: a put's place inside the gate, or a lock on
 /// settings.

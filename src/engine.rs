@@ -21,6 +21,7 @@ pub(crate) mod limits;
 mod modes;
 mod outdated;
 mod put;
+mod settings;
 pub(crate) mod sweep;
 
 use std::any::Any;
@@ -47,6 +48,7 @@ use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
 use crate::secret::SecretBytes;
 use crate::session::Session;
+use crate::settings::SettingsLock;
 use crate::shard::{Departed, Shard, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
@@ -89,6 +91,7 @@ pub(crate) struct Engine<S: Send + Sync + 'static> {
     pub(crate) scopes: Registry,
     pub(crate) lookup_timeout: Duration,
     orphans: Orphans<S>,
+    settling: SettingsLock,
     /// Last: the shards' drops count on it.
     lease: Lease,
 }
@@ -141,6 +144,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             scopes: Registry::new(),
             lookup_timeout: parts.lookup_timeout,
             orphans: Orphans::new(),
+            settling: SettingsLock::new(),
             lease,
         };
         engine.set_mode(parts.mode);

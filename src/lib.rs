@@ -104,6 +104,7 @@ mod secret;
 mod session;
 #[cfg(not(loom))]
 mod sessions;
+mod settings;
 mod shard;
 mod stats;
 mod sync;

@@ -14,8 +14,8 @@ use crate::mode::CacheMode;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
-use crate::sync::tally::{AtomicU64, AtomicUsize};
-use crate::sync::{self, Ordering, planted};
+use crate::sync::tally::AtomicU64;
+use crate::sync::{self, AtomicSetting, Ordering, planted};
 use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -42,7 +42,7 @@ pub(crate) struct Shard<S> {
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
     /// What callbacks there are and what the mode is, [`Tells`].
-    tells: AtomicUsize,
+    tells: AtomicSetting,
     /// How many have asked to serve the events since one began; zero when nobody serves.
     serving: sync::AtomicU64,
     /// Lookups that ask the get callback.
@@ -158,7 +158,7 @@ impl<S> Shard<S> {
             wheel: Wheel::new(now),
             counts: AtomicU64::new(0),
             idle: AtomicU64::new(u64::MAX),
-            tells: AtomicUsize::new(0),
+            tells: AtomicSetting::new(0),
             serving: sync::AtomicU64::new(0),
             flights: Flights::new(gauges),
             gauges,
@@ -169,9 +169,14 @@ impl<S> Shard<S> {
     /// exclude each other.
     pub(crate) fn set_tells(&self, tells: usize) {
         let kept = self.tells().0 & (MODE | ASKED);
-        let asked = if tells & ASKS == 0 { 0 } else { ASKED };
         // Relaxed: a setting that stands for itself.
-        self.tells.store(kept | asked | tells | EVER, Ordering::Relaxed);
+        self.tells.store(kept | tells | EVER, Ordering::Relaxed);
+    }
+
+    /// Lets removals mark flights from now on; see `Engine::before_asking`. As above.
+    pub(crate) fn set_asked(&self) {
+        // Relaxed: the caller settles who sees it.
+        self.tells.store(self.tells().0 | ASKED, Ordering::Relaxed);
     }
 
     /// Sets the mode from now on. Changes of settings exclude each other.
@@ -216,11 +221,10 @@ impl<S> Shard<S> {
         }
     }
 
-    /// A session of `name` that is elsewhere is about to be told as gone; as above.
+    /// A session of `name` that is elsewhere is told as gone; as above. It passed no gate when it came, so
+    /// the flights themselves are looked at.
     pub(crate) fn mark_stale(&self, name: &Name) {
-        if self.tells().0 & ASKED != 0 {
-            self.flights.mark_stale(name);
-        }
+        self.flights.mark_stale(name);
     }
 
     /// Whether a session akin to `name` has left, and that is not told yet.

@@ -315,6 +315,23 @@ fn an_answer_that_is_ready_is_stored_though_its_time_is_over() {
     assert_eq!((gate.waiting(), cache.len()), (0, 2));
 }
 
+/// A future is left to the cache, then a lookup comes for it, and then the cache's time for it is over.
+#[test]
+fn a_future_that_a_lookup_came_for_outlives_its_time() {
+    // On a machine that is slower than this, less is tested.
+    const TIME: Duration = Duration::from_millis(300);
+    let (cache, sessions) = cache(TIME);
+    let gate = Gate::behind(&cache);
+    drop(waiting(&sessions, 1, Want::Get));
+    let mut lookup = waiting(&sessions, 1, Want::Get);
+    thread::sleep(2 * TIME);
+    cache.poll_callbacks();
+    assert_eq!(gate.waiting(), 1, "it is the lookup's");
+    gate.open();
+    let found = poll_with(&mut lookup, Waker::noop());
+    assert!(matches!(found, Poll::Ready(Some(_))), "{found:?}");
+}
+
 #[test]
 fn an_answer_that_is_ready_is_stored_though_too_many_wait() {
     let builder = SessionCache::builder().max_waiting_callbacks(1).lookup_timeout(LONG);

@@ -24,7 +24,8 @@
 //! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
 //! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |
 //! | `events.rs` | `table/events.rs`, `queue/mod.rs`, `shard.rs`, engine | each coming and leaving is told once, in order; none is left, no wake-up is lost |
-//! | `unlinked.rs` | `table/events.rs`, `table/node/birth.rs` | what is told and not stored is told once, in order; a context is dropped once |
+//! | `slots.rs` | `engine/settings.rs`, `callbacks.rs` | what is told goes to the old or to the new callback, once; nothing to one that was unset |
+//! | `unlinked.rs` | `table/events.rs`, `table/node/birth.rs`, `engine/modes.rs` | what is told and not stored is told once, in order; a context is dropped once |
 //! | `flights.rs` | `flight.rs`, `engine/ask.rs` | no removed session comes back; a dropped lookup strands no other, and neither loses nor doubles |
 //! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both; a renewal undoes neither |
 //!
@@ -33,6 +34,10 @@
 //! of a dead block or a second retirement panics. The number of retired blocks, the payloads that
 //! were dropped and the content of the table are compared after each execution. Segments have two
 //! slots here, a new table has two cells, the wheel has one level, and batches have one element.
+//!
+//! arc-swap is mocked too (`src/sync/swap.rs`): its loads and swaps have one order, and a value lives as
+//! long as it is used. Callbacks that are in flight are counted by the standard library's `Arc`, in
+//! safe code.
 //!
 //! Each scenario runs in two modes, described in the library's `src/sync/loom.rs`: *memory mode*,
 //! where loads may return old values as their orderings allow, and *interleaving mode*. It prints how

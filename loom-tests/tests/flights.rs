@@ -3,8 +3,8 @@
 #![cfg(loom)]
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,10 +12,19 @@ use loom::future::{AtomicWaker, block_on};
 use loom::sync::atomic::AtomicBool as Flag;
 use loom_tests::{ALL, Payload, Scenario, race, race3};
 use resumption::model::{Engine, Waiting};
-use resumption::{Answer, Found, Want};
+use resumption::{
+    Answer, CacheMode, Dispatch, Found, NewSession, OnGet, Proposed, RemovedSession, Verdict, Want,
+};
 
 const PUT: u32 = 1;
 const GIVEN: u32 = 2;
+const NEWER: u32 = 3;
+
+/// A session for whoever asks.
+fn given(proposed: &Proposed<'_>) -> Found<Payload> {
+    let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    Found { id, scope, payload: Payload::new(GIVEN), lifetime: Duration::from_secs(60) }
+}
 
 /// An engine whose external cache has one session, which is gone once it was asked for.
 fn asking(
@@ -26,13 +35,7 @@ fn asking(
         if is_gone.swap(true, Ordering::Relaxed) {
             return Answer::Nothing;
         }
-        let lifetime = Duration::from_secs(60);
-        answer(Found {
-            id: *proposed.id(),
-            scope: proposed.scope().clone(),
-            payload: Payload::new(GIVEN),
-            lifetime,
-        })
+        answer(given(proposed))
     })
 }
 
@@ -73,7 +76,7 @@ fn a_session_that_is_shown_at_once_is_caught() {
 const GET_TAKE_GET: Scenario = Scenario {
     name: "a get that asks ∥ take, get",
     preemptions: [1, 2],
-    floors: [288, 2_840],
+    floors: [311, 3_590],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(
@@ -97,6 +100,120 @@ fn who_comes_after_a_removal_is_not_shown_what_was_removed() {
 #[test]
 fn a_landing_that_does_not_look_again_is_caught() {
     GET_TAKE_GET.catches("landed-though-removed", "a removed session came back");
+}
+
+/// An engine that keeps expired sessions, and a database that follows its calls when it is asked. For a
+/// session that it knows of, another one is put, and expires, before it answers.
+fn overtaken() -> Arc<Engine<Payload>> {
+    let engine = Arc::new(Engine::dispatching(3, Dispatch::Manual));
+    engine.set_mode(CacheMode::SERVER | CacheMode::NO_AUTO_CLEAR);
+    let database: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let (store, forget) = (Arc::clone(&database), Arc::clone(&database));
+    engine.set_on_new(Some(Arc::new(move |new: NewSession<Payload>| {
+        store.lock().expect("no panic").push(new.session().payload().read());
+        Verdict::Keep
+    })));
+    engine.set_on_remove(Some(Arc::new(move |removed: RemovedSession<Payload>| {
+        let session = removed.session().expect("it was in the cache");
+        forget.lock().expect("no panic").retain(|&known| known != session.payload().read());
+    })));
+    let weak = Arc::downgrade(&engine);
+    let on_get: Arc<OnGet<Payload>> = Arc::new(move |proposed| {
+        loom::thread::yield_now();
+        let engine = weak.upgrade().expect("it asks");
+        engine.poll();
+        if !database.lock().expect("no panic").contains(&PUT) {
+            return Answer::Nothing;
+        }
+        assert!(engine.put_expired(1, Payload::new(NEWER)).is_stored());
+        Answer::Give(given(proposed))
+    });
+    engine.set_on_get(Some(on_get));
+    engine
+}
+
+const LATE_PUT_GET: Scenario = Scenario {
+    name: "a late put ∥ drop of the scope, a get that asks and is overtaken",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 1_250],
+    run: || {
+        let engine = overtaken();
+        race(
+            &engine,
+            |engine| {
+                engine.drop_scope();
+                drop(engine.lookup(1, Want::Get));
+            },
+            |engine| assert!(engine.put(1, Payload::new(PUT)).is_stored()),
+        );
+        let is_dropped = engine.stats().removals.scope_dropped > 0;
+        assert!(!is_dropped || !engine.contains(1), "a dropped session came back");
+    },
+};
+
+#[test]
+fn an_answer_that_a_replacement_of_the_outdated_overtakes_does_not_enter() {
+    LATE_PUT_GET.explore();
+}
+
+#[test]
+fn a_replacement_of_the_outdated_that_marks_no_flight_is_caught() {
+    LATE_PUT_GET.catches("dropped-without-mark", "a dropped session came back");
+}
+
+/// An engine, and a database that follows its calls when it is asked, and gives what it has once.
+fn followed() -> Arc<Engine<Payload>> {
+    let engine = Arc::new(Engine::dispatching(3, Dispatch::Manual));
+    let is_known = Arc::new(AtomicBool::new(false));
+    let (store, forget) = (Arc::clone(&is_known), Arc::clone(&is_known));
+    engine.set_on_new(Some(Arc::new(move |_: NewSession<Payload>| {
+        store.store(true, Ordering::Relaxed);
+        Verdict::Keep
+    })));
+    engine.set_on_remove(Some(Arc::new(move |_: RemovedSession<Payload>| {
+        forget.store(false, Ordering::Relaxed);
+    })));
+    let weak = Arc::downgrade(&engine);
+    let on_get: Arc<OnGet<Payload>> = Arc::new(move |proposed| {
+        weak.upgrade().expect("it asks").poll();
+        match is_known.swap(false, Ordering::Relaxed) {
+            true => Answer::Give(given(proposed)),
+            false => Answer::Nothing,
+        }
+    });
+    engine.set_on_get(Some(on_get));
+    engine
+}
+
+const PUT_TAKE_ASK: Scenario = Scenario {
+    name: "put, take ∥ a take that asks, then take",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 1_110],
+    run: || {
+        let engine = followed();
+        let take = |engine: &Engine<Payload>| usize::from(engine.take(1).is_some());
+        let (a, b) = race(
+            &engine,
+            move |engine| {
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+                take(engine)
+            },
+            take,
+        );
+        assert_eq!(a + b + take(&engine), 1, "a ticket is taken once");
+    },
+};
+
+#[test]
+fn a_ticket_that_is_put_while_it_is_asked_for_is_taken_once() {
+    PUT_TAKE_ASK.explore();
+}
+
+#[test]
+fn a_ticket_that_stays_inside_is_caught() {
+    PUT_TAKE_ASK.catches("left-inside", "a ticket is taken once");
 }
 
 /// An external cache that answers when it is told to.
@@ -188,7 +305,7 @@ fn a_lookup_that_leaves_without_waking_is_caught() {
 const DROP_TAKE_TAKE: Scenario = Scenario {
     name: "a take that is dropped ∥ a take of the same id ∥ the answer",
     preemptions: [2, 2],
-    floors: [1_750, 950],
+    floors: [2_770, 1_650],
     run: || {
         let world = World::new();
         let one = world.waiting(Want::Take);

@@ -1,11 +1,12 @@
-//! Models of what is told and not stored, and of contexts: `src/table/node/birth.rs` and
-//! `src/table/events.rs`.
+//! Models of what is told and not stored, and of contexts: `src/table/node/birth.rs`,
+//! `src/table/events.rs` and `src/engine/modes.rs`.
 #![cfg(loom)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use loom_tests::{Heard, Payload, Scenario, dropped, race, race3, serve, waiting};
-use resumption::model::{Table, Told};
+use resumption::model::{Engine, Table, Told};
+use resumption::{CacheMode, Session};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
@@ -84,6 +85,43 @@ const HAND_OVER_GONE: Scenario = Scenario {
 #[test]
 fn what_is_not_stored_leaves_after_it_came() {
     HAND_OVER_GONE.explore();
+}
+
+const HAND_OVER_DROP: Scenario = Scenario {
+    name: "hand over of the same id ∥ drop of the scope, by the engine",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [530, 6_370],
+    run: || {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let engine = Engine::telling_when_polled(3, move |told, session: Session<Payload>| {
+            log.lock().expect("no panic").push((session.payload().read(), told));
+        });
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        engine.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL_STORE);
+        let engine = Arc::new(engine);
+        race(&engine, |e| assert!(e.put(1, Payload::new(2)).is_stored()), |e| e.drop_scope());
+        engine.poll();
+        let told = [(1, Told::Came), (1, Told::Left), (2, Told::Came)];
+        assert_eq!(*calls.lock().expect("no panic"), told, "told in order");
+        assert_eq!(engine.stats().sessions, 0, "nothing is stored");
+    },
+};
+
+#[test]
+fn what_is_dropped_leaves_before_the_next_one_is_handed_over() {
+    HAND_OVER_DROP.explore();
+}
+
+#[test]
+fn a_session_that_is_handed_over_beside_an_outdated_one_is_caught() {
+    HAND_OVER_DROP.catches("handed-over-beside-the-outdated", "told in order");
+}
+
+#[test]
+fn a_session_that_is_handed_over_before_a_leaving_is_announced_is_caught() {
+    HAND_OVER_DROP.catches("handed-over-without-search", "told in order");
 }
 
 const CONTEXT: Scenario = Scenario {

@@ -302,10 +302,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.take_for_nobody(name, want);
             return None;
         };
-        self.counters.count(Count::GetAnswered);
-        if *wanted == Want::Take {
-            self.took_outside(name, want);
+        if *wanted == Want::Take && !self.took_outside(asker, want) {
+            return None;
         }
+        self.counters.count(Count::GetAnswered);
         Some(self.landed(session, asker))
     }
 

@@ -10,7 +10,7 @@ use crate::callbacks::{NewSession, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch, contained};
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{ASKS, CAME, LEFT, Tells, reason_of};
+use crate::shard::{Tells, reason_of};
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
 use crate::table::Name;
@@ -36,21 +36,6 @@ impl<S: Send + Sync + 'static> Drop for Delivery<'_, S> {
 }
 
 impl<S: Send + Sync + 'static> Engine<S> {
-    /// Makes what is told follow from the callbacks that are set.
-    pub(crate) fn set_tells(&self) {
-        let came = if self.callbacks.new.callback().is_some() { CAME } else { 0 };
-        let left = if self.callbacks.remove.callback().is_some() { LEFT } else { 0 };
-        let asks = if self.callbacks.get.callback().is_some() { ASKS } else { 0 };
-        self.shards.iter().for_each(|shard| shard.set_tells(came | left | asks));
-    }
-
-    /// Lets go of what waits, if nobody is there to hear of it.
-    pub(crate) fn forget_untold(&self) {
-        if !self.shards.iter().any(|shard| shard.tells().anything()) {
-            self.serve_all();
-        }
-    }
-
     /// Sees to it that the events of a shard are delivered. At the end of a call, when nothing is
     /// held.
     #[inline]

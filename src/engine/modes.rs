@@ -9,10 +9,13 @@ use super::put::Stored;
 use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
 use crate::expiry::Due;
+use crate::flight::Asker;
 use crate::mode::CacheMode;
 use crate::outcome::Refusal;
+use crate::reclaim::pin;
 use crate::session::Session;
 use crate::stats::{Count, Reason};
+use crate::sync::planted;
 use crate::table::{Name, NewNode};
 
 impl<S: Send + Sync + 'static> Engine<S> {
@@ -76,15 +79,26 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// The get callback has answered a take. Where nothing is stored that is told, unless a session of
-    /// the name was in the cache, whose leaving is told. What was given to a take that has left, and so
-    /// to a get, stays where it is.
+    /// The get callback has answered a take; `false` if another take has that session already. Where
+    /// nothing is stored the taking is told, unless that of a session in the cache is. What was given to
+    /// a take that has left, and so to a get, stays where it is.
+    ///
+    /// The session may have been put since the take looked into the cache, or in a mode that did not let
+    /// it look, and been told to the external cache: it leaves with this take. Both orders with one that
+    /// takes it out of the cache: if this is first, that one finds nothing; if that one is first, it has
+    /// marked the flight.
     #[cold]
-    pub(super) fn took_outside(&self, name: &Name, want: Want) {
-        let looks = want == Want::Get || !self.has(name, CacheMode::NO_INTERNAL_LOOKUP);
-        if looks || self.find_and_take(name).is_err() {
-            self.tell_gone(name, Reason::Taken);
+    pub(super) fn took_outside(&self, asker: &Asker<'_, S>, want: Want) -> bool {
+        let name = &asker.flight().name;
+        if want == Want::Take && !planted!("left-inside") {
+            match self.find_and_take(name) {
+                Ok(_) => return true,
+                Err(Missing::Unknown) if asker.is_stale() => return false,
+                Err(_) => {}
+            }
         }
+        self.tell_gone(name, Reason::Taken);
+        true
     }
 
     /// Tells that a session which the cache does not hold is no more, where nothing is stored.
@@ -116,12 +130,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Err((Refusal::NobodyToTell, node));
         }
         let name = node.node().name();
-        self.remove_outdated(&name);
+        if !planted!("handed-over-beside-the-outdated") {
+            self.remove_outdated(&name);
+        }
         if if_present == IfPresent::Refuse && self.is_there(&name) {
             return Err((Refusal::Present, node));
         }
         let replaced = self.depart(&name, Reason::Replaced).ok().map(|left| self.handle(left));
         let table = &self.shards[self.shard_of(&name)].table;
+        if !planted!("handed-over-without-search") {
+            // What another thread has removed may be announced later than this: the search announces it.
+            let _ = self.entry(&name, table.spot(name.hash), &pin());
+        }
         let unseen = Some(table.announce_unlinked(node));
         self.counters.count(Count::HandedOver);
         Ok(Stored { replaced, unseen })

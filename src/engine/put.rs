@@ -154,7 +154,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
                 Entry::Occupied(old) => {
-                    if replaced == Reason::ScopeDropped {
+                    if replaced == Reason::ScopeDropped && !planted!("dropped-without-mark") {
                         shard.before_removal(old.node());
                     }
                     let tell = shard.tell(replaced);

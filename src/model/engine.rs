@@ -68,9 +68,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let on_remove: Arc<OnRemove<S>> = Arc::new(move |removed: RemovedSession<S>| {
             hear(Told::Left, removed.into_session().expect("it was in the cache"));
         });
-        drop(this.engine.callbacks.new.set(Some(on_new)));
-        drop(this.engine.callbacks.remove.set(Some(on_remove)));
-        this.engine.set_tells();
+        this.set_on_new(Some(on_new));
+        this.set_on_remove(Some(on_remove));
         this
     }
 
@@ -82,13 +81,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let this = Self::dispatching(max_sessions, Dispatch::Manual);
         let on_get: Arc<OnGet<S>> = Arc::new(on_get);
         let on_remove: Arc<OnRemove<S>> = Arc::new(drop);
-        drop(this.engine.callbacks.get.set(Some(on_get)));
-        drop(this.engine.callbacks.remove.set(Some(on_remove)));
-        this.engine.set_tells();
+        this.set_on_get(Some(on_get));
+        this.set_on_remove(Some(on_remove));
         this
     }
 
-    fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
+    /// An engine without callbacks, which are called as `dispatch` says: by no threads of its own.
+    pub fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
         let engine = engine::Engine::new(Parts {
             max_sessions,
             max_bytes: UNLIMITED,
@@ -106,9 +105,35 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Self { engine: Arc::new(engine), scope }
     }
 
+    /// Sets or unsets the new callback.
+    pub fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) {
+        self.engine.set_on_new(callback);
+    }
+
+    /// Sets or unsets the remove callback.
+    pub fn set_on_remove(&self, callback: Option<Arc<OnRemove<S>>>) {
+        self.engine.set_on_remove(callback);
+    }
+
+    /// Sets or unsets the get callback.
+    pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
+        self.engine.set_on_get(callback);
+    }
+
+    /// Changes how the cache is used.
+    pub fn set_mode(&self, mode: CacheMode) {
+        self.engine.set_mode(mode);
+    }
+
     /// Stores a session.
     pub fn put(&self, id: u8, payload: S) -> Put<S> {
         let mut connection = Connection::server();
+        self.engine.put(&self.scope, &session_id(id), payload, &mut connection, IfPresent::Replace)
+    }
+
+    /// Stores a session that is expired at once.
+    pub fn put_expired(&self, id: u8, payload: S) -> Put<S> {
+        let mut connection = Connection::server().lifetime(Duration::ZERO);
         self.engine.put(&self.scope, &session_id(id), payload, &mut connection, IfPresent::Replace)
     }
 

@@ -16,6 +16,8 @@ pub(crate) use loom::sync::atomic::Ordering;
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 pub(crate) use loom::thread::yield_now;
 
+pub(crate) use super::swap::ArcSwapOption;
+
 use std::cell::Cell;
 use std::thread::panicking;
 
@@ -139,6 +141,28 @@ atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
 atomic!(AtomicUsize, usize);
 
+/// A word that all read and one thread at a time stores, and that nobody exchanges: loom is exact about
+/// those as they are written, in both modes. Reads of a word that nobody stores meanwhile multiply no
+/// executions.
+#[derive(Debug)]
+pub(crate) struct AtomicSetting(loom::sync::atomic::AtomicUsize);
+
+impl AtomicSetting {
+    pub(crate) fn new(value: usize) -> Self {
+        Self(loom::sync::atomic::AtomicUsize::new(value))
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> usize {
+        if panicking() { 0 } else { self.0.load(order) }
+    }
+
+    pub(crate) fn store(&self, value: usize, order: Ordering) {
+        if !panicking() {
+            self.0.store(value, order);
+        }
+    }
+}
+
 /// An atomic pointer with flag bits: loom's pointer has no `fetch_or`, hence an address.
 #[derive(Debug)]
 pub(crate) struct AtomicPtrWord(AtomicUsize);
@@ -214,3 +238,36 @@ impl<T> UnsafeCell<T> {
 pub(crate) fn thread_index() -> usize {
     0
 }
+
+/// A cell of each thread of a model: they all run on one thread of the system.
+pub(crate) struct ThreadCell<T: 'static>(&'static loom::thread::LocalKey<Cell<T>>);
+
+impl<T: Copy + Default> ThreadCell<T> {
+    pub(crate) const fn new(key: &'static loom::thread::LocalKey<Cell<T>>) -> Self {
+        Self(key)
+    }
+
+    pub(crate) fn get(&self) -> T {
+        if panicking() { T::default() } else { self.0.with(Cell::get) }
+    }
+
+    pub(crate) fn set(&self, value: T) {
+        self.replace(value);
+    }
+
+    pub(crate) fn replace(&self, value: T) -> T {
+        if panicking() { T::default() } else { self.0.with(|cell| cell.replace(value)) }
+    }
+}
+
+macro_rules! thread_cell {
+    ($name:ident: $value:ty = $init:expr) => {
+        static $name: crate::sync::ThreadCell<$value> = {
+    loom::thread_local!(static CELL: ::std::cell::Cell<$value> =
+                ::std::cell::Cell::new($init));
+            crate::sync::ThreadCell::new(&CELL)
+        };
+    };
+}
+
+pub(crate) use thread_cell;

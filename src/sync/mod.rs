@@ -7,6 +7,9 @@
 //!   `fetch_and` on those bits.
 //! * `AtomicU8` … `AtomicUsize`, `Ordering`: as in the standard library.
 //! * `UnsafeCell`: with `with` and `with_mut`, so that loom sees each access.
+//! * `AtomicSetting`: a word that all read, and one thread at a time stores.
+//! * `thread_cell!`: a `Cell` for each thread, which is a thread of the model under loom.
+//! * `ArcSwapOption`: arc-swap's, with `empty`, `swap` and `load`.
 //! * [`thread_index`]: a small number for the calling thread; it chooses a stripe.
 //!
 //! Under loom each access runs in one of two modes (see `loom.rs`), because loom skips
@@ -19,6 +22,8 @@ pub(crate) use self::std::*;
 
 #[cfg(loom)]
 mod loom;
+#[cfg(loom)]
+mod swap;
 #[cfg(loom)]
 pub(crate) use self::loom::*;
 

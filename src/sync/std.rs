@@ -1,5 +1,7 @@
 //! The standard library's primitives, as they are.
 
+pub(crate) use arc_swap::ArcSwapOption;
+pub(crate) use std::sync::atomic::AtomicUsize as AtomicSetting;
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
@@ -98,3 +100,13 @@ pub(crate) fn thread_index() -> usize {
         index.get()
     })
 }
+
+/// A cell of each thread, with `get`, `set` and `replace`.
+macro_rules! thread_cell {
+    ($name:ident: $value:ty = $init:expr) => {
+        ::std::thread_local!(static $name: ::std::cell::Cell<$value> =
+            const { ::std::cell::Cell::new($init) });
+    };
+}
+
+pub(crate) use thread_cell;
