@@ -108,7 +108,7 @@ mod shard;
 mod stats;
 mod sync;
 mod table;
-#[cfg(all(feature = "rustls", not(loom)))]
+#[cfg(all(any(feature = "openssl", feature = "rustls"), not(loom)))]
 pub mod tls;
 
 #[cfg(not(loom))]
