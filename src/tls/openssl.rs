@@ -51,9 +51,9 @@
 //! callback nor `SSL_set_SSL_CTX` can keep a session of one host from another that checks its
 //! clients (CVE-2025-23419). Here the host is a part of the name, as it stands in the ClientHello,
 //! letter by letter: a session that was made for one is not found from another, nor from a client
-//! that names none. Contexts that one connection may change between need the same scope; then
-//! sessions resume, each for its host. With other scopes they do not: OpenSSL compares the session
-//! id contexts.
+//! that names none. A connection that changes its context keeps its sessions in the scope of the
+//! context that it began with. What else than the host decides how clients are verified belongs
+//! into the scope.
 //!
 //! *TLS 1.2* sessions are found by a get, until they expire. The object that OpenSSL made is kept,
 //! and lent again and again: counted, never copied or parsed.
@@ -316,7 +316,7 @@ impl Server {
         };
         let session = found.payload();
         if !session.is(&cache_id, id) {
-            tracing::error!("the session that was given has another id than the one asked for");
+            tracing::warn!("the session that was given has another id than the one asked for");
             return None;
         }
         // SAFETY: the context lives, for this is a call of its callback.

@@ -46,6 +46,8 @@ struct Identity {
 static PKI: LazyLock<Pki> = LazyLock::new(|| {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // With rcgen's one name for all, OpenSSL would take the others for signed by themselves.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
     let key = KeyPair::generate().unwrap();
     let root = X509::from_pem(params.self_signed(&key).unwrap().pem().as_bytes()).unwrap();
     let authority = Issuer::new(params, key);

@@ -195,3 +195,38 @@ impl Error for DecodeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_in_version_host_and_id() {
+        const VERSIONS: [c_int; 2] = [0x303, 0x304];
+        const HOSTS: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"a"), Some(b"ab"), Some(b"A")];
+        const IDS: [&[u8]; 4] = [b"a", b"b", b"ab", b"ba"];
+        let mut seen = std::collections::HashSet::new();
+        for version in VERSIONS {
+            for host in HOSTS {
+                for id in IDS {
+                    let new = seen.insert(cache_id(version, host, id));
+                    assert!(new, "{version:x} {host:?} {id:?}");
+                }
+            }
+        }
+        assert_eq!(cache_id(0x303, Some(b"a"), b"b"), cache_id(0x303, Some(b"a"), b"b"));
+    }
+
+    #[test]
+    fn bytes_that_hold_no_session_are_refused() {
+        for len in 0..32 {
+            let bytes = vec![0; len];
+            assert!(matches!(OpensslSession::from_bytes(&bytes), Err(DecodeError::TooShort)));
+        }
+        for bytes in [vec![0; 32], vec![0; 100], vec![0x30; 300]] {
+            assert!(matches!(OpensslSession::from_bytes(&bytes), Err(DecodeError::Openssl(_))));
+        }
+        // Nothing is left for OpenSSL to mistake for an error of its own.
+        assert!(ErrorStack::get().errors().is_empty());
+    }
+}
