@@ -57,11 +57,14 @@ fn give(proposed: &Proposed<'_>, bytes: &[u8]) -> Answer<OpensslSession> {
     })
 }
 
+/// What callbacks were told: ids, and why their sessions left.
+type Heard = Arc<Mutex<Vec<(SessionId, Option<Reason>)>>>;
+
 #[test]
 fn the_callbacks_see_openssls_sessions() {
     for version in BOTH {
         let cache = cache();
-        let seen: Arc<Mutex<Vec<(SessionId, Option<Reason>)>>> = Arc::default();
+        let seen: Heard = Arc::default();
         let (new, removed) = (Arc::clone(&seen), Arc::clone(&seen));
         let on_new = move |session: resumption::NewSession<OpensslSession>| {
             assert_eq!(session.scope(), &Scope::new("web"));

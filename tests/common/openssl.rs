@@ -199,6 +199,13 @@ impl Pipe {
         self.incoming.lock().unwrap().iter().copied().collect()
     }
 
+    /// The same end, of a connection that nothing was sent on yet.
+    pub(crate) fn anew(&self) -> Self {
+        self.incoming.lock().unwrap().clear();
+        self.outgoing.lock().unwrap().clear();
+        Self { incoming: Arc::clone(&self.incoming), outgoing: Arc::clone(&self.outgoing) }
+    }
+
     /// Puts bytes before this end, as if the peer had sent them.
     pub(crate) fn inject(&self, bytes: &[u8]) {
         self.incoming.lock().unwrap().extend(bytes);
@@ -226,9 +233,9 @@ impl Write for Pipe {
 }
 
 /// Both ends of one connection. Dropped without [`close`](Self::close), it ends uncleanly.
-pub(crate) struct Link {
-    pub(crate) client: SslStream<Pipe>,
-    pub(crate) server: SslStream<Pipe>,
+pub(crate) struct Link<S = Pipe> {
+    pub(crate) client: SslStream<S>,
+    pub(crate) server: SslStream<S>,
 }
 
 impl Link {
@@ -249,7 +256,9 @@ impl Link {
             server: SslStream::new(server, pipe(&to_server, &to_client)).unwrap(),
         }
     }
+}
 
+impl<S: Read + Write> Link<S> {
     /// The handshake, to its end; an error is the server's, if that has one.
     pub(crate) fn shake_hands(&mut self) -> Result<(), Error> {
         loop {
