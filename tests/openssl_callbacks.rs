@@ -11,8 +11,8 @@ use std::{
 };
 
 use common::{
-    BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, server, server_builder, session,
-    visit, visit_host, web,
+    BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, server, server_builder,
+    server_with, session, visit, visit_host, web,
 };
 use openssl::ssl::SslMethod;
 use resumption::{
@@ -173,22 +173,31 @@ fn given_sessions_of_one_connection_differ_by_host() {
     }
 }
 
+/// Handles that a callback keeps.
+type Kept = Arc<Mutex<HashMap<SessionId, Session<OpensslSession>>>>;
+
+/// Lets callbacks keep the new sessions of a cache, and share them.
+fn keep_and_share(cache: &Cache) -> Kept {
+    let kept = Kept::default();
+    let (keeps, shares) = (Arc::clone(&kept), Arc::clone(&kept));
+    let on_new = move |new: resumption::NewSession<OpensslSession>| {
+        let session = new.into_session();
+        keeps.lock().unwrap().insert(*session.id(), session);
+        Verdict::Keep
+    };
+    cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        let kept = shares.lock().unwrap();
+        kept.get(proposed.id()).map_or(Answer::Nothing, |kept| Answer::Share(kept.clone()))
+    })));
+    kept
+}
+
 #[test]
 fn a_shared_session_resumes_and_stays_the_callbacks() {
     for version in BOTH {
         let cache = cache();
-        let kept: Arc<Mutex<HashMap<SessionId, Session<OpensslSession>>>> = Arc::default();
-        let (keeps, shares) = (Arc::clone(&kept), Arc::clone(&kept));
-        let on_new = move |new: resumption::NewSession<OpensslSession>| {
-            let session = new.into_session();
-            keeps.lock().unwrap().insert(*session.id(), session);
-            Verdict::Keep
-        };
-        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
-        cache.set_on_get(Some(Arc::new(move |proposed| {
-            let kept = shares.lock().unwrap();
-            kept.get(proposed.id()).map_or(Answer::Nothing, |kept| Answer::Share(kept.clone()))
-        })));
+        let kept = keep_and_share(&cache);
         let (client, server) = (Client::new(version), server(&web(&cache)));
         let session = session(&client, &server);
         cache.flush();
@@ -200,6 +209,25 @@ fn a_shared_session_resumes_and_stays_the_callbacks() {
         let kept = std::mem::take(&mut *kept.lock().unwrap());
         cache.flush();
         assert!(kept.values().all(|session| session.ref_count() == 1), "all is given back");
+    }
+}
+
+#[test]
+fn a_bad_end_spoils_a_shared_session_of_tls12_alone() {
+    for (version, afterwards) in [(TLS12, Kind::Full), (TLS13, Kind::Resumed)] {
+        let cache = cache();
+        let kept = keep_and_share(&cache);
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        let session = session(&client, &server);
+        cache.flush();
+        // Without a new ticket, the connection's session stays the one that it was lent.
+        let silent = server_with(&web(&cache), |builder| builder.set_num_tickets(0).unwrap());
+        let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &silent);
+        assert_eq!(link.run(), Kind::Resumed);
+        drop(link);
+        assert_eq!(visit(&client, &server, Some(&session)), afterwards);
+        assert_eq!(cache.stats().get_answered, 2);
+        assert!(!kept.lock().unwrap().is_empty());
     }
 }
 

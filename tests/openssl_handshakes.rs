@@ -1,19 +1,22 @@
 //! OpenSSL servers on the cache: full handshakes, resumed ones, and those that are refused.
 
+#[path = "common/hello.rs"]
+mod hello;
+
 #[path = "common/openssl.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod common;
 
-use std::io::Read;
-use std::time::Duration;
+use std::{io::Read, sync::Arc, time::Duration};
 
 use common::{
     BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, server, server_builder,
     server_with, session, visit, web,
 };
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{SslMethod, SslOptions};
-use resumption::tls::openssl::{Attachment, OpensslSession, cache_id};
+use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
+use resumption::Answer;
+use resumption::tls::openssl::{Attachment, MOST_LOOKUPS, OpensslSession, cache_id};
 
 #[test]
 fn a_tls12_session_resumes_until_it_is_removed() {
@@ -237,4 +240,19 @@ fn a_session_that_was_put_by_hand_resumes() {
         }
         assert_eq!(visit(&client, &server(&web(&cache)), Some(&session)), Kind::Resumed);
     }
+}
+
+#[test]
+fn a_hello_full_of_tickets_asks_for_a_few_of_them() {
+    let cache = cache();
+    cache.set_on_get(Some(Arc::new(|_| Answer::Nothing)));
+    let server = server(&web(&cache));
+    let tickets: Vec<[u8; 32]> = (0..hello::capacity(32)).map(|n| [n as u8; 32]).collect();
+    assert!(tickets.len() > 500);
+    let mut link = Link::new(Client::new(TLS13).connection(Some(HOST), None), &server);
+    let hello = hello::with_identities(tickets.iter().map(|ticket| &ticket[..]));
+    link.server.get_ref().inject(&hello);
+    let answer = link.server.do_handshake().unwrap_err();
+    assert_eq!(answer.code(), ErrorCode::WANT_READ, "it has answered, as for a full handshake");
+    assert_eq!(cache.stats().get_called, MOST_LOOKUPS as u64);
 }
