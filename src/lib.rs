@@ -26,7 +26,7 @@
 //! ```
 //!
 //! With the feature `rustls`, `config.session_storage = web.rustls()` is all that a rustls server
-//! needs.
+//! needs; with the feature `openssl`, `tls::openssl::attach(&mut context, &web)` an OpenSSL server.
 //!
 //! # Guarantees
 //!
