@@ -97,6 +97,17 @@ fn a_second_attachment_takes_the_place_of_the_first() {
 }
 
 #[test]
+fn reloads_use_up_none_of_openssls_indices() {
+    let cache = cache();
+    drop(server(&web(&cache)));
+    let before = Ssl::new_ex_index::<u8>().unwrap().as_raw();
+    for _ in 0..10 {
+        drop(server(&web(&cache)));
+    }
+    assert_eq!(Ssl::new_ex_index::<u8>().unwrap().as_raw(), before + 1);
+}
+
+#[test]
 fn a_cleared_connection_serves_the_next_client() {
     for version in BOTH {
         let cache = cache();

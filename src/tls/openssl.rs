@@ -110,6 +110,7 @@
 //! connection are looked up. What panics is caught, and has found nothing.
 
 mod ffi;
+mod handshake;
 mod session;
 
 use std::fmt;
@@ -124,6 +125,8 @@ use openssl::ssl::{
     SslSessionRef, SslVersion,
 };
 
+use self::handshake::Handshake;
+pub use self::handshake::MOST_LOOKUPS;
 pub use self::session::{DecodeError, OpensslSession};
 use crate::dispatch::contained;
 use crate::{Connection, Session, SessionId, Sessions};
@@ -219,7 +222,7 @@ impl Attachment {
     /// As [`attach`].
     pub fn attach(self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         ffi::index()?;
-        let handshake = Ssl::new_ex_index()?;
+        let handshake = handshake::index()?;
         builder.set_session_id_context(&sha256(&self.sessions.scope().to_bytes()))?;
         builder.set_session_cache_mode(
             SslSessionCacheMode::SERVER
@@ -258,28 +261,11 @@ struct Server {
     handshake: Index<Ssl, Handshake>,
 }
 
-/// Look-ups for one TLS 1.3 handshake, in both ClientHellos; what a client offers beyond that is
-/// not looked for. Clients that are known offer one session or two.
-pub const MOST_LOOKUPS: usize = 16;
-
-/// What a TLS 1.3 handshake has looked up so far.
-///
-/// There is no call at its end. A ClientHello with another random begins another handshake; and the
-/// server's random, which is zero until OpenSSL has worked on the first ClientHello of a connection
-/// and again after `SSL_clear`, tells the first one from the second.
-#[derive(Default)]
-struct Handshake {
-    client_random: [u8; 32],
-    lookups: usize,
-    /// What the first ClientHello has taken, for the second one.
-    taken: Option<Session<OpensslSession>>,
-}
-
 impl Server {
     /// OpenSSL has made a session.
     fn keep(&self, ssl: &mut SslRef, session: SslSession) {
         if let Some(handshake) = ssl.ex_data_mut(self.handshake) {
-            handshake.taken = None;
+            handshake.end();
         }
         let is_tls13 = session.protocol_version() == SslVersion::TLS1_3;
         // OpenSSL tells of stateless tickets, too.
@@ -324,34 +310,10 @@ impl Server {
         session.lend(as_copy).map(OpensslSession::into_session)
     }
 
-    /// Takes a session, and remembers it for the second ClientHello.
+    /// Takes a session, once for both ClientHellos.
     fn take(&self, ssl: &mut SslRef, id: &SessionId) -> Option<Session<OpensslSession>> {
-        let mut client_random = [0; 32];
-        client_random.copy_from_slice(ssl.client_hello_random().filter(|all| all.len() == 32)?);
-        let mut server_random = [0; 32];
-        ssl.server_random(&mut server_random);
-        let is_second_hello = server_random != [0; 32];
-
-        if ssl.ex_data(self.handshake).is_none() {
-            ssl.set_ex_data(self.handshake, Handshake::default());
-        }
-        let handshake = ssl.ex_data_mut(self.handshake)?;
-        if handshake.client_random != client_random {
-            *handshake = Handshake { client_random, ..Handshake::default() };
-        }
-        if !is_second_hello {
-            handshake.taken = None;
-        }
-        if let Some(taken) = handshake.taken.as_ref().filter(|taken| taken.id() == id) {
-            return Some(taken.clone());
-        }
-        if handshake.lookups == MOST_LOOKUPS {
-            return None;
-        }
-        handshake.lookups += 1;
-        let session = self.attachment.sessions.take(id)?;
-        handshake.taken = Some(session.clone());
-        Some(session)
+        let handshake = Handshake::of(ssl, self.handshake)?;
+        handshake.look_up(id, |id| self.attachment.sessions.take(id))
     }
 }
 
