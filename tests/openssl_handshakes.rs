@@ -7,7 +7,15 @@ mod hello;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod common;
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{
+    ffi::{c_int, c_uint},
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{
     BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, server, server_builder,
@@ -255,4 +263,41 @@ fn a_hello_full_of_tickets_asks_for_a_few_of_them() {
     let answer = link.server.do_handshake().unwrap_err();
     assert_eq!(answer.code(), ErrorCode::WANT_READ, "it has answered, as for a full handshake");
     assert_eq!(cache.stats().get_called, MOST_LOOKUPS as u64);
+}
+
+// From `<openssl/ssl.h>`.
+unsafe extern "C" {
+    fn SSL_CTX_set_generate_session_id(
+        context: *mut openssl_sys::SSL_CTX,
+        generate: unsafe extern "C" fn(*mut openssl_sys::SSL, *mut u8, *mut c_uint) -> c_int,
+    ) -> c_int;
+}
+
+/// Ids of eight bytes, of which seven are always the same: the manual page's example has such.
+unsafe extern "C" fn choose_id(_: *mut openssl_sys::SSL, into: *mut u8, len: *mut c_uint) -> c_int {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let id = [7, 7, 7, 7, 7, 7, 7, NEXT.fetch_add(1, Ordering::Relaxed)];
+    // SAFETY: OpenSSL gives room for 32 bytes and more.
+    unsafe {
+        into.copy_from_nonoverlapping(id.as_ptr(), id.len());
+        *len = id.len() as c_uint;
+    }
+    1
+}
+
+#[test]
+fn a_server_may_choose_its_tls12_ids() {
+    let cache = cache();
+    let server = server_with(&web(&cache), |builder| {
+        // SAFETY: the builder owns a context, and the function is one of the kind that it wants.
+        let set = unsafe { SSL_CTX_set_generate_session_id(builder.as_ptr(), choose_id) };
+        assert_eq!(set, 1);
+    });
+    let client = Client::new(TLS12);
+    let sessions: Vec<_> = (0..5).map(|_| session(&client, &server)).collect();
+    assert_eq!(cache.len(), 5);
+    for session in &sessions {
+        assert_eq!(session.id().len(), 8);
+        assert_eq!(visit(&client, &server, Some(session)), Kind::Resumed);
+    }
 }
