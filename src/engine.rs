@@ -530,7 +530,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.lease.gauges()
     }
 
-    fn lifetime(&self) -> u64 {
+    /// The lifetime of sessions whose put says none, in milliseconds.
+    pub(crate) fn lifetime(&self) -> u64 {
         // Relaxed: a setting that stands for itself.
         self.lifetime.load(Ordering::Relaxed)
     }

@@ -26,7 +26,7 @@
 //! ```
 //!
 //! With the feature `rustls`, `config.session_storage = web.rustls()` is all that a rustls server
-//! needs.
+//! needs; with the feature `openssl`, `tls::openssl::attach(&mut context, &web)` an OpenSSL server.
 //!
 //! # Guarantees
 //!
@@ -109,7 +109,7 @@ mod shard;
 mod stats;
 mod sync;
 mod table;
-#[cfg(all(feature = "rustls", not(loom)))]
+#[cfg(all(any(feature = "openssl", feature = "rustls"), not(loom)))]
 pub mod tls;
 
 #[cfg(not(loom))]

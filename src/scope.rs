@@ -55,6 +55,25 @@ impl Scope {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The scope as bytes, for a digest: each part after its length, so that two scopes are equal when
+    /// their bytes are.
+    #[cfg_attr(not(feature = "openssl"), expect(dead_code, reason = "only an adapter digests it"))]
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut add = |part: &[u8]| {
+            bytes.extend((part.len() as u64).to_be_bytes());
+            bytes.extend(part);
+        };
+        add(self.name.as_bytes());
+        for (label, values) in &self.labels {
+            for value in values {
+                add(label.as_bytes());
+                add(value);
+            }
+        }
+        bytes
+    }
 }
 
 impl fmt::Debug for Scope {
@@ -215,6 +234,26 @@ mod tests {
         assert_ne!(one, Scope::new("a").with("l", b"b").with("l", b"c"));
         assert_ne!(one, Scope::new("a").with("lb", b"c"));
         assert_ne!(one, Scope::new("al").with("", b"bc"));
+    }
+
+    #[test]
+    fn scopes_are_equal_when_their_bytes_are() {
+        let scopes = [
+            Scope::new("a"),
+            Scope::new("ab"),
+            Scope::new("a").with("b", b""),
+            Scope::new("a").with("", b"b"),
+            Scope::new("a").with("b", b"c"),
+            Scope::new("a").with("b", b"c").with("b", b"c"),
+            Scope::new("a").with("b", b"c").with("c", b"b"),
+            Scope::new("a").with("c", b"b").with("b", b"c"),
+            Scope::new("a").with("b", b"cb").with("c", b""),
+        ];
+        for a in &scopes {
+            for b in &scopes {
+                assert_eq!(a == b, a.to_bytes() == b.to_bytes(), "{a:?} {b:?}");
+            }
+        }
     }
 
     #[test]

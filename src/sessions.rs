@@ -167,6 +167,12 @@ impl<S: Send + Sync + 'static> Sessions<S> {
         self.engine.count_malformed();
     }
 
+    /// The lifetime of sessions that are put now.
+    #[cfg_attr(not(feature = "openssl"), expect(dead_code, reason = "only an adapter tells it on"))]
+    pub(crate) fn lifetime(&self) -> Duration {
+        Duration::from_millis(self.engine.lifetime())
+    }
+
     /// Whether a server's connection may find its session again.
     #[cfg_attr(not(feature = "rustls"), expect(dead_code, reason = "only adapters ask"))]
     pub(crate) fn serves_servers(&self) -> bool {

@@ -4,57 +4,15 @@
 #[path = "common/process.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod process;
+#[path = "common/s_client.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod s_client;
 
-use std::{
-    fs,
-    io::Write,
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, net::SocketAddr, process::Command};
 
 use process::{Program, folder, has};
+use s_client::{Session, s_client, said, session, text};
 use serde_json::Value;
-
-/// Asks for the page; what s_client prints, the page at its end.
-fn s_client(address: SocketAddr, args: &[&str]) -> String {
-    let mut child = Command::new("openssl")
-        .args(["s_client", "-connect", &address.to_string(), "-ign_eof"])
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    said(child.wait_with_output().unwrap())
-}
-
-fn said(output: Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Session {
-    New,
-    Reused,
-}
-
-/// What s_client says of the session, with which the page must agree.
-fn session(text: &str) -> Session {
-    let new = text.lines().any(|line| line.starts_with("New, TLSv1."));
-    let reused = text.lines().any(|line| line.starts_with("Reused, TLSv1."));
-    assert_ne!(new, reused, "{text}");
-    let heading = if new { "<h1>Full handshake</h1>" } else { "<h1>Resumed</h1>" };
-    assert!(text.contains(heading), "{text}");
-    if new { Session::New } else { Session::Reused }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn a_saved_tls13_session_is_reused_once() {

@@ -5,6 +5,7 @@ use std::{
     fmt::Display,
     io::{self, Write},
     net::SocketAddr,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use resumption::{Scope, SessionCache};
+use resumption::{Scope, SessionCache, Sessions};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -24,14 +25,15 @@ use crate::{
     drive::{self, Plan, Summary},
     log::Log,
     options::Options,
-    serve::{Server, serve},
+    serve::{Server, Tls, serve},
     signals::{Order, Signals},
     site::Site,
-    tls::Rustls,
 };
 
 /// The cache that the options ask for.
-pub(crate) fn cache(options: &Options) -> Result<SessionCache, String> {
+pub(crate) fn cache<S: Send + Sync + 'static>(
+    options: &Options,
+) -> Result<SessionCache<S>, String> {
     SessionCache::builder()
         .max_sessions(options.max_sessions.get())
         .lifetime(options.lifetime)
@@ -39,19 +41,52 @@ pub(crate) fn cache(options: &Options) -> Result<SessionCache, String> {
         .map_err(|error| format!("cannot make the cache: {error}"))
 }
 
-/// A server whose sessions are in this cache.
-pub(crate) fn server(options: &Options, cache: SessionCache) -> Result<Server<Rustls>, String> {
+/// A server whose sessions are in this cache; `tls` makes its TLS side.
+pub(crate) fn server<S: Send + Sync + 'static, T>(
+    options: &Options,
+    cache: SessionCache<S>,
+    tls: impl FnOnce(Source, &Sessions<S>) -> Result<T, String>,
+) -> Result<Server<T>, String> {
     // One site, one way to verify its clients (none): one scope.
     let sessions = cache.scope(&Scope::new("public-web"));
-    let tls = Rustls::new(Source::of(options), &sessions)?;
-    Ok(Server { tls, site: Site::new(cache), log: Log::new(options.verbose) })
+    let tls = tls(Source::of(options), &sessions)?;
+    Ok(Server { tls, site: Site::new(move || cache.stats()), log: Log::new(options.verbose) })
+}
+
+/// All that a server without a farewell of its own does.
+#[allow(dead_code, reason = "one example says more at its end")]
+pub(crate) async fn whole<S: Send + Sync + 'static, T: Tls>(
+    options: &Options,
+    tls: impl FnOnce(Source, &Sessions<S>) -> Result<T, String>,
+) -> Result<ExitCode, String> {
+    // First of all, so that no signal from here on ends the process in another way.
+    let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
+    let server = Arc::new(server(options, cache(options)?, tls)?);
+    let Some(summary) = run(options, &mut signals, &server).await? else {
+        say(farewell(&server));
+        return Ok(ExitCode::SUCCESS);
+    };
+    if options.json {
+        say(summary.json());
+    } else {
+        say(&summary);
+    }
+    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How the program ends; an error is told.
+pub(crate) fn end(result: Result<ExitCode, String>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Serves until a signal or the end of the drive; the summary is that of the drive.
-pub(crate) async fn run(
+pub(crate) async fn run<T: Tls>(
     options: &Options,
     signals: &mut Signals,
-    server: &Arc<Server<Rustls>>,
+    server: &Arc<Server<T>>,
 ) -> Result<Option<Summary>, String> {
     let listener = listen(options.address()).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -96,12 +131,12 @@ fn announce(address: SocketAddr) {
 }
 
 /// Does as the signals say, until one of them says stop.
-async fn obey(signals: &mut Signals, server: &Server<Rustls>) {
+async fn obey<T: Tls>(signals: &mut Signals, server: &Server<T>) {
     while signals.next().await == Order::Reload {
         let tls = &server.tls;
         match tls.reload() {
             Ok(()) => {
-                let (what, kept) = (tls.source().describe(), server.site.cache.len());
+                let (what, kept) = (tls.source().describe(), server.site.stats().sessions);
                 eprintln!("Reloaded: now with {what}; {kept} sessions kept.");
             }
             Err(error) => eprintln!("Not reloaded, the old certificate stays: {error}"),
@@ -110,7 +145,7 @@ async fn obey(signals: &mut Signals, server: &Server<Rustls>) {
 }
 
 /// Drives in threads of its own; a signal ends it early.
-async fn drive(plan: Plan, signals: &mut Signals, server: &Server<Rustls>) -> Summary {
+async fn drive<T: Tls>(plan: Plan, signals: &mut Signals, server: &Server<T>) -> Summary {
     let Plan { address, clients, time, .. } = plan;
     eprintln!("Driving https://{address}/ with {clients} clients for {} s.", time.as_secs());
     let stop = Arc::new(AtomicBool::new(false));
@@ -140,7 +175,7 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// What the server did, in a sentence.
-pub(crate) fn farewell(server: &Server<Rustls>) -> String {
+pub(crate) fn farewell<T>(server: &Server<T>) -> String {
     let counters = &server.site.counters;
     let (full, resumed) = (counters.full.load(Relaxed), counters.resumed.load(Relaxed));
     format!(

@@ -23,6 +23,8 @@ use tokio::{
 };
 
 use crate::{
+    certificate::Source,
+    drive::Pins,
     log::Log,
     site::{Handshake, Site, Visit},
 };
@@ -43,6 +45,15 @@ pub(crate) trait Tls: Send + Sync + 'static {
         &self,
         tcp: TcpStream,
     ) -> impl Future<Output = io::Result<(Self::Stream, Handshake)>> + Send;
+
+    /// Takes the certificate from its source again; the old one stays if that fails.
+    fn reload(&self) -> Result<(), String>;
+
+    /// Where the certificate comes from.
+    fn source(&self) -> &Source;
+
+    /// The certificates that it has had.
+    fn pins(&self) -> Arc<Pins>;
 }
 
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     header::{self, HeaderValue},
 };
-use resumption::SessionCache;
+use resumption::Stats;
 use serde_json::{Value, json};
 
 use crate::{page, stats};
@@ -70,7 +70,8 @@ impl Counters {
 }
 
 pub(crate) struct Site {
-    pub(crate) cache: SessionCache,
+    /// Reads the cache's counters; the cache itself is of each TLS library's own payload.
+    stats: Box<dyn Fn() -> Stats + Send + Sync>,
     pub(crate) counters: Counters,
     /// What an example has to tell under /stats beside cache and server: a name and its object.
     more: Option<(&'static str, Box<Tell>)>,
@@ -80,13 +81,18 @@ type Tell = dyn Fn() -> Value + Send + Sync;
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Site").field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Site").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
 impl Site {
-    pub(crate) fn new(cache: SessionCache) -> Self {
-        Self { cache, counters: Counters::default(), more: None }
+    pub(crate) fn new(stats: impl Fn() -> Stats + Send + Sync + 'static) -> Self {
+        Self { stats: Box::new(stats), counters: Counters::default(), more: None }
+    }
+
+    /// The cache's counters.
+    pub(crate) fn stats(&self) -> Stats {
+        (self.stats)()
     }
 
     /// Adds to what /stats tells.
@@ -110,7 +116,7 @@ impl Site {
             return refusal;
         }
         if path == "/stats" {
-            return self.stats();
+            return self.counts();
         }
         if visit.is_spare(request) {
             return elsewhere();
@@ -120,15 +126,15 @@ impl Site {
 
     /// The last answer of its connection: the next one shows whether a new connection resumes.
     fn page(&self, visit: &Visit) -> Response<String> {
-        let html = page::html(visit, &self.cache.stats(), &self.counters);
+        let html = page::html(visit, &self.stats(), &self.counters);
         let mut response = response(StatusCode::OK, "text/html; charset=utf-8", html);
         let policy = HeaderValue::from_static(page::POLICY);
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         closing(response)
     }
 
-    fn stats(&self) -> Response<String> {
-        let mut all = stats::json(&self.cache.stats());
+    fn counts(&self) -> Response<String> {
+        let mut all = stats::json(&self.stats());
         all["server"] = self.counters.json();
         if let Some((name, tell)) = &self.more {
             all[*name] = tell();

@@ -36,6 +36,7 @@ use options::Options;
 use resumption::Stats;
 use serde_json::json;
 use signals::Signals;
+use tls::Rustls;
 
 /// What is waited for at the end, until the callbacks have been told of everything.
 const LAST_CALLS: Duration = Duration::from_secs(5);
@@ -58,13 +59,7 @@ struct Settings {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve_and_sum_up(&Settings::parse()).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run::end(serve_and_sum_up(&Settings::parse()).await)
 }
 
 async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
@@ -75,7 +70,7 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
     let rows = Rows::open(&settings.database)?;
     let found = rows.len();
     rows.attach(&cache).map_err(|error| format!("cannot start the callbacks: {error}"))?;
-    let mut server = run::server(options, cache.clone())?;
+    let mut server = run::server(options, cache.clone(), Rustls::new)?;
     let told = rows.clone();
     server.site.tell("database", move || told.json());
     let server = Arc::new(server);

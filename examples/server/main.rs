@@ -27,35 +27,13 @@ mod site;
 mod stats;
 mod tls;
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use clap::Parser;
 use options::Options;
-use signals::Signals;
+use tls::Rustls;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve_and_sum_up(&Options::parse()).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn serve_and_sum_up(options: &Options) -> Result<ExitCode, String> {
-    // First of all, so that no signal from here on ends the process in another way.
-    let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
-    let server = Arc::new(run::server(options, run::cache(options)?)?);
-    let Some(summary) = run::run(options, &mut signals, &server).await? else {
-        run::say(run::farewell(&server));
-        return Ok(ExitCode::SUCCESS);
-    };
-    if options.json {
-        run::say(summary.json());
-    } else {
-        run::say(&summary);
-    }
-    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    run::end(run::whole(&Options::parse(), Rustls::new).await)
 }

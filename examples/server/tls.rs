@@ -40,21 +40,6 @@ impl Rustls {
         let config = Mutex::new(configure(&source, &sessions, &pins)?);
         Ok(Self { source, sessions, config, pins })
     }
-
-    /// Takes the certificate from its source again; the old one stays if that fails.
-    pub(crate) fn reload(&self) -> Result<(), String> {
-        let config = configure(&self.source, &self.sessions, &self.pins)?;
-        *self.config.lock().unwrap() = config;
-        Ok(())
-    }
-
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    pub(crate) fn pins(&self) -> Arc<Pins> {
-        self.pins.clone()
-    }
 }
 
 impl Tls for Rustls {
@@ -65,6 +50,20 @@ impl Tls for Rustls {
         let stream = TlsAcceptor::from(config).accept(tcp).await?;
         let handshake = describe(stream.get_ref().1);
         Ok((stream, handshake))
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        let config = configure(&self.source, &self.sessions, &self.pins)?;
+        *self.config.lock().unwrap() = config;
+        Ok(())
+    }
+
+    fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn pins(&self) -> Arc<Pins> {
+        self.pins.clone()
     }
 }
 

@@ -3,5 +3,7 @@
 //! An adapter translates calls, no more: what is kept, for how long, for whom and how often it
 //! may be used is decided by the engine, so it holds for every stack alike.
 
+#[cfg(feature = "openssl")]
+pub mod openssl;
 #[cfg(feature = "rustls")]
 pub mod rustls;

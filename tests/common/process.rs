@@ -19,7 +19,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, pki_typ
 /// Far more than anything here takes; only a test that has failed waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const EXAMPLES: &[&str] = &["server", "minimal", "external_cache"];
+const EXAMPLES: &[&str] = &["server", "minimal", "external_cache", "openssl_server"];
 
 const LISTEN: &[&str] = &["--listen", "127.0.0.1:0"];
 

@@ -24,6 +24,8 @@ const FILES: &[&str] = &[
     "src/sessions.rs",
     "src/shard.rs",
     "src/stats.rs",
+    "src/tls/openssl.rs",
+    "src/tls/openssl/",
     "src/tls/rustls.rs",
 ];
 
@@ -80,6 +82,16 @@ const EXCEPTIONS: &[Exception] = &[
         file: "src/gate.rs",
         name: "sleep",
         why: "closing waits for the puts inside; none of them waits for it",
+    },
+    Exception {
+        file: "src/tls/openssl/ffi.rs",
+        name: "OnceLock",
+        why: "it is filled before a context is attached or a session made; callbacks only read it",
+    },
+    Exception {
+        file: "src/tls/openssl/handshake.rs",
+        name: "OnceLock",
+        why: "it is filled before a context is attached, and callbacks do not come to it",
     },
 ];
 
@@ -167,7 +179,10 @@ mod tests {
     #[test]
     fn a_lock_is_found_in_every_guarded_place() {
         let folders = FOLDERS.iter().map(|folder| format!("{folder}/deep/file.rs"));
-        let files = FILES.iter().map(|start| start.replace("engine/", "engine/deep.rs"));
+        let file = |start: &&str| {
+            if start.ends_with('/') { format!("{start}deep.rs") } else { (*start).to_owned() }
+        };
+        let files = FILES.iter().map(file);
         for path in folders.chain(files) {
             let excepted = |name: &&&str| exceptions_of(&path).any(|e| e.name == **name);
             for name in LOCKS.iter().chain(WAITS).filter(|name| !excepted(name)) {

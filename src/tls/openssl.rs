@@ -1,0 +1,370 @@
+//! The session cache of an OpenSSL 3 server: [`attach`].
+//!
+//! # What is set
+//!
+//! Attaching makes a cache the place where the contexts of a server keep their sessions, TLS 1.2 by
+//! session ids and TLS 1.3 by stateful tickets. Of the context it sets
+//!
+//! | | to |
+//! |---|---|
+//! | the session cache mode | `SERVER`, `NO_INTERNAL`, `NO_AUTO_CLEAR`: OpenSSL's own is unused |
+//! | the timeout | the lifetime of the cache, or [`Attachment::timeout`] |
+//! | the session id context | the SHA-256 digest of the scope |
+//! | the options | `NO_TICKET`: tickets hold an id and no state; and `NO_ANTI_REPLAY`, below |
+//! | the new, remove and get callbacks | the cache's |
+//!
+//! and nothing else. What is set afterwards replaces it; to see the sessions, set the callbacks of
+//! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
+//! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
+//! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
+//! cache.
+//!
+//! ```
+//! use openssl::ssl::{SslAcceptor, SslMethod};
+//! use resumption::tls::openssl::{OpensslSession, attach};
+//! use resumption::{Scope, SessionCache};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache: SessionCache<OpensslSession> =
+//!     SessionCache::builder().max_sessions(1_000_000).build()?;
+//!
+//! let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
+//! attach(&mut acceptor, &cache.scope(&Scope::new("public-web")))?;
+//! let acceptor = acceptor.build();
+//! # drop(acceptor);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is the OpenSSL that the `openssl` crate finds, 3.0 or later. For the one that the crate
+//! brings along, turn the crate's feature `vendored` on.
+//!
+//! # What a session is to the cache
+//!
+//! Its [id in the cache](OpensslSession::cache_id) is a digest of the protocol version, the host
+//! that the client asked for (server_name), and the session's own id. So the callbacks of the
+//! cache, and what they write to a database, know a session by that digest; [`cache_id`] tells it
+//! for a connection.
+//!
+//! *A session belongs to its host.* OpenSSL looks a session up before it calls the servername
+//! callback, and always in the context that the connection began with, so that neither that
+//! callback nor `SSL_set_SSL_CTX` can keep a session of one host from another that checks its
+//! clients (CVE-2025-23419). Here the host is a part of the name, as it stands in the ClientHello,
+//! letter by letter: a session that was made for one is not found from another, nor from a client
+//! that names none. A connection that changes its context keeps its sessions in the scope of the
+//! context that it began with. What else than the host decides how clients are verified belongs
+//! into the scope.
+//!
+//! *TLS 1.2* sessions are found by a get, until they expire. The object that OpenSSL made is kept,
+//! and lent again and again: counted, never copied or parsed.
+//!
+//! *TLS 1.3* sessions are found by a take, which has exactly one winner. They are copied when they
+//! come and when they are lent, for OpenSSL marks the object of a connection's last ticket as not
+//! resumable if the connection ends without a close_notify. OpenSSL looks up twice if it answers
+//! the first ClientHello with a HelloRetryRequest; what the first look-up has taken is then found
+//! once more. (Not with `SSL_stateless`, which forgets the first ClientHello: that handshake
+//! becomes a full one.) OpenSSL looks up before it knows whether the client has the session's
+//! secret: who has seen a ticket on the wire can spend it. Its owner then makes a full handshake,
+//! and nobody gains a session.
+//!
+//! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
+//! wants its own cache, and would refuse every session; it is switched off, because a session that
+//! is found once cannot be replayed. That reaches as far as the cache does, and wants an external
+//! one to delete what it gives for a take atomically. Clear neither `NO_TICKET` nor set another get
+//! callback in a context that takes early data.
+//!
+//! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
+//! got from the context when it was made. So [`extend`](crate::Sessions::extend) and
+//! [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it up to that: see
+//! [`Attachment::timeout`].
+//!
+//! *A session that an external cache gives* has to be what was asked for: the same version, host
+//! and id (openssl#30517). Otherwise the handshake is a full one.
+//!
+//! # Connections that end badly
+//!
+//! OpenSSL calls the remove callback for a session whose connection sent or received a fatal alert,
+//! or was freed without a close_notify sent. A TLS 1.2 session is then removed as
+//! [faulty](crate::Reason::Faulty), as the manual page says; servers that close their connections
+//! abruptly resume few sessions. TLS 1.3 tickets stay, unless [`Attachment::faulty_tickets_end`]
+//! says otherwise.
+//!
+//! # The life of contexts and connections
+//!
+//! * A context holds the cache, for as long as it lives; the cache holds no context. They may be
+//!   dropped in either order, also while connections live, and `SSL_CTX_free` removes no session
+//!   from the cache.
+//! * Several contexts may share a cache and a scope, one after another or at once, if they verify
+//!   the same clients in the same way. A reload that changes only certificates keeps its sessions.
+//! * A renegotiation (TLS 1.2, where it is allowed) looks sessions up and makes new ones like any
+//!   handshake.
+//! * `SSL_clear` ends a connection like `SSL_free`, and nothing of the one before reaches the next.
+//! * DTLS 1.2 is served like TLS 1.2.
+//! * A client in the same context (`SSL_connect`) is let alone.
+//!
+//! # In the handshake's thread
+//!
+//! OpenSSL waits for what it asks. The get callback of the cache runs there and may wait, for
+//! [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most; a TLS 1.3 client may offer
+//! more than a thousand tickets in one ClientHello, and only the first [`MOST_LOOKUPS`] of a
+//! connection are looked up. What panics is caught, and has found nothing.
+
+mod ffi;
+mod handshake;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::sha::sha256;
+use openssl::ssl::{
+    NameType, Ssl, SslContextBuilder, SslOptions, SslRef, SslSession, SslSessionCacheMode,
+    SslSessionRef, SslVersion,
+};
+
+use self::handshake::Handshake;
+pub use self::handshake::MOST_LOOKUPS;
+pub use self::session::{DecodeError, OpensslSession};
+use crate::dispatch::contained;
+use crate::{Connection, Session, SessionId, Sessions};
+
+/// Makes `sessions` the place where the servers of this context keep their sessions, as the
+/// [module](self) says.
+///
+/// # Errors
+///
+/// OpenSSL has no memory, or no more indices for data that belong to its objects.
+pub fn attach(
+    builder: &mut SslContextBuilder,
+    sessions: &Sessions<OpensslSession>,
+) -> Result<(), ErrorStack> {
+    Attachment::new(sessions).attach(builder)
+}
+
+/// The id in its cache of the session that a connection has now: in TLS 1.3 that of the last
+/// ticket, once it was sent. `None` if no attached context has made or found the session.
+#[must_use]
+pub fn cache_id(ssl: &SslRef) -> Option<SessionId> {
+    ffi::cache_id(ssl.session()?)
+}
+
+/// [`attach`] with settings.
+///
+/// ```
+/// use std::time::Duration;
+/// use openssl::ssl::{SslContext, SslMethod};
+/// use resumption::tls::openssl::{Attachment, OpensslSession};
+/// use resumption::{Scope, SessionCache};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache: SessionCache<OpensslSession> = SessionCache::builder().build()?;
+/// let mut context = SslContext::builder(SslMethod::tls_server())?;
+/// Attachment::new(&cache.scope(&Scope::new("internal")))
+///     .faulty_tickets_end(true)
+///     .timeout(Duration::from_secs(86_400))
+///     .attach(&mut context)?;
+/// # drop(context.build());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "it does nothing until it is attached"]
+pub struct Attachment {
+    sessions: Sessions<OpensslSession>,
+    faulty_tickets_end: bool,
+    timeout: Duration,
+    connection: Arc<dyn Fn(&SslRef) -> Connection + Send + Sync>,
+}
+
+impl Attachment {
+    /// The settings of [`attach`].
+    pub fn new(sessions: &Sessions<OpensslSession>) -> Self {
+        Self {
+            sessions: sessions.clone(),
+            faulty_tickets_end: false,
+            timeout: sessions.lifetime(),
+            connection: Arc::new(|_| Connection::server()),
+        }
+    }
+
+    /// Whether a TLS 1.3 connection that ends badly takes the session of its last ticket with it,
+    /// as a TLS 1.2 connection takes its session; `false` unless this is called. OpenSSL tells of
+    /// no other ticket of the connection.
+    pub fn faulty_tickets_end(mut self, end: bool) -> Self {
+        self.faulty_tickets_end = end;
+        self
+    }
+
+    /// The most that a session lives, however often it is extended, in whole seconds, rounded up;
+    /// what TLS 1.3 clients are told, too (of more than a week, a week). The lifetime of the cache,
+    /// as it is now, unless this is called.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What the new callback of the cache needs to know of the connection that made a session; it
+    /// reads it by [`NewSession::context`](crate::NewSession::context).
+    pub fn context<T: Send + Sync + 'static>(
+        mut self,
+        context: impl Fn(&SslRef) -> T + Send + Sync + 'static,
+    ) -> Self {
+        self.connection = Arc::new(move |ssl| Connection::server().context(context(ssl)));
+        self
+    }
+
+    /// Attaches the sessions to a context.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`].
+    pub fn attach(self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        ffi::index()?;
+        let handshake = handshake::index()?;
+        builder.set_session_id_context(&sha256(&self.sessions.scope().to_bytes()))?;
+        builder.set_session_cache_mode(
+            SslSessionCacheMode::SERVER
+                | SslSessionCacheMode::NO_INTERNAL
+                | SslSessionCacheMode::NO_AUTO_CLEAR,
+        );
+        builder.set_options(SslOptions::NO_TICKET | ffi::NO_ANTI_REPLAY);
+        let second = Duration::from_secs(1);
+        let seconds = self.timeout.saturating_add(second - Duration::from_nanos(1)).as_secs();
+        ffi::set_timeout(builder, i32::try_from(seconds.max(1)).unwrap_or(i32::MAX));
+
+        let context = ffi::Context::of(builder);
+        let server = Arc::new(Server { attachment: self, context, handshake });
+        let (new, removed) = (Arc::clone(&server), Arc::clone(&server));
+        builder.set_new_session_callback(move |ssl, session| {
+            contained(|| new.keep(ssl, session));
+        });
+        builder.set_remove_session_callback(move |_, session| {
+            contained(|| removed.forget(session));
+        });
+        // SAFETY: what is returned is linked into no context's list: a context that has one gets
+        // copies.
+        unsafe {
+            builder.set_get_session_callback(move |ssl, id| {
+                contained(|| server.find(ssl, id)).flatten()
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What the callbacks of one context know.
+struct Server {
+    attachment: Attachment,
+    context: ffi::Context,
+    handshake: Index<Ssl, Handshake>,
+}
+
+impl Server {
+    /// OpenSSL has made a session.
+    fn keep(&self, ssl: &mut SslRef, session: SslSession) {
+        if let Some(handshake) = ssl.ex_data_mut(self.handshake) {
+            handshake.end();
+        }
+        let is_tls13 = session.protocol_version() == SslVersion::TLS1_3;
+        // OpenSSL tells of stateless tickets, too.
+        if !ssl.is_server() || is_tls13 && !has_stateful_tickets(ssl) {
+            return;
+        }
+        let host = ssl.servername_raw(NameType::HOST_NAME);
+        // SAFETY: the handshake that this thread is in has just made it.
+        let Ok(session) = (unsafe { OpensslSession::unshared(session, host) }) else { return };
+        let session = if is_tls13 { session.lend(true) } else { Some(session) };
+        let Some(session) = session else { return };
+        let connection = (self.attachment.connection)(ssl);
+        drop(self.attachment.sessions.put_from(&session.cache_id(), session, connection));
+    }
+
+    /// A session's connection ended badly, or its own time is over.
+    fn forget(&self, session: &SslSessionRef) {
+        let stays =
+            session.protocol_version() == SslVersion::TLS1_3 && !self.attachment.faulty_tickets_end;
+        if let Some(id) = ffi::cache_id(session).filter(|_| !stays) {
+            self.attachment.sessions.remove_faulty(&id);
+        }
+    }
+
+    /// A client offers a session.
+    fn find(&self, ssl: &mut SslRef, id: &[u8]) -> Option<SslSession> {
+        let host = requested_host(ssl)?;
+        let cache_id = session::cache_id(ffi::version(ssl), host, id);
+        let is_tls13 = ssl.version2() == Some(SslVersion::TLS1_3);
+        let found = if is_tls13 {
+            self.take(ssl, &cache_id)?
+        } else {
+            self.attachment.sessions.get(&cache_id)?
+        };
+        let session = found.payload();
+        if !session.is(&cache_id, id) {
+            tracing::warn!("the session that was given has another id than the one asked for");
+            return None;
+        }
+        // SAFETY: the context lives, for this is a call of its callback.
+        let as_copy = is_tls13 || unsafe { self.context.stores() };
+        session.lend(as_copy).map(OpensslSession::into_session)
+    }
+
+    /// Takes a session, once for both ClientHellos.
+    fn take(&self, ssl: &mut SslRef, id: &SessionId) -> Option<Session<OpensslSession>> {
+        let handshake = Handshake::of(ssl, self.handshake)?;
+        handshake.look_up(id, |id| self.attachment.sessions.take(id))
+    }
+}
+
+/// Whether the tickets of this connection hold an id, to be looked up: OpenSSL's own rule.
+fn has_stateful_tickets(ssl: &SslRef) -> bool {
+    let options = ffi::options(ssl);
+    options.contains(SslOptions::NO_TICKET)
+        || ssl.max_early_data() > 0 && !options.contains(ffi::NO_ANTI_REPLAY)
+}
+
+/// The host that the ClientHello asks for, as OpenSSL will read it afterwards: `Some(None)` if it
+/// names none. `None` if the extension is malformed, at which OpenSSL ends the handshake.
+fn requested_host(ssl: &SslRef) -> Option<Option<&[u8]>> {
+    let Some(extension) = ffi::server_name_extension(ssl) else { return Some(None) };
+    let list = vec16(extension)?;
+    let (kind, name) = list.split_first()?;
+    if *kind != HOST_NAME {
+        return None;
+    }
+    vec16(name).map(Some)
+}
+
+/// `host_name` of RFC 6066 §3.
+const HOST_NAME: u8 = 0;
+
+/// What follows a length of two bytes, to the end.
+fn vec16(bytes: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = bytes.split_first_chunk::<2>()?;
+    (usize::from(u16::from_be_bytes(*len)) == rest.len()).then_some(rest)
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment")
+            .field("sessions", &self.sessions)
+            .field("faulty_tickets_end", &self.faulty_tickets_end)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_has_to_fit_exactly() {
+        assert_eq!(vec16(&[0, 2, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(vec16(&[0, 0]), Some(&[][..]));
+        for bytes in [&[][..], &[0], &[0, 1], &[0, 1, 7, 8], &[1, 0, 7]] {
+            assert_eq!(vec16(bytes), None);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! OpenSSL servers on the cache: full handshakes, resumed ones, and those that are refused.
+
+#[path = "common/hello.rs"]
+mod hello;
+
+#[path = "common/openssl.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod common;
+
+use std::{
+    ffi::{c_int, c_uint},
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, server, server_builder,
+    server_with, session, visit, web,
+};
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
+use resumption::Answer;
+use resumption::tls::openssl::{Attachment, MOST_LOOKUPS, OpensslSession, cache_id};
+
+#[test]
+fn a_tls12_session_resumes_until_it_is_removed() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let session = session(&client, &server);
+    assert_eq!(cache.len(), 1);
+    for _ in 0..3 {
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Resumed);
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.puts, stats.hits, stats.takes), (1, 3, 0));
+    assert_eq!(cache.flush(), 1);
+    assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+}
+
+#[test]
+fn a_tls13_ticket_resumes_once() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
+    assert_eq!(visit(&client, &server, None), Kind::Full);
+    let tickets = client.sessions();
+    assert_eq!((tickets.len(), cache.len()), (2, 2));
+    for ticket in &tickets {
+        assert_eq!(visit(&client, &server, Some(ticket)), Kind::Resumed);
+        assert_eq!(client.sessions().len(), 1, "a new ticket for the used one");
+        assert_eq!(visit(&client, &server, Some(ticket)), Kind::Full);
+        assert_eq!(client.sessions().len(), 2);
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.takes, stats.misses_unknown), (2, 2));
+}
+
+#[test]
+fn tickets_of_tickets_resume() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
+    let mut ticket = session(&client, &server);
+    for _ in 0..10 {
+        assert_eq!(visit(&client, &server, Some(&ticket)), Kind::Resumed);
+        ticket = client.session();
+    }
+}
+
+#[test]
+fn the_number_of_tickets_is_the_contexts() {
+    for number in [0, 1, 5] {
+        let cache = cache();
+        let server = server_with(&web(&cache), |builder| builder.set_num_tickets(number).unwrap());
+        let client = Client::new(TLS13);
+        assert_eq!(visit(&client, &server, None), Kind::Full);
+        assert_eq!((client.sessions().len(), cache.len()), (number, number));
+    }
+}
+
+#[test]
+fn an_expired_session_is_refused() {
+    for version in BOTH {
+        let (cache, clock) = cache_and_clock();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        let session = session(&client, &server);
+        clock.advance(Duration::from_secs(3599));
+        let before = visit(&client, &server, Some(&session));
+        assert_eq!(before, Kind::Resumed);
+
+        let session = if version == TLS13 { client.session() } else { session };
+        clock.advance(Duration::from_secs(3601));
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+        assert_eq!(cache.stats().misses_expired, 1);
+    }
+}
+
+#[test]
+fn a_session_outlives_neither_its_own_timeout_nor_the_caches() {
+    for version in BOTH {
+        let cache = cache();
+        let sessions = web(&cache);
+        let mut builder = server_builder(SslMethod::tls_server());
+        Attachment::new(&sessions).timeout(Duration::from_nanos(1)).attach(&mut builder).unwrap();
+        let (client, server) = (Client::new(version), builder.build());
+        let session = session(&client, &server);
+        assert!(cache.iter().all(|kept| kept.payload().session().timeout() == 1), "rounded up");
+        // Two seconds later by the system's clock, which is OpenSSL's.
+        std::thread::sleep(Duration::from_millis(2_100));
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+    }
+}
+
+#[test]
+fn a_closed_cache_ends_in_full_handshakes() {
+    for version in BOTH {
+        let cache = cache();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        let session = session(&client, &server);
+        cache.close();
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+        assert_eq!(cache.len(), 0);
+    }
+}
+
+#[test]
+fn the_object_of_a_tls12_session_is_kept_and_lent() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let session = session(&client, &server);
+    let kept = cache.iter().next().expect("it is there").payload().session().as_ptr();
+    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    assert_eq!(link.server.ssl().session().unwrap().as_ptr(), kept);
+}
+
+#[test]
+fn the_object_of_a_tls13_session_is_shared_with_no_connection() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
+    let mut link = Link::new(client.connection(Some(HOST), None), &server);
+    assert_eq!(link.run(), Kind::Full);
+    let of_connection = link.server.ssl().session().unwrap();
+    let id = cache_id(link.server.ssl()).expect("the last ticket's");
+    let kept = web(&cache).get(&id).expect("it is there");
+    assert_eq!(kept.payload().session().id(), of_connection.id());
+    assert_ne!(kept.payload().session().as_ptr(), of_connection.as_ptr());
+}
+
+#[test]
+fn an_unclean_close_ends_a_tls12_session() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let session = session(&client, &server);
+    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    drop(link);
+    assert_eq!(cache.stats().removals.faulty, 1);
+    assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+}
+
+#[test]
+fn an_unclean_close_leaves_tls13_tickets() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
+    let mut link = Link::new(client.connection(Some(HOST), None), &server);
+    assert_eq!(link.run(), Kind::Full);
+    drop(link);
+    assert_eq!((cache.len(), cache.stats().removals.faulty), (2, 0));
+    for ticket in client.sessions() {
+        assert_eq!(visit(&client, &server, Some(&ticket)), Kind::Resumed);
+    }
+}
+
+#[test]
+fn an_unclean_close_ends_the_last_tls13_ticket_on_request() {
+    let cache = cache();
+    let mut builder = server_builder(SslMethod::tls_server());
+    Attachment::new(&web(&cache)).faulty_tickets_end(true).attach(&mut builder).unwrap();
+    let (client, server) = (Client::new(TLS13), builder.build());
+    let mut link = Link::new(client.connection(Some(HOST), None), &server);
+    assert_eq!(link.run(), Kind::Full);
+    drop(link);
+    assert_eq!((cache.len(), cache.stats().removals.faulty), (1, 1));
+    let tickets = client.sessions();
+    assert_eq!(visit(&client, &server, Some(&tickets[1])), Kind::Full);
+    assert_eq!(visit(&client, &server, Some(&tickets[0])), Kind::Resumed);
+}
+
+#[test]
+fn a_fatal_alert_ends_a_tls12_session() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let session = session(&client, &server);
+    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    // A record that no key fits.
+    link.server.get_ref().inject(&[23, 3, 3, 0, 32]);
+    link.server.get_ref().inject(&[0; 32]);
+    assert!(link.server.read(&mut [0]).is_err());
+    assert_eq!(cache.stats().removals.faulty, 1);
+    assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+}
+
+#[test]
+fn stateless_tickets_are_not_the_caches() {
+    for version in BOTH {
+        let cache = cache();
+        let server = server_with(&web(&cache), |builder| {
+            builder.clear_options(SslOptions::NO_TICKET);
+        });
+        let client = Client::new(version);
+        let session = session(&client, &server);
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Resumed);
+        let stats = cache.stats();
+        assert_eq!((stats.puts, stats.hits, stats.takes, stats.misses_unknown), (0, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_connection_tells_its_id_in_the_cache() {
+    for version in BOTH {
+        let cache = cache();
+        let sessions = web(&cache);
+        let (client, server) = (Client::new(version), server(&sessions));
+        let mut link = Link::new(client.connection(Some(HOST), None), &server);
+        assert_eq!(cache_id(link.server.ssl()), None);
+        assert_eq!(link.run(), Kind::Full);
+        let id = cache_id(link.server.ssl()).expect("it has a session");
+        assert!(sessions.remove(&id), "that is how a log-out ends it");
+        assert_eq!(visit(&client, &server, Some(&client.session())), Kind::Full);
+        link.close();
+    }
+}
+
+#[test]
+fn a_session_that_was_put_by_hand_resumes() {
+    for version in BOTH {
+        let (cache, other) = (cache(), cache());
+        let (client, first) = (Client::new(version), server(&web(&other)));
+        let session = session(&client, &first);
+        for made in other.iter() {
+            let by_hand = OpensslSession::new(made.payload().session(), Some(HOST)).unwrap();
+            assert_eq!(by_hand.cache_id(), made.id());
+            assert!(web(&cache).put(&by_hand.cache_id(), by_hand).is_stored());
+        }
+        assert_eq!(visit(&client, &server(&web(&cache)), Some(&session)), Kind::Resumed);
+    }
+}
+
+#[test]
+fn a_hello_full_of_tickets_asks_for_a_few_of_them() {
+    let cache = cache();
+    cache.set_on_get(Some(Arc::new(|_| Answer::Nothing)));
+    let server = server(&web(&cache));
+    let tickets: Vec<[u8; 32]> = (0..hello::capacity(32)).map(|n| [n as u8; 32]).collect();
+    assert!(tickets.len() > 500);
+    let mut link = Link::new(Client::new(TLS13).connection(Some(HOST), None), &server);
+    let hello = hello::with_identities(tickets.iter().map(|ticket| &ticket[..]));
+    link.server.get_ref().inject(&hello);
+    let answer = link.server.do_handshake().unwrap_err();
+    assert_eq!(answer.code(), ErrorCode::WANT_READ, "it has answered, as for a full handshake");
+    assert_eq!(cache.stats().get_called, MOST_LOOKUPS as u64);
+}
+
+// From `<openssl/ssl.h>`.
+unsafe extern "C" {
+    fn SSL_CTX_set_generate_session_id(
+        context: *mut openssl_sys::SSL_CTX,
+        generate: unsafe extern "C" fn(*mut openssl_sys::SSL, *mut u8, *mut c_uint) -> c_int,
+    ) -> c_int;
+}
+
+/// Ids of eight bytes, of which seven are always the same: the manual page's example has such.
+unsafe extern "C" fn choose_id(_: *mut openssl_sys::SSL, into: *mut u8, len: *mut c_uint) -> c_int {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let id = [7, 7, 7, 7, 7, 7, 7, NEXT.fetch_add(1, Ordering::Relaxed)];
+    // SAFETY: OpenSSL gives room for 32 bytes and more.
+    unsafe {
+        into.copy_from_nonoverlapping(id.as_ptr(), id.len());
+        *len = id.len() as c_uint;
+    }
+    1
+}
+
+#[test]
+fn a_server_may_choose_its_tls12_ids() {
+    let cache = cache();
+    let server = server_with(&web(&cache), |builder| {
+        // SAFETY: the builder owns a context, and the function is one of the kind that it wants.
+        let set = unsafe { SSL_CTX_set_generate_session_id(builder.as_ptr(), choose_id) };
+        assert_eq!(set, 1);
+    });
+    let client = Client::new(TLS12);
+    let sessions: Vec<_> = (0..5).map(|_| session(&client, &server)).collect();
+    assert_eq!(cache.len(), 5);
+    for session in &sessions {
+        assert_eq!(session.id().len(), 8);
+        assert_eq!(visit(&client, &server, Some(session)), Kind::Resumed);
+    }
+}
