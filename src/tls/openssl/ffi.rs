@@ -1,7 +1,7 @@
 //! What the adapter needs of OpenSSL and the `openssl` crate does not offer, each piece behind a
 //! safe function where that can be.
 //!
-//! The declarations are those of OpenSSL 3.0 to 4.0; the header of each is named.
+//! The declarations are those of OpenSSL 3.0; the header of each is named.
 //!
 //! Nothing here that OpenSSL calls can panic.
 
