@@ -217,7 +217,7 @@ fn nothing_is_told_to_a_callback_that_was_unset() {
 const UNSET_WAITING: Scenario = Scenario {
     name: "put, take ∥ unset of the remove callback while a call waits, by the engine",
     preemptions: [1, 3],
-    floors: [193, 772],
+    floors: [136, 720],
     run: || {
         let world = World::new(3, Dispatch::Manual);
         let log = world.log.clone();
