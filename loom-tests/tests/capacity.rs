@@ -114,7 +114,7 @@ fn gatherers_find_all_tokens() {
 const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
     preemptions: [1, 2],
-    floors: [13_800, 2_300],
+    floors: [11_200, 2_200],
     run: || {
         let engine = Arc::new(Engine::new(1));
         let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {
