@@ -470,13 +470,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Does a little of what is due in a shard; rides on puts.
     #[inline]
     fn tend(&self, at: usize, now: u64) {
-        let shard = &self.shards[at];
-        if shard.may_be_due(now)
-            && let Some(departed) = shard.expire(now, DUE_PER_PUT)
-        {
-            self.leave(at, departed);
-        }
+        self.expire_some(at, now);
         self.compact(at, now);
+    }
+
+    /// Looks at a few of the hints of a shard that are due; `false` when none is.
+    #[inline]
+    fn expire_some(&self, at: usize, now: u64) -> bool {
+        let shard = &self.shards[at];
+        if !shard.may_be_due(now) {
+            return false;
+        }
+        let departed = shard.expire(now, DUE_PER_PUT);
+        departed.map(|departed| self.leave(at, departed)).is_some()
     }
 
     /// Looks at a batch of hints, if too many of a shard's are stale; rides on whatever leaves

@@ -197,6 +197,21 @@ fn memory_comes_back_with_puts() {
 }
 
 /// With a ticker: nothing has to be put, and the system's clock runs.
+/// Eviction looks at what it has spared last. By then that may be expired.
+#[test]
+fn what_is_expired_makes_room_before_what_is_not() {
+    let (cache, web, clock) = manual(2, HOUR);
+    assert!(web.put_with(&id(1), 1, MINUTE).is_stored() && web.put(&id(2), 2).is_stored());
+    assert!(web.get(&id(1)).is_some());
+    assert!(web.put(&id(3), 3).is_stored());
+    assert!(web.contains(&id(1)) && !web.contains(&id(2)), "the one that was used is spared");
+    clock.advance(2 * MINUTE);
+    assert!(web.put(&id(4), 4).is_stored());
+    assert!(web.contains(&id(3)) && web.contains(&id(4)));
+    let removals = cache.stats().removals;
+    assert_eq!((removals.evicted, removals.expired), (1, 1));
+}
+
 #[test]
 fn memory_comes_back_by_itself() {
     let census = Arc::<Census>::default();

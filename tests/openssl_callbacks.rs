@@ -232,6 +232,32 @@ fn a_bad_end_spoils_a_shared_session_of_tls12_alone() {
 }
 
 #[test]
+fn a_session_that_was_spoilt_does_not_stay_where_it_is_given() {
+    let cache = cache();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let session = session(&client, &server);
+    let kept = cache.iter().next().expect("it is there").payload().clone();
+    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    drop(link);
+    let id = kept.cache_id();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        Answer::Give(Found {
+            id: *proposed.id(),
+            scope: proposed.scope().clone(),
+            payload: kept.clone(),
+            lifetime: Duration::from_secs(60),
+        })
+    })));
+    for given in 1..=2 {
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+        assert!(!web(&cache).contains(&id));
+        let stats = cache.stats();
+        assert_eq!((stats.get_answered, stats.removals.faulty), (given, 1 + given));
+    }
+}
+
+#[test]
 fn a_cache_that_is_off_asks_the_get_callback() {
     for version in BOTH {
         let (one, off) = (cache(), cache());
@@ -309,6 +335,8 @@ fn openssl_30517_a_different_session_under_the_right_id_is_not_resumed() {
         })));
         let second = server(&web(&other));
         assert_eq!(visit(&client, &second, Some(&asked_for)), Kind::Full);
+        let faulty = other.stats().removals.faulty;
+        assert_eq!(faulty, u64::from(version == TLS12), "what a get stores, a take does not");
         assert_eq!(visit(&client, &first, Some(&asked_for)), Kind::Resumed);
     }
 }

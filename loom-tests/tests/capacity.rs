@@ -115,7 +115,7 @@ const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
     preemptions: [0, 2],
-    floors: [27, 2_320],
+    floors: [20, 2_000],
     run: || {
         let engine = Arc::new(Engine::new(1));
         let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {

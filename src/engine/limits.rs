@@ -24,8 +24,8 @@ pub(crate) enum Limit {
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Evicts until the hand holds `wanted`, first from its own shard, then from the others.
     ///
-    /// Lock-free: it goes around only if others have taken what was freed, which is progress of
-    /// theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
+    /// Lock-free: it goes around only after it has taken due hints off the wheel, or if others have taken
+    /// what was freed, which is progress of theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
     /// every place belongs to a put in flight, or to a removal between its two steps.
     /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
     /// with its eviction.
@@ -41,6 +41,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let (own, shards) = (hand.shard(), self.shards.len());
         let mut attempts = 0;
         while !hand.fill(tokens) {
+            // What is expired goes before what is not, also if eviction has spared it for its use.
+            if self.expire_some(own, self.clock.now()) {
+                continue;
+            }
             if self.evict(own, wanted, name) > 0 || hand.gather(tokens) {
                 continue;
             }

@@ -301,8 +301,10 @@ impl Server {
             self.attachment.sessions.get(&cache_id)?
         };
         let session = found.payload();
-        if !session.is(&cache_id, id) {
-            tracing::warn!("the session that was given has another id than the one asked for");
+        if !session.is(&cache_id, id) || !session.is_resumable() {
+            tracing::warn!("a session was given that has another id, or whose connection failed");
+            // A get has stored what was given, and would find it again and again.
+            self.attachment.sessions.remove_faulty(&cache_id);
             return None;
         }
         // SAFETY: the context lives, for this is a call of its callback.

@@ -35,6 +35,7 @@ const SERVER_NAME: c_uint = 0;
 unsafe extern "C" {
     fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_get_options(ssl: *const sys::SSL) -> u64;
+    fn SSL_SESSION_is_resumable(session: *const sys::SSL_SESSION) -> c_int;
     fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
     fn SSL_SESSION_get_ex_data(session: *const sys::SSL_SESSION, index: c_int) -> *mut c_void;
     fn SSL_SESSION_set_ex_data(
@@ -110,6 +111,12 @@ pub(super) fn server_name_extension(ssl: &SslRef) -> Option<&[u8]> {
     // SAFETY: these bytes are the ClientHello's, which stays until OpenSSL goes on with the
     // handshake: for that somebody needs the connection for himself, which is borrowed here.
     Some(unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+/// Whether OpenSSL has not marked a session as not resumable.
+pub(super) fn is_resumable(session: &SslSessionRef) -> bool {
+    // SAFETY: the session lives; the call reads fields.
+    unsafe { SSL_SESSION_is_resumable(session.as_ptr()) == 1 }
 }
 
 /// A copy that shares nothing with `session`: OpenSSL may mark one of them as not resumable, and

@@ -110,6 +110,12 @@ impl OpensslSession {
         self.cache_id == cache_id && self.session.id() == id
     }
 
+    /// Whether OpenSSL would resume it. It marks the object of a connection that ended badly, which
+    /// somebody may have kept and given again.
+    pub(super) fn is_resumable(&self) -> bool {
+        ffi::is_resumable(&self.session)
+    }
+
     /// Another reference of it, or a copy.
     pub(super) fn lend(&self, as_copy: bool) -> Option<Self> {
         if !as_copy {
