@@ -196,7 +196,6 @@ fn memory_comes_back_with_puts() {
     }
 }
 
-/// With a ticker: nothing has to be put, and the system's clock runs.
 /// Eviction looks at what it has spared last. By then that may be expired.
 #[test]
 fn what_is_expired_makes_room_before_what_is_not() {
@@ -212,6 +211,7 @@ fn what_is_expired_makes_room_before_what_is_not() {
     assert_eq!((removals.evicted, removals.expired), (1, 1));
 }
 
+/// With a ticker: nothing has to be put, and the system's clock runs.
 #[test]
 fn memory_comes_back_by_itself() {
     let census = Arc::<Census>::default();
