@@ -447,8 +447,10 @@ impl<S> Shard<S> {
     ) {
         let mut steps = wanted.sessions - departed.sessions.len();
         while steps > 0 && !departed.is_enough(wanted) {
-            let popped = self.each_of_batch(list, now, steps.min(BATCH), |node, age| {
-                // What is popped and not needed any more stays.
+            // Where weight decides, a few at a time: what is popped and not needed any more goes to the
+            // end of its list.
+            let batch = if wanted.weight == u64::MAX { BATCH } else { BATCH.min(4) };
+            let popped = self.each_of_batch(list, now, steps.min(batch), |node, age| {
                 if departed.is_enough(wanted) {
                     return Some((Due::load(node.node().expiry()).at(), age));
                 }

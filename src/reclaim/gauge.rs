@@ -27,13 +27,9 @@ pub(crate) struct Gauges {
 #[derive(Debug, Default)]
 struct Stripe {
     waiting: AtomicU64,
-    /// Sessions above, and bytes below [`HELD`].
     held: AtomicU64,
+    held_bytes: AtomicU64,
 }
-
-/// A session in `held`. Bytes may be below zero in a stripe, and are less than 128 GiB.
-const HELD_BITS: u32 = 38;
-const HELD: u64 = 1 << HELD_BITS;
 
 impl Gauges {
     fn new(next: Option<&'static Self>) -> Self {
@@ -80,38 +76,38 @@ impl Gauges {
 
     /// Headers that wait for the epoch.
     pub(crate) fn waiting(&self) -> usize {
-        at_least_zero(self.sum(|stripe| &stripe.waiting))
+        self.sum(|stripe| &stripe.waiting)
     }
 
     /// A removed session stays with handles; `bytes` is what it was charged.
     #[inline]
     pub(crate) fn held_began(&self, bytes: u64) {
-        self.stripes.mine().held.fetch_add(HELD + bytes, Ordering::Relaxed);
+        let stripe = self.stripes.mine();
+        stripe.held.fetch_add(1, Ordering::Relaxed);
+        stripe.held_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The last handle of a removed session was dropped.
     #[inline]
     pub(crate) fn held_ended(&self, bytes: u64) {
-        self.stripes.mine().held.fetch_sub(HELD + bytes, Ordering::Relaxed);
+        let stripe = self.stripes.mine();
+        stripe.held.fetch_sub(1, Ordering::Relaxed);
+        stripe.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Removed sessions that handles hold, and the bytes that they were charged.
     pub(crate) fn held(&self) -> (usize, usize) {
-        let sum = self.sum(|stripe| &stripe.held);
-        // The lower bits with their sign, and then what is above them.
-        let bytes = sum << (i64::BITS - HELD_BITS) >> (i64::BITS - HELD_BITS);
-        (at_least_zero((sum - bytes) >> HELD_BITS), at_least_zero(bytes))
+        (self.sum(|stripe| &stripe.held), self.sum(|stripe| &stripe.held_bytes))
     }
 
     /// A wrapping sum: a stripe may be below zero, and for a moment so may the sum.
-    fn sum(&self, field: impl Fn(&Stripe) -> &AtomicU64) -> i64 {
-        let words = self.stripes.iter().map(|stripe| field(stripe).load(Ordering::Relaxed));
-        words.fold(0, u64::wrapping_add).cast_signed()
+    fn sum(&self, field: impl Fn(&Stripe) -> &AtomicU64) -> usize {
+        let sum = self
+            .stripes
+            .iter()
+            .fold(0u64, |sum, stripe| sum.wrapping_add(field(stripe).load(Ordering::Relaxed)));
+        usize::try_from(sum.cast_signed().max(0)).unwrap_or(usize::MAX)
     }
-}
-
-fn at_least_zero(number: i64) -> usize {
-    usize::try_from(number.max(0)).unwrap_or(usize::MAX)
 }
 
 /// The use of gauges by one cache.
@@ -188,30 +184,5 @@ mod list {
                 Err(_) => drop(unsafe { Box::from_raw(new) }),
             }
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_handles_hold_is_told_apart() {
-        let lease = Lease::new(usize::MAX);
-        let gauges = lease.gauges();
-        for bytes in [0, 300, u64::from(u32::MAX)] {
-            gauges.held_began(bytes);
-        }
-        assert_eq!(gauges.held(), (3, 300 + u32::MAX as usize));
-        gauges.held_ended(u64::from(u32::MAX));
-        assert_eq!(gauges.held(), (2, 300));
-        // As when the sum misses a beginning on one stripe, and sees the end on another.
-        gauges.held_ended(301);
-        assert_eq!(gauges.held(), (1, 0));
-        gauges.held_ended(0);
-        assert_eq!(gauges.held(), (0, 0));
-        gauges.held_began(301);
-        gauges.held_ended(300);
-        assert_eq!((gauges.held(), gauges.waiting()), ((0, 0), 0));
     }
 }

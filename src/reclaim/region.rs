@@ -22,6 +22,13 @@ static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 /// Bytes that are given out.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
+/// Bytes that may be written. The rest of the region is without access, so that nothing that the
+/// process does with all of its memory, as locking it or dumping it, meets 64 GiB.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that are opened at a time: sixteen huge pages.
+const STEP: usize = 32 << 20;
+
 const REFUSED: *mut u8 = ptr::without_provenance_mut(1);
 
 /// Memory that nobody has used, aligned to 8 bytes; `None` if there is none left. Lock-free.
@@ -32,8 +39,28 @@ pub(crate) fn carve(bytes: usize) -> Option<NonNull<u8>> {
     let used = USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
         used.checked_add(bytes).filter(|&end| end <= SIZE)
     });
+    let used = used.ok()?;
+    if !open(base, used + bytes) {
+        return None;
+    }
     // SAFETY: within the region.
-    Some(unsafe { base.add(used.ok()?) })
+    Some(unsafe { base.add(used) })
+}
+
+/// Makes the region's first `end` bytes writable; `false` if the system does not. Two threads may open
+/// the same ones, which does no harm.
+fn open(base: NonNull<u8>, end: usize) -> bool {
+    // Relaxed: that memory is writable is no matter of order between threads.
+    let from = OPEN.load(Ordering::Relaxed);
+    if end <= from {
+        return true;
+    }
+    let to = end.next_multiple_of(STEP).min(SIZE);
+    let is_open = make_writable(base, from, to);
+    if is_open {
+        OPEN.fetch_max(to, Ordering::Relaxed);
+    }
+    is_open
 }
 
 /// Bytes of the region that were ever used.
@@ -67,20 +94,33 @@ fn base() -> Option<NonNull<u8>> {
     NonNull::new(base).filter(|&base| base.as_ptr() != REFUSED)
 }
 
-/// Asks the system for address space, and for huge pages in it.
+/// Asks the system for address space, for huge pages in it, and to leave it out of core dumps.
 #[cfg(target_os = "linux")]
 fn reserve() -> Option<NonNull<u8>> {
-    let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping, which nobody else knows.
-    let region = unsafe { libc::mmap(ptr::null_mut(), SIZE, access, flags, -1, 0) };
+    let region = unsafe { libc::mmap(ptr::null_mut(), SIZE, libc::PROT_NONE, flags, -1, 0) };
     if region == libc::MAP_FAILED {
         return None;
     }
-    // Advice: what the system does not follow costs time and nothing else.
-    // SAFETY: the mapping of just now.
-    unsafe { libc::madvise(region, SIZE, libc::MADV_HUGEPAGE) };
+    for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTDUMP] {
+        // Advice: what the system does not follow breaks nothing.
+        // SAFETY: the mapping of just now.
+        unsafe { libc::madvise(region, SIZE, advice) };
+    }
     NonNull::new(region.cast())
+}
+
+#[cfg(target_os = "linux")]
+fn make_writable(base: NonNull<u8>, from: usize, to: usize) -> bool {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: within the region, whose pages nobody relies on to be without access.
+    unsafe { libc::mprotect(base.as_ptr().add(from).cast(), to - from, access) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_writable(_: NonNull<u8>, _: usize, _: usize) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -33,14 +33,24 @@ static OUTSIDE: AtomicUsize = AtomicUsize::new(0);
 const LARGEST: usize = 1024;
 
 /// What is free of the region, by the size in words of 8 bytes.
-static SHELVES: [Shelf; LARGEST / 8 + 1] = [const { Shelf::new() }; LARGEST / 8 + 1];
+static STORES: [Store; LARGEST / 8 + 1] = [const { Store::new() }; LARGEST / 8 + 1];
 
 thread_local!(static SPARES: RefCell<Spares> = const { RefCell::new(Spares::new()) });
 
 /// Blocks of one layout that nobody uses.
 struct Spares {
     layout: Layout,
-    blocks: Vec<NonNull<u8>>,
+    blocks: [NonNull<u8>; MOST],
+    len: usize,
+}
+
+/// Blocks of the region of one size that nobody uses.
+struct Store {
+    shelf: Shelf,
+    /// How many there are, at least: counted before they are put down, and until they are taken up.
+    /// While there are some, no more are carved: a taker may have all of them in its hands, and if others
+    /// carved then the region would grow with each such meeting.
+    blocks: AtomicUsize,
 }
 
 /// A block of the region that nobody uses.
@@ -52,9 +62,28 @@ struct Free {
     next: *mut Free,
 }
 
+impl Store {
+    const fn new() -> Self {
+        Self { shelf: Shelf::new(), blocks: AtomicUsize::new(0) }
+    }
+}
+
 impl Spares {
     const fn new() -> Self {
-        Self { layout: Layout::new::<()>(), blocks: Vec::new() }
+        Self { layout: Layout::new::<()>(), blocks: [NonNull::dangling(); MOST], len: 0 }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<NonNull<u8>> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.blocks[self.len])
+    }
+
+    /// Keeps one more. There is room for it.
+    #[inline]
+    fn push(&mut self, block: NonNull<u8>) {
+        self.blocks[self.len] = block;
+        self.len += 1;
     }
 
     /// A block when none is kept of this layout. The payloads of two caches: the one whose turn it is
@@ -62,32 +91,35 @@ impl Spares {
     #[cold]
     fn refill(&mut self, layout: Layout) -> NonNull<u8> {
         if self.layout != layout {
-            if let Some(block) = self.blocks.pop() {
+            if let Some(block) = self.pop() {
                 // SAFETY: of this layout, and used by nobody since it was kept.
                 unsafe { put_away(self.layout, block) };
                 return allocate(layout);
             }
             self.layout = layout;
-            self.blocks.reserve_exact(MOST);
         }
-        if let Some(shelf) = shelf_of(layout)
-            && let Some(block) = self.take_up(shelf).or_else(|| self.carve(layout))
-        {
-            return block;
-        }
-        allocate(layout)
+        let block = store_of(layout).and_then(|store| {
+            // Relaxed: see `Store`.
+            if store.blocks.load(Ordering::Relaxed) > 0 {
+                return self.take_up(store);
+            }
+            self.carve(layout)
+        });
+        block.unwrap_or_else(|| allocate(layout))
     }
 
-    /// Takes a bundle from a shelf; keeps all but one of its blocks.
-    fn take_up(&mut self, shelf: &Shelf) -> Option<NonNull<u8>> {
-        let first = shelf.take()?.cast::<Free>();
+    /// Takes a bundle from a store; keeps all but one of its blocks. There was none kept before.
+    fn take_up(&mut self, store: &Store) -> Option<NonNull<u8>> {
+        let first = store.shelf.take()?.cast::<Free>();
         // SAFETY: bundles begin with a `Free`, and are the taker's.
         let mut at = unsafe { first.as_ref() }.next;
         while let Some(block) = NonNull::new(at) {
             // SAFETY: as above.
             at = unsafe { block.as_ref() }.next;
-            self.blocks.push(block.cast());
+            self.push(block.cast());
         }
+        // Relaxed: see `Store`.
+        store.blocks.fetch_sub(self.len + 1, Ordering::Relaxed);
         Some(first.cast())
     }
 
@@ -99,32 +131,35 @@ impl Spares {
         }
         let size = layout.size().next_multiple_of(8);
         let first = region::carve(size * TOGETHER)?;
-        // SAFETY: so many were carved.
-        self.blocks.extend((1..TOGETHER).rev().map(|number| unsafe { first.add(number * size) }));
+        for number in (1..TOGETHER).rev() {
+            // SAFETY: so many were carved.
+            self.push(unsafe { first.add(number * size) });
+        }
         Some(first)
     }
 
     /// Puts half of what is kept away.
     #[cold]
     fn put_half_away(&mut self) {
-        let half = self.blocks.drain(MOST - TOGETHER..);
+        self.len = MOST - TOGETHER;
         // SAFETY: of this layout, and used by nobody since they were kept.
-        unsafe { put_all_away(self.layout, half) };
+        unsafe { put_all_away(self.layout, &self.blocks[self.len..]) };
     }
 }
 
 impl Drop for Spares {
     fn drop(&mut self) {
-        // SAFETY: as in `put_half_away`.
-        unsafe { put_all_away(self.layout, std::mem::take(&mut self.blocks)) };
+        for blocks in self.blocks[..self.len].chunks(TOGETHER) {
+            // SAFETY: as in `put_half_away`.
+            unsafe { put_all_away(self.layout, blocks) };
+        }
     }
 }
 
-/// The shelf for blocks of this layout, if they may be of the region.
-#[inline]
-fn shelf_of(layout: Layout) -> Option<&'static Shelf> {
+/// The store for blocks of this layout, if they may be of the region.
+fn store_of(layout: Layout) -> Option<&'static Store> {
     let fits = layout.align() <= 8 && layout.size() >= size_of::<Free>();
-    SHELVES.get(layout.size().div_ceil(8)).filter(|_| fits)
+    STORES.get(layout.size().div_ceil(8)).filter(|_| fits)
 }
 
 /// A block of the global allocator.
@@ -143,20 +178,21 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 /// The block is of this layout, came from [`place`], and is given up.
 unsafe fn put_away(layout: Layout, block: NonNull<u8>) {
     // SAFETY: by the caller's promise.
-    unsafe { put_all_away(layout, [block]) };
+    unsafe { put_all_away(layout, &[block]) };
 }
 
 /// # Safety
 ///
-/// As for `put_away`, of all blocks.
-unsafe fn put_all_away(layout: Layout, blocks: impl IntoIterator<Item = NonNull<u8>>) {
-    let mut first = ptr::null_mut();
-    for block in blocks {
+/// As for `put_away`, of all blocks, which are no more than a thread takes up at a time.
+unsafe fn put_all_away(layout: Layout, blocks: &[NonNull<u8>]) {
+    let (mut first, mut count) = (ptr::null_mut(), 0);
+    for &block in blocks {
         if region::holds(block) {
             let free = block.cast::<Free>();
-            // SAFETY: by the caller's promise; blocks of the region have room for it (`shelf_of`).
+            // SAFETY: by the caller's promise; blocks of the region have room for it (`store_of`).
             unsafe { free.write(Free { bundle: Bundle::NEW(), next: first }) };
             first = free.as_ptr();
+            count += 1;
             continue;
         }
         // Relaxed: as in `carve`.
@@ -165,9 +201,11 @@ unsafe fn put_all_away(layout: Layout, blocks: impl IntoIterator<Item = NonNull<
         unsafe { dealloc(block.as_ptr(), layout) };
     }
     if let Some(bundle) = NonNull::new(first) {
-        let shelf = shelf_of(layout).expect("a block of the region has a shelf");
+        let store = store_of(layout).expect("a block of the region has a store");
+        // Relaxed: see `Store`.
+        store.blocks.fetch_add(count, Ordering::Relaxed);
         // SAFETY: the region stays, and the bundle is the caller's.
-        unsafe { shelf.put(bundle.cast()) };
+        unsafe { store.shelf.put(bundle.cast()) };
     }
 }
 
@@ -177,7 +215,7 @@ pub(crate) fn place<T>(value: T) -> NonNull<T> {
     let layout = Layout::new::<T>();
     let block = SPARES.try_with(|spares| {
         let mut spares = spares.try_borrow_mut().ok()?;
-        let kept = if spares.layout == layout { spares.blocks.pop() } else { None };
+        let kept = if spares.layout == layout { spares.pop() } else { None };
         Some(kept.unwrap_or_else(|| spares.refill(layout)))
     });
     // The thread ends, or the epoch frees something in the middle of a refill.
@@ -197,13 +235,15 @@ pub(crate) unsafe fn free<T>(block: NonNull<T>) {
     let (layout, block) = (Layout::new::<T>(), block.cast());
     let is_kept = SPARES.try_with(|spares| {
         let Ok(mut spares) = spares.try_borrow_mut() else { return false };
-        // No allocation here: it may be under a pin.
-        let is_kept = spares.layout == layout && spares.blocks.capacity() > 0;
+        if spares.len == 0 {
+            spares.layout = layout;
+        }
+        let is_kept = spares.layout == layout;
         if is_kept {
-            if spares.blocks.len() == MOST {
+            if spares.len == MOST {
                 spares.put_half_away();
             }
-            spares.blocks.push(block);
+            spares.push(block);
         }
         is_kept
     });

@@ -465,7 +465,7 @@ impl<'g, S> Pinned<'g, S> {
 
     #[inline]
     fn stamp_of(self, generation: u8) -> u16 {
-        // Allocations of this size are aligned to 16 bytes; the bits above vary most. The factor
+        // Nodes are more than 16 bytes apart; the bits above vary most. The factor
         // keeps the two bits clear that a hint does not store, and is odd above them.
         let address = (self.node.as_ptr().addr() >> 4) as u16;
         address ^ u16::from(generation).wrapping_mul(0x101 << 2)
