@@ -121,8 +121,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// is too much, soonest to expire first, as evenly from all shards as it goes. Zero empties the
     /// cache, and refuses puts until the limit is raised; `usize::MAX` is no limit.
     ///
-    /// Waits for other changes of a limit, and while every place that has to go belongs to an
-    /// operation in flight; not to be called from a payload's drop.
+    /// Waits for other changes of settings, and while every place that has to go belongs to an
+    /// operation in flight. Not to be called from a payload's drop: a change of a limit evicts, and
+    /// then waits for itself. The same is true of all that sets callbacks and modes.
     pub fn set_max_sessions(&self, sessions: usize) {
         self.set_limit(Limit::Sessions, sessions);
     }

@@ -392,6 +392,39 @@ mod tests {
         take_back(&again);
     }
 
+    /// Some threads place what others free, so that all of it goes over the shelf. One of them may have
+    /// all that is free in its hands; the others must not carve more each time.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_region_grows_no_more_than_what_is_live() {
+        type Small = [u64; 12];
+        struct Batch(Vec<NonNull<Small>>);
+        // SAFETY: nobody else has these blocks.
+        unsafe impl Send for Batch {}
+        const PAIRS: usize = 4;
+        const AT_ONCE: usize = 16;
+        let place_some = || Batch((0..TOGETHER).map(|_| place::<Small>([7; 12])).collect());
+        let free_some = |batch: Batch| {
+            // SAFETY: placed in `place_some`, and freed once.
+            batch.0.into_iter().for_each(|block| unsafe { free(block) });
+        };
+        // So many that the next ones are of the region.
+        let few: Vec<Batch> = (0..MOST_OUTSIDE / TOGETHER).map(|_| place_some()).collect();
+        let before = region::used();
+        thread::scope(|scope| {
+            for _ in 0..PAIRS {
+                let (sender, receiver) = std::sync::mpsc::sync_channel(AT_ONCE);
+                scope.spawn(move || (0..2_000).try_for_each(|_| sender.send(place_some())));
+                scope.spawn(move || receiver.iter().for_each(free_some));
+            }
+        });
+        few.into_iter().for_each(free_some);
+        let grown = (region::used() - before) / size_of::<Small>();
+        // What is sent, and what each thread places, frees and keeps.
+        let live = PAIRS * (AT_ONCE + 2) * TOGETHER + 2 * PAIRS * MOST;
+        assert!(grown > 0 && grown <= live, "{grown} headers, {live} at once");
+    }
+
     #[test]
     fn headers_of_another_layout_wear_down_what_is_kept() {
         const A: usize = size(2);
