@@ -6,8 +6,9 @@
 //! they leave by themselves; OpenSSL's own is flushed by another thread. The servers take turns,
 //! round after round; medians over the rounds are shown, also of the percentiles.
 //!
-//! OpenSSL's flush holds the lock that handshakes need, so that few of them fall into its time, and
-//! each percentile of those few is about the whole flush.
+//! OpenSSL takes all of them out under the lock that handshakes need: the longest handshake is the one
+//! that waited for it. The processor that is not the handshakes' has to be free, or both contenders
+//! show how the system shares one.
 
 #[path = "common/args.rs"]
 mod args;
