@@ -63,16 +63,17 @@ struct Side {
 }
 
 fn measure(args: &Args, sessions: usize, name: &str, version: SslVersion) {
+    let handshakes = args.pick(3_000, 400).min(sessions / THREADS);
+    let rounds = args.pick(11, 3);
     // Room to spare: ours divides it among shards, and OpenSSL keeps used tickets.
-    let max = sessions + sessions / 4;
+    let max = sessions + sessions / 4 + handshakes * THREADS * (rounds + 1);
     let cache = SessionCache::builder().max_sessions(max).lifetime(LIFETIME).build();
     let servers = [Server::own(max), Server::ours(cache.expect("the settings are valid"))];
     let mut sides = servers.map(|server| Side::new(server, sessions, version));
-    let handshakes = args.pick(3_000, 400).min(sessions / THREADS);
     for side in &mut sides {
         side.round(handshakes / 4 + 1);
     }
-    for _ in 0..args.pick(11, 3) {
+    for _ in 0..rounds {
         for side in &mut sides {
             let (rate, micros) = side.round(handshakes);
             side.rates.push(rate);
