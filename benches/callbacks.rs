@@ -6,6 +6,8 @@
 
 #[path = "common/args.rs"]
 mod args;
+#[path = "common/percentile.rs"]
+mod percentile;
 #[path = "common/report.rs"]
 mod report;
 #[path = "common/rounds.rs"]
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use args::Args;
 use cpu_time::ThreadTime;
+use percentile::percentile;
 use report::{Table, machine};
 use resumption::{Dispatch, Scope, SecretBytes, SessionCache, SessionId, Sessions, Verdict};
 use rounds::{median, ratio};
@@ -148,10 +151,10 @@ fn latency(args: &Args, max: usize) {
                 takes.push(timed(|| assert!(side.take(), "it was put")));
             }
             for (all, time) in times.iter_mut().zip([
-                percentile(&mut puts, 50),
-                percentile(&mut puts, 99),
-                percentile(&mut takes, 50),
-                percentile(&mut takes, 99),
+                percentile(&mut puts, 50.0),
+                percentile(&mut puts, 99.0),
+                percentile(&mut takes, 50.0),
+                percentile(&mut takes, 99.0),
             ]) {
                 all.push(time);
             }
@@ -173,9 +176,4 @@ fn timed(run: impl FnOnce()) -> f64 {
     let start = Instant::now();
     run();
     start.elapsed().as_nanos() as f64
-}
-
-fn percentile(times: &mut [f64], percent: usize) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() * percent / 100]
 }

@@ -10,6 +10,8 @@ mod args;
 mod caches;
 #[path = "common/honest.rs"]
 mod honest;
+#[path = "common/ids.rs"]
+mod ids;
 #[path = "common/load.rs"]
 mod load;
 #[path = "common/report.rs"]

@@ -304,7 +304,7 @@ impl<S: Read + Write> Link<S> {
 }
 
 /// Whether a step of a handshake was its last.
-fn step(result: Result<(), Error>) -> Result<bool, Error> {
+pub(crate) fn step(result: Result<(), Error>) -> Result<bool, Error> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),

@@ -1,0 +1,8 @@
+//! Percentiles of times.
+
+/// What `percent` of some times are at most, or a little less where they are few; sorts them.
+pub(crate) fn percentile(times: &mut [f64], percent: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let idx = (times.len() as f64 * percent / 100.0) as usize;
+    times.get(idx).or(times.last()).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,227 @@
+//! How long does a handshake take while very many sessions expire at once?
+//!
+//! One thread makes resumed handshakes in memory, TLS 1.2 by session ids and TLS 1.3 by stateful
+//! tickets, and the time of the server's part of each is taken: first while nothing else is done, then
+//! from the moment at which sessions begin to leave until the last of them has left. From our cache
+//! they leave by themselves; OpenSSL's own is flushed by another thread. The servers take turns,
+//! round after round; medians over the rounds are shown, also of the percentiles.
+//!
+//! OpenSSL takes all of them out under the lock that handshakes need: the longest handshake is the one
+//! that waited for it. The processor that is not the handshakes' has to be free, or both contenders
+//! show how the system shares one.
+
+#[path = "common/args.rs"]
+mod args;
+#[path = "common/ids.rs"]
+mod ids;
+#[path = "common/openssl_servers.rs"]
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod openssl_servers;
+#[path = "../tests/common/openssl.rs"]
+#[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
+mod peers;
+#[path = "common/percentile.rs"]
+mod percentile;
+#[path = "common/report.rs"]
+mod report;
+#[path = "common/rounds.rs"]
+mod rounds;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use args::Args;
+use ids::id;
+use openssl::ssl::SslVersion;
+use openssl_servers::{LIFETIME, Master, Returning, Server};
+use peers::{TLS12, TLS13};
+use percentile::percentile;
+use report::{Table, machine};
+use resumption::tls::openssl::OpensslSession;
+use resumption::{Clock, SessionCache};
+use rounds::{median, ratio};
+
+const ABOUT: &str =
+    "OpenSSL servers: a resumed handshake while SESSIONS expire in the same second.";
+
+/// How many sessions stay, to be resumed.
+const STAYING: u64 = 10_000;
+
+/// The lifetime of the others.
+const SHORT: Duration = Duration::from_secs(3_600);
+
+fn main() {
+    let args = Args::parse(ABOUT, [&[1_000_000], &[50_000]]);
+    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    for &sessions in &args.sizes {
+        for (name, version) in [("TLS 1.2", TLS12), ("TLS 1.3", TLS13)] {
+            measure(&args, sessions as u64, name, version);
+        }
+    }
+}
+
+/// How the handshakes of some time went, round after round.
+#[derive(Default)]
+struct Times {
+    /// In microseconds: p50, p99, p99.9, and the longest.
+    micros: [Vec<f64>; 4],
+    handshakes: Vec<f64>,
+    /// How long all that took, in milliseconds.
+    millis: Vec<f64>,
+}
+
+/// A contender: quiet, and while sessions expire.
+type Side = (&'static str, [Times; 2]);
+
+fn measure(args: &Args, sessions: u64, name: &str, version: SslVersion) {
+    let mut sides: [Side; 2] =
+        [("OpenSSL", Default::default()), ("resumption", Default::default())];
+    let quiet_time = Duration::from_millis(args.pick(2_000, 300));
+    for _ in 0..args.pick(5, 3) {
+        let own = Server::own((sessions + 2 * STAYING) as usize * 2);
+        let mut own = Stage::new(own, sessions, version);
+        sides[0].1[0].note(own.quiet(quiet_time));
+        sides[0].1[1].note(own.beside_a_flush());
+        drop(own);
+        let (cache, clock) = cache(sessions);
+        let mut ours = Stage::new(Server::ours(cache.clone()), sessions, version);
+        sides[1].1[0].note(ours.quiet(quiet_time));
+        clock.advance(2 * SHORT);
+        sides[1].1[1].note(ours.beside_expiry(&cache, sessions));
+    }
+    show(&format!("{name}, {sessions} sessions"), &sides);
+}
+
+/// Our cache, as its builder makes it, but for the clock.
+fn cache(sessions: u64) -> (SessionCache<OpensslSession>, Clock) {
+    let clock = Clock::manual();
+    let max = (sessions + 2 * STAYING) as usize * 2;
+    let builder = SessionCache::builder().max_sessions(max).lifetime(LIFETIME);
+    (builder.clock(clock.clone()).build().expect("the settings are valid"), clock)
+}
+
+/// A server with sessions that expire and such that stay, and the clients of the latter.
+struct Stage {
+    server: Server,
+    master: Master,
+    clients: Returning,
+}
+
+impl Stage {
+    fn new(server: Server, sessions: u64, version: SslVersion) -> Self {
+        let master = Master::new(&server, version);
+        // Those that expire first come first: the other way round OpenSSL walks past the ones that
+        // stay in each add.
+        for number in STAYING..STAYING + sessions {
+            server.add(&master.for_server(&id(number)), SHORT);
+        }
+        for number in 0..STAYING {
+            server.add(&master.for_server(&id(number)), LIFETIME);
+        }
+        let clients = Returning::new(version, (0..STAYING).map(id));
+        Self { server, master, clients }
+    }
+
+    /// One handshake; returns how long the server's part took by the clock.
+    fn handshake(&mut self) -> Duration {
+        let offers = self.clients.offers(1, &self.master);
+        self.clients.visit(&self.server, &offers[0]).clock
+    }
+
+    /// Handshakes for some time, in which nothing else is done.
+    fn quiet(&mut self, time: Duration) -> Taken {
+        let mut taken = Taken::begin();
+        while taken.start.elapsed() < time {
+            taken.each.push(self.handshake());
+        }
+        taken.end()
+    }
+
+    /// Handshakes while another thread flushes what will have expired: at least one.
+    fn beside_a_flush(&mut self) -> Taken {
+        let server = &self.server;
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let mut taken = Taken::begin();
+            scope.spawn(|| {
+                server.flush(2 * SHORT);
+                // It says when to stop, and nothing else.
+                is_over.store(true, Ordering::Relaxed);
+            });
+            loop {
+                let offers = self.clients.offers(1, &self.master);
+                taken.each.push(self.clients.visit(server, &offers[0]).clock);
+                if is_over.load(Ordering::Relaxed) {
+                    return taken.end();
+                }
+            }
+        })
+    }
+
+    /// Handshakes from the first session's leaving to the last one's: at least one.
+    fn beside_expiry(&mut self, cache: &SessionCache<OpensslSession>, sessions: u64) -> Taken {
+        while cache.stats().removals.expired == 0 {
+            self.handshake();
+        }
+        let mut taken = Taken::begin();
+        loop {
+            taken.each.push(self.handshake());
+            if cache.stats().removals.expired >= sessions {
+                return taken.end();
+            }
+        }
+    }
+}
+
+/// The handshakes of some time.
+struct Taken {
+    start: Instant,
+    /// The server's part of each.
+    each: Vec<Duration>,
+    all: Duration,
+}
+
+impl Taken {
+    fn begin() -> Self {
+        Self { start: Instant::now(), each: Vec::new(), all: Duration::ZERO }
+    }
+
+    fn end(mut self) -> Self {
+        self.all = self.start.elapsed();
+        self
+    }
+}
+
+impl Times {
+    fn note(&mut self, taken: Taken) {
+        let mut micros: Vec<_> = taken.each.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+        for (times, percent) in self.micros.iter_mut().zip([50.0, 99.0, 99.9, 100.0]) {
+            times.push(percentile(&mut micros, percent));
+        }
+        self.handshakes.push(micros.len() as f64);
+        self.millis.push(taken.all.as_secs_f64() * 1e3);
+    }
+
+    /// Its columns, and how much longer than in quiet the 99.9th percentile was.
+    fn row(&self, title: String, quiet: &Self) -> Vec<String> {
+        let mut row = vec![title];
+        row.extend(self.micros.iter().map(|times| format!("{:.0}", median(times))));
+        row.push(format!("{:.2}", ratio(&self.micros[2], &quiet.micros[2])));
+        row.push(format!("{:.0}", median(&self.handshakes)));
+        row.push(format!("{:.0}", median(&self.millis)));
+        row
+    }
+}
+
+fn show(title: &str, sides: &[Side]) {
+    let title = format!("{title}, server us");
+    let columns = ["p50", "p99", "p99.9", "longest", "p99.9 / quiet", "handshakes", "in ms"];
+    let mut table = Table::new(&[&[title.as_str()][..], &columns[..]].concat());
+    for (name, [quiet, expiring]) in sides {
+        table.row(&quiet.row(format!("{name}, quiet"), quiet));
+        let title = if *name == "OpenSSL" { "flushed beside" } else { "expiring" };
+        table.row(&expiring.row(format!("{name}, {title}"), quiet));
+    }
+    table.print();
+}
