@@ -379,7 +379,8 @@ fn a_ticket_in_a_database_is_taken_once() {
         });
         let times = |times| taken.iter().filter(|t| t.load(Ordering::SeqCst) == times).count();
         assert_eq!(times(0) + times(1), TICKETS, "{dispatch:?}: a ticket was taken twice");
-        assert!(times(1) > TICKETS / 2, "{dispatch:?}: {} were taken", times(1));
+        // How many is a matter of who runs when; enough for the above to mean something.
+        assert!(times(1) > TICKETS / 20, "{dispatch:?}: {} were taken", times(1));
         let stats = cache.stats();
         assert!(stats.get_answered > 100 && stats.removals.evicted > 100, "{stats:?}");
     }
