@@ -53,10 +53,12 @@
 //!
 //! # Trade-offs
 //!
-//! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far.
+//! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far. Headers
+//!   of large caches are in a region of the process that does not shrink either ([`Stats::region_bytes`]);
+//!   on Linux it reserves 64 GiB of address space.
 //! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
 //!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
-//!   either order.
+//!   either order; after an idle time, or without auto-clear, also within an eighth of that time.
 //! * A thread that is stopped in the middle of an operation keeps headers from being freed. At a
 //!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).

@@ -25,7 +25,9 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// A bundle that is not on a shelf.
-    pub(crate) const NEW: fn() -> Self = || Self { next: UnsafeCell::new(ptr::null_mut()) };
+    pub(crate) fn new() -> Self {
+        Self { next: UnsafeCell::new(ptr::null_mut()) }
+    }
 
     /// What is below, for the one who owns the bundle.
     fn next(&self) -> *mut () {
@@ -146,7 +148,7 @@ pub(crate) mod model {
         /// A shelf with the bundles below `on`; there are `count` in all.
         #[must_use]
         pub fn new(count: usize, on: usize) -> Self {
-            let bundle = |_| NonNull::from(Box::leak(Box::new(Bundle::NEW())));
+            let bundle = |_| NonNull::from(Box::leak(Box::new(Bundle::new())));
             let bundles = (0..count).map(bundle).collect();
             let this = Self { shelf: super::Shelf::new(), bundles };
             (0..on).for_each(|number| this.put(number));

@@ -190,7 +190,7 @@ unsafe fn put_all_away(layout: Layout, blocks: &[NonNull<u8>]) {
         if region::holds(block) {
             let free = block.cast::<Free>();
             // SAFETY: by the caller's promise; blocks of the region have room for it (`store_of`).
-            unsafe { free.write(Free { bundle: Bundle::NEW(), next: first }) };
+            unsafe { free.write(Free { bundle: Bundle::new(), next: first }) };
             first = free.as_ptr();
             count += 1;
             continue;
@@ -218,7 +218,7 @@ pub(crate) fn place<T>(value: T) -> NonNull<T> {
         let kept = if spares.layout == layout { spares.pop() } else { None };
         Some(kept.unwrap_or_else(|| spares.refill(layout)))
     });
-    // The thread ends, or the epoch frees something in the middle of a refill.
+    // What the thread kept is gone while it ends.
     let block = block.ok().flatten().unwrap_or_else(|| allocate(layout)).cast::<T>();
     // SAFETY: allocated with the layout of `T`, and used by nobody.
     unsafe { block.write(value) };
