@@ -57,6 +57,7 @@ impl Clock {
     /// A clock that stands still until it is told to advance. Clones share their time.
     #[must_use]
     pub fn manual() -> Self {
+        LazyLock::force(&START);
         let manual = Manual { start: Instant::now(), now: AtomicU64::new(0) };
         Self(Source::Manual(Arc::new(manual)))
     }
@@ -88,18 +89,26 @@ impl Clock {
         }
     }
 
-    /// The instant of a time of this clock; far ones saturate.
-    pub(crate) fn instant(&self, at: u64) -> Instant {
-        let start = match &self.0 {
-            Source::Monotonic => START.0,
-            Source::Manual(manual) => manual.start,
-        };
-        let mut since = Duration::from_millis(at);
-        loop {
-            match start.checked_add(since) {
-                Some(instant) => return instant,
-                None => since /= 2,
+    /// When the clock began, for [`instant`].
+    pub(crate) fn origin(&self) -> u64 {
+        match &self.0 {
+            Source::Monotonic => 0,
+            Source::Manual(manual) => {
+                let after = manual.start.saturating_duration_since(START.0);
+                u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)
             }
+        }
+    }
+}
+
+/// The instant of a time of the clock that has this origin; far ones saturate.
+pub(crate) fn instant(origin: u64, at: u64) -> Instant {
+    let start = START.0 + Duration::from_nanos(origin);
+    let mut since = Duration::from_millis(at);
+    loop {
+        match start.checked_add(since) {
+            Some(instant) => return instant,
+            None => since /= 2,
         }
     }
 }

@@ -127,6 +127,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // Initialises this process's collector before any lookup.
         drop(pin());
         let lease = Lease::new(parts.max_waiting_headers);
+        lease.gauges().set_origin(parts.clock.origin());
         let now = parts.clock.now();
         let shards = (0..parts.shards).map(|_| Shard::new(now, lease.gauges())).collect();
         let engine = Self {
@@ -233,7 +234,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 prefetch_payload(node_ref.payload());
                 node.node().visit();
                 drop(guard);
-                return Ok(Session::new(node_ref, &self.clock));
+                return Ok(Session::new(node_ref));
             }
         }
     }
@@ -242,10 +243,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// for memory and the reading of the clock overlap.
     #[inline]
     fn fetch<'t>(&self, table: &'t Table<S>, name: &Name) -> (Spot<'t>, u64) {
-        let spot = table.spot(name.hash);
-        let now = self.clock.now();
-        spot.prefetch_node::<S>();
-        (spot, now)
+        (table.spot(name.hash), self.clock.now())
     }
 
     /// Whether a session is there; notes nothing.
@@ -458,7 +456,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// The handle of a session that has left; its room is given back.
     #[inline]
     fn handle(&self, left: Left<'_, S>) -> Session<S> {
-        Session::new(left.unlinked.into_handle(), &self.clock)
+        Session::new(left.unlinked.into_handle())
     }
 
     #[inline]
@@ -502,10 +500,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[inline]
     fn name(&self, scope: &ScopeEntry, id: &SessionId) -> Name {
         let mut hasher = self.hasher.build_hasher();
+        let [low, high] = id.halves();
+        hasher.write_u128(low);
+        hasher.write_u128(high);
         hasher.write_u64(u64::from(scope.number()) << 8 | u64::from(id.len()));
-        for word in id.words() {
-            hasher.write_u64(word);
-        }
         Name { hash: hasher.finish() | 1 << 63, scope: scope.slot(), id: *id }
     }
 
@@ -603,7 +601,7 @@ fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
 /// than finding out.
 #[inline]
 fn prefetch_payload<S: 'static>(payload: &S) {
-    const LINES: usize = 4;
+    const LINES: usize = 1;
     if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
         for line in 0..LINES {
             prefetch(bytes.as_ptr().wrapping_add(line * CACHE_LINE));

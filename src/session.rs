@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock;
 use crate::expiry::Due;
 use crate::secret::SecretBytes;
 use crate::table::{NodeRef, SessionId};
@@ -29,50 +29,48 @@ use crate::table::{NodeRef, SessionId};
 /// assert_eq!(session.ref_count(), 2); // the cache's, and this handle's
 /// # Ok::<(), resumption::BuildError>(())
 /// ```
-pub struct Session<S = SecretBytes> {
-    node: NodeRef<S>,
-    clock: Clock,
-}
+pub struct Session<S = SecretBytes>(NodeRef<S>);
 
 impl<S> Session<S> {
-    pub(crate) fn new(node: NodeRef<S>, clock: &Clock) -> Self {
-        Self { node, clock: clock.clone() }
+    #[inline]
+    pub(crate) fn new(node: NodeRef<S>) -> Self {
+        Self(node)
     }
 
     pub(crate) fn node(&self) -> &NodeRef<S> {
-        &self.node
+        &self.0
     }
 
     /// The session id.
     #[must_use]
     pub fn id(&self) -> &SessionId {
-        self.node.node().id()
+        self.0.node().id()
     }
 
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &S {
-        self.node.payload()
+        self.0.payload()
     }
 
     /// When the session expires, or would have, had it stayed. Changes when the session is
     /// extended; far times saturate.
     #[must_use]
     pub fn expires_at(&self) -> Instant {
-        self.clock.instant(Due::load(self.node.node().expiry()).at())
+        clock::instant(self.0.origin(), Due::load(self.0.node().expiry()).at())
     }
 
     /// How many references the session has: one for each handle, and one for the cache while the
     /// session is in it. Other threads may change it at any time.
     #[must_use]
     pub fn ref_count(&self) -> usize {
-        self.node.count() as usize
+        self.0.count() as usize
     }
 }
 
 impl<S> Clone for Session<S> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), clock: self.clock.clone() }
+        Self(self.0.clone())
     }
 }
 

@@ -401,7 +401,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         due: Due,
         asker: &Asker<'_, S>,
     ) -> Option<Session<S>> {
-        let session = Session::new(node, &self.clock);
+        let session = Session::new(node);
         if asker.is_stale() {
             self.remove_session(&session, Reason::Rejected);
             return None;
@@ -420,6 +420,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// A session that never was in the table.
     pub(super) fn hand_out(&self, node: NewNode<S>, due: Due) -> Session<S> {
         Due::show(node.node().expiry(), due);
-        Session::new(node.into_handle(self.gauges()), &self.clock)
+        Session::new(node.into_handle(self.gauges()))
     }
 }

@@ -185,7 +185,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// The session of an event, unless that has only its id.
     fn session(&self, event: &Event<S>) -> Option<Session<S>> {
-        event.acquire(self.gauges()).map(|node| Session::new(node, &self.clock))
+        event.acquire(self.gauges()).map(Session::new)
     }
 
     /// Runs a callback, or what comes with it; `None` if it panicked, which is counted.

@@ -126,7 +126,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Some(key) => Cursor { key, ..cursor },
             None => Cursor { shard: cursor.shard + 1, key: 0 },
         };
-        let sessions = found.into_iter().map(|node| Session::new(node, &self.clock)).collect();
+        let sessions = found.into_iter().map(Session::new).collect();
         Some((sessions, next))
     }
 

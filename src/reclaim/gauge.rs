@@ -21,6 +21,8 @@ pub(crate) struct Gauges {
     /// The last recount was above the limit.
     over: AtomicBool,
     leased: AtomicBool,
+    /// When the clock of the cache began. Handles outlive the cache, and are small.
+    origin: AtomicU64,
     next: Option<&'static Gauges>,
 }
 
@@ -38,8 +40,19 @@ impl Gauges {
             limit: AtomicUsize::new(usize::MAX),
             over: AtomicBool::new(false),
             leased: AtomicBool::new(true),
+            origin: AtomicU64::new(0),
             next,
         }
+    }
+
+    /// When the clock of the cache began, in the clock's own terms.
+    pub(crate) fn origin(&self) -> u64 {
+        self.origin.load(Ordering::Relaxed)
+    }
+
+    /// As above; before the cache has sessions.
+    pub(crate) fn set_origin(&self, origin: u64) {
+        self.origin.store(origin, Ordering::Relaxed);
     }
 
     /// A header was retired. The bound on what waits is the limit, plus [`RECOUNT`] for each

@@ -58,6 +58,13 @@ impl SessionId {
         [word(0), word(1), word(2), word(3)]
     }
 
+    /// The bytes, zero-padded, as two words, as they enter the hash.
+    #[inline]
+    pub(crate) fn halves(&self) -> [u128; 2] {
+        let (low, high) = self.bytes.split_at(MOST_BYTES / 2);
+        [low, high].map(|half| half.try_into().map_or(0, u128::from_ne_bytes))
+    }
+
     /// The number of bytes, as it enters the hash.
     #[inline]
     pub(crate) fn len(&self) -> u8 {

@@ -152,6 +152,13 @@ struct Start<'g> {
     size: usize,
 }
 
+impl<'g> Start<'g> {
+    /// The spot where the walk began, if that was its own.
+    fn spot(&self) -> Spot<'g> {
+        Spot { cell: self.cell, size: self.size }
+    }
+}
+
 /// The list of one shard. It owns the cells; nodes belong to the table above.
 #[derive(Debug)]
 pub(super) struct List {
@@ -259,6 +266,41 @@ impl List {
     pub(super) fn find<'g, S: 'g>(
         &'g self,
         hash: u64,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+        is_match: impl Fn(Pinned<'g, S>) -> bool,
+    ) -> Option<Found<'g, S>> {
+        let mut link = spot.cell.load();
+        if !link.is_ready() {
+            return self.find_from_ancestor(hash, spot, guard, is_match);
+        }
+        let mut before = Some((spot.cell, link));
+        loop {
+            let node = match link.target::<S>() {
+                Target::End => return None,
+                Target::Cell(_) if self.is_end(&spot) => return None,
+                Target::Cell(_) => {
+                    return self.find_from_ancestor(hash, self.spot(hash), guard, is_match);
+                }
+                // SAFETY: P1: reached through links under the guard.
+                Target::Node(node) => unsafe { Pinned::new(node, guard) },
+            };
+            prefetch_rest(node);
+            let next = node.node().next.load();
+            if is_match(node) && !next.is_removed() {
+                return Some(Found { node, before });
+            }
+            before = (!next.is_removed()).then_some((&node.node().next, next));
+            link = next;
+        }
+    }
+
+    /// [`find`](Self::find) where the cell is not linked yet, or the cells were doubled meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn find_from_ancestor<'g, S: 'g>(
+        &'g self,
+        hash: u64,
         mut spot: Spot<'g>,
         guard: &'g Guard,
         is_match: impl Fn(Pinned<'g, S>) -> bool,
@@ -359,12 +401,16 @@ impl List {
         hash: u64,
     ) -> Option<Passage<'g>> {
         if start.own {
-            if self.cells.size() == start.size || planted!("no-size-recheck") {
-                return Some(Passage::RegionEnds);
-            }
-            return None;
+            return self.is_end(&start.spot()).then_some(Passage::RegionEnds);
         }
         Some(self.pass_cold(cell, hash))
+    }
+
+    /// Whether the region of a spot ends where a walk from it meets a cell: while there are as many cells
+    /// as when the spot was looked up (C3).
+    #[inline]
+    fn is_end(&self, spot: &Spot<'_>) -> bool {
+        self.cells.size() == spot.size || planted!("no-size-recheck")
     }
 
     /// [`pass`](Self::pass) on a walk from an ancestor's cell.
@@ -468,6 +514,14 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
         return Some(skip);
     }
     previous.replace(link, skip).then_some(skip)
+}
+
+/// Asks the processor for a header's second line, the expiry's, while the first one is waited for.
+#[inline]
+fn prefetch_rest<S>(node: Pinned<'_, S>) {
+    if !cfg!(loom) {
+        prefetch(node.ptr().as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
+    }
 }
 
 /// The index of a hash's cell among `size`.

@@ -306,6 +306,11 @@ impl<S> NodeRef<S> {
         std::ptr::eq(self.gauges, gauges)
     }
 
+    /// When the clock of the session's cache began.
+    pub(crate) fn origin(&self) -> u64 {
+        self.gauges.origin()
+    }
+
     /// How many references there are.
     pub(crate) fn count(&self) -> u32 {
         self.node().refs.count()
@@ -331,9 +336,8 @@ impl<S> Drop for NodeRef<S> {
     /// The last reference is always a handle's: the table's own goes through [`Unlinked`].
     #[inline]
     fn drop(&mut self) {
-        let weight = self.node().weight;
         if self.node().refs.release() {
-            self.gauges.held_ended(u64::from(weight));
+            self.gauges.held_ended(u64::from(self.node().weight));
             // SAFETY: R3: this release brought the count to zero.
             drop(unsafe { Dead::new(self.node, self.gauges) });
         }
