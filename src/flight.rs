@@ -171,7 +171,7 @@ impl<S: Send + Sync + 'static> Flights<S> {
         // AcqRel: pairs with `mark_stale`, see above.
         self.count.fetch_add(1, Ordering::AcqRel);
         let flight = Flight::new(*name, Arc::clone(scope), want);
-        let mut node = NewNode::new(*name, 0, 0, Arc::clone(&flight), false);
+        let mut node = NewNode::new(name, 0, 0, Arc::clone(&flight), false);
         loop {
             let guard = pin();
             match self.table.entry(name, self.table.spot(name.hash), &guard) {

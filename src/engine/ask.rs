@@ -339,7 +339,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let weight = self.weigh(&found.payload);
                 let due = Due::new(self.clock.now(), millis(found.lifetime));
                 let node = NewNode::new(
-                    *name,
+                    name,
                     u32::try_from(weight).unwrap_or(u32::MAX),
                     if planted!("shown-at-once") { due } else { Due::PROVISIONAL }.to_word(),
                     found.payload,

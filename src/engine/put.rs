@@ -62,8 +62,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let due = Due::new(now, lifetime).to_word();
         let context = if tells.came() { connection.context.take() } else { None };
         let node = match context {
-            None => NewNode::new(name, weight, due, payload, tells.came()),
-            Some(context) => NewNode::with_context(name, weight, due, payload, context),
+            None => NewNode::new(&name, weight, due, payload, tells.came()),
+            Some(context) => NewNode::with_context(&name, weight, due, payload, context),
         };
         spot.prefetch_node::<S>();
         let stored = if tells.has(CacheMode::NO_INTERNAL_STORE) {

@@ -11,6 +11,7 @@ use crossbeam_epoch as epoch;
 
 use super::gauge::Gauges;
 use super::spare;
+use super::parcel::Parcel;
 
 static COLLECTOR: LazyLock<epoch::Collector> = LazyLock::new(epoch::Collector::new);
 
@@ -51,6 +52,22 @@ impl Guard {
         };
         // SAFETY: the closure may run on any thread: it touches a block that nobody else can
         // reach (P3) and gauges that are never freed.
+        unsafe { self.0.defer_unchecked(free) };
+    }
+
+    /// As [`retire`](Self::retire), of the block of a parcel, with the header in its room.
+    ///
+    /// # Safety
+    ///
+    /// As there; nobody else drops the parcel.
+    #[inline]
+    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
+        gauges.waiting_began();
+        let free = move || {
+            drop(parcel);
+            gauges.waiting_ended();
+        };
+        // SAFETY: as in `retire`.
         unsafe { self.0.defer_unchecked(free) };
     }
 

@@ -13,12 +13,14 @@
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::thread::panicking;
 
 use super::gauge::Gauges;
+use super::parcel::Parcel;
+use super::pool;
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 
 #[derive(Default)]
@@ -69,6 +71,25 @@ impl Guard {
     ///
     /// As for the epoch's guard; a second retirement panics here.
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.retire_block(ptr.cast(), Layout::new::<T>(), gauges) };
+    }
+
+    /// As `retire`, of the block of a parcel.
+    ///
+    /// # Safety
+    ///
+    /// As for `retire`; nobody else drops the parcel.
+    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
+        let parcel = ManuallyDrop::new(parcel);
+        // SAFETY: by the caller's promise.
+        unsafe { self.retire_block(parcel.room(), pool::layout(parcel.size()), gauges) };
+    }
+
+    /// # Safety
+    ///
+    /// As for `retire`; the block is of this layout.
+    unsafe fn retire_block(&self, ptr: NonNull<u8>, layout: Layout, gauges: &'static Gauges) {
         if panicking() {
             return;
         }
@@ -77,8 +98,8 @@ impl Guard {
         let block = Block {
             watchers: STATE.with_borrow(|state| state.pinned.clone()),
             is_dead: false,
-            ptr: ptr.cast(),
-            layout: Layout::new::<T>(),
+            ptr,
+            layout,
             gauges,
         };
         let address = ptr.as_ptr().addr();

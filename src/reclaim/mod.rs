@@ -3,6 +3,7 @@
 //! * `refs.rs`: the count of references in a node. Zero is final.
 //! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
 //! * `spare.rs`: where headers come from, and the freed ones that a thread keeps for its next puts.
+//! * `parcel.rs`, `pool.rs`: bytes with room for their header, and the freed ones that a thread keeps.
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
@@ -21,6 +22,8 @@
 //! not wait for them is our own rule).
 
 pub(crate) mod gauge;
+pub(crate) mod parcel;
+mod pool;
 pub(crate) mod refs;
 
 #[cfg(not(loom))]

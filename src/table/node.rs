@@ -7,12 +7,14 @@
 //!   hollow node (N5). Whoever brings it there drops the payload, once, and retires the header.
 //! * N3: a linked node holds one reference, the table's; the winner of its removal inherits it. A node
 //!   that was never linked, and that others may see, has `REMOVED` in its word: no removal wins it.
-//! * N4: `visited`, `generation`, `told` and `expiry` may change at any time; they are no part of the node's
-//!   identity. But the bits `HOLLOW` and `CONTEXT` of `told` never change.
+//! * N4: `marks`, `generation`, `told` and `expiry` may change at any time; they are no part of the node's
+//!   identity. But the bits `HOLLOW` and `CONTEXT` of `told` never change, nor does `IN_PARCEL` of `marks`.
 //! * N5: a hollow node has no payload. It is never linked, and only events hold it.
 //! * N6: a node with the bit `CONTEXT` is the beginning of a [`WithContext`]. Its context is touched by
 //!   the thread that tells its coming, which is one and holds a reference, and then by the one that
 //!   brings the count to zero.
+//! * N7: a node with the bit `IN_PARCEL` has a payload of [`SecretBytes`], and is in the room of that very
+//!   payload's parcel. What drops the payload wipes it, and the block goes with the header.
 //!
 //! How nodes come into being, and go: `node/birth.rs`. Model: `loom-tests/tests/refs.rs`.
 
@@ -29,6 +31,8 @@ use super::link::AtomicLink;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{Guard, pin};
+use crate::secret::SecretBytes;
+use crate::reclaim::parcel::{ALIGN, ROOM};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
@@ -63,13 +67,18 @@ const HOLLOW: u8 = 64;
 /// The node is the beginning of a `WithContext` (N6).
 const CONTEXT: u8 = 128;
 
+/// The session was used since eviction last looked.
+const VISITED: u8 = 1;
+/// The node is in its payload's parcel (N7).
+const IN_PARCEL: u8 = 2;
+
 /// A session. The fields fill 72 bytes, and the payload follows.
 #[repr(C)]
 pub(crate) struct Node<S> {
     pub(super) next: AtomicLink,
     hash: u64,
     id: SessionId,
-    visited: AtomicU8,
+    marks: AtomicU8,
     generation: AtomicU8,
     told: AtomicU8,
     refs: Refs,
@@ -81,6 +90,10 @@ pub(crate) struct Node<S> {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Node<[usize; 2]>>() == 72 + 2 * size_of::<usize>());
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Node<SecretBytes>>() == ROOM);
+const _: () = assert!(size_of::<Node<SecretBytes>>() <= ROOM);
+const _: () = assert!(align_of::<Node<SecretBytes>>() <= ALIGN);
 
 // SAFETY: a node is moved between threads as its payload is, which has to be `Send`; all else is
 // plain data or atomic.
@@ -151,9 +164,11 @@ impl<S> Node<S> {
     /// Notes that the session was used.
     #[inline]
     pub(crate) fn visit(&self) {
-        // Relaxed: a hint for eviction. The load spares the cache line a needless write.
-        if self.visited.load(Ordering::Relaxed) == 0 {
-            self.visited.store(1, Ordering::Relaxed);
+        // Relaxed: a hint for eviction. The load spares the cache line a needless write. A store does,
+        // for the other bit never changes.
+        let marks = self.marks.load(Ordering::Relaxed);
+        if marks & VISITED == 0 {
+            self.marks.store(marks | VISITED, Ordering::Relaxed);
         }
     }
 
@@ -161,18 +176,18 @@ impl<S> Node<S> {
     #[inline]
     pub(crate) fn is_visited(&self) -> bool {
         // Relaxed: as in `visit`.
-        self.visited.load(Ordering::Relaxed) != 0
+        self.marks.load(Ordering::Relaxed) & VISITED != 0
     }
 
     /// Whether the session was used since this was last asked.
     #[inline]
     pub(crate) fn clear_visit(&self) -> bool {
         // Relaxed: as in `visit`. A visit that is lost between the two costs one early eviction.
-        let visited = self.visited.load(Ordering::Relaxed) != 0;
-        if visited {
-            self.visited.store(0, Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed);
+        if marks & VISITED != 0 {
+            self.marks.store(marks & !VISITED, Ordering::Relaxed);
         }
-        visited
+        marks & VISITED != 0
     }
 
     /// Whether the node's leaving is in the queue of events.
@@ -210,11 +225,12 @@ impl<S> Node<S> {
         self.kind() & CONTEXT != 0
     }
 
-    /// The bits of `told` that never change.
+    /// The bits that never change.
     #[inline]
     fn kind(&self) -> u8 {
-        // Relaxed: N4. Who sees the node sees them.
-        self.told.load(Ordering::Relaxed) & (HOLLOW | CONTEXT)
+        // Relaxed, both: N4. Who sees the node sees them.
+        let told = self.told.load(Ordering::Relaxed) & (HOLLOW | CONTEXT);
+        told | self.marks.load(Ordering::Relaxed) & IN_PARCEL
     }
 
     /// Whether the node's coming has to be told now, by the caller. For the thread that serves the

@@ -2,7 +2,8 @@
 //!
 //! A node is made for the table ([`NewNode`]) or for an event alone ([`Hollow`]). A context, if a put
 //! gives one, stands behind the payload, so that nodes without one are no larger for it; which of the
-//! two a block of memory is, a bit in its header says (N6).
+//! two a block of memory is, a bit in its header says (N6). A payload of bytes brings the room for its node
+//! (N7), unless there is a context.
 //!
 //! Models: `loom-tests/tests/refs.rs`, and `unlinked.rs` for contexts and for what is not linked.
 
@@ -13,11 +14,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{CONTEXT, HOLLOW, Name, Node, NodeRef, TELL_CAME};
+use super::{CONTEXT, HOLLOW, IN_PARCEL, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{Guard, pin, place};
+use crate::secret::SecretBytes;
+use crate::reclaim::parcel::Parcel;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
 
@@ -69,21 +72,21 @@ impl<S> WithContext<S> {
 }
 
 impl<S> Node<S> {
-    /// A node that nobody has seen: its word, what is to be told and what kind it is, the number of its
-    /// references, and its payload.
+    /// A node that nobody has seen: its word, what is to be told and what kind it is, its marks, the number
+    /// of its references, and its payload.
     #[inline(always)]
     fn new(
         name: &Name,
         (weight, expiry): (u32, u64),
         next: Link,
-        (told, refs): (u8, u32),
+        (told, marks, refs): (u8, u8, u32),
         payload: MaybeUninit<S>,
     ) -> Self {
         Self {
             next: AtomicLink::new(next),
             hash: name.hash,
             id: name.id,
-            visited: AtomicU8::new(0),
+            marks: AtomicU8::new(marks),
             generation: AtomicU8::new(0),
             told: AtomicU8::new(told),
             refs: Refs::new(refs),
@@ -102,26 +105,36 @@ impl<S> NewNode<S> {
     /// A node; with a reference for the event of its coming, if that is to be told. Inlined always, so
     /// that it is written where it stays.
     #[inline(always)]
-    pub(crate) fn new(name: Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self {
+    pub(crate) fn new(name: &Name, weight: u32, expiry: u64, payload: S, tell: bool) -> Self
+    where
+        S: 'static,
+    {
         let refs = if tell && !planted!("coming-without-reference") { 2 } else { 1 };
-        let told = (if tell { TELL_CAME } else { 0 }, refs);
+        let told = if tell { TELL_CAME } else { 0 };
+        let terms = (weight, expiry);
+        if let Some(room) = room_of(&payload) {
+            let told = (told, IN_PARCEL, refs);
+            let payload = MaybeUninit::new(payload);
+            // SAFETY: X1: the room is a header's, and free, for the payload had no node yet (X2).
+            unsafe { room.write(Node::new(name, terms, Link::END, told, payload)) };
+            return Self(room);
+        }
         let payload = MaybeUninit::new(payload);
-        let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
-        Self(place(node))
+        Self(place(Node::new(name, terms, Link::END, (told, 0, refs), payload)))
     }
 
     /// A node whose coming is to be told, with this context.
     #[cold]
     pub(crate) fn with_context(
-        name: Name,
+        name: &Name,
         weight: u32,
         expiry: u64,
         payload: S,
         context: Context,
     ) -> Self {
-        let told = (TELL_CAME | CONTEXT, 2);
+        let told = (TELL_CAME | CONTEXT, 0, 2);
         let payload = MaybeUninit::new(payload);
-        let node = Node::new(&name, (weight, expiry), Link::END, told, payload);
+        let node = Node::new(name, (weight, expiry), Link::END, told, payload);
         let whole = WithContext { node, context: UnsafeCell::new(Some(context)) };
         Self(place(whole).cast())
     }
@@ -140,12 +153,14 @@ impl<S> NewNode<S> {
     pub(crate) fn into_payload(self) -> S {
         let node = self.into_raw();
         // SAFETY: N2: the node has one owner, which gives up the payload here, and the memory once the
-        // context is out of it (N6).
+        // context is out of it (N6); but for a parcel, whose memory is the payload's again (N7).
         let (payload, context) = unsafe {
             let payload = node.as_ref().payload.with_mut(|payload| (*payload).assume_init_read());
-            let has_context = node.as_ref().kind() & CONTEXT != 0;
-            let context = if has_context { WithContext::take(node) } else { None };
-            free(node);
+            let kind = node.as_ref().kind();
+            let context = if kind & CONTEXT == 0 { None } else { WithContext::take(node) };
+            if kind & IN_PARCEL == 0 {
+                free(node);
+            }
             (payload, context)
         };
         // User code. If it panics, the payload is dropped, and nothing is lost.
@@ -203,7 +218,7 @@ impl<S> Hollow<S> {
     /// A node that has left for this reason, with a reference for the event of that.
     pub(in crate::table) fn new(name: &Name, reason: u8, gauges: &'static Gauges) -> Self {
         let next = Link::END.removed(Some(reason));
-        let node = Node::new(name, (0, 0), next, (HOLLOW, 1), MaybeUninit::uninit());
+        let node = Node::new(name, (0, 0), next, (HOLLOW, 0, 1), MaybeUninit::uninit());
         gauges.held_began(0);
         Self(place(node))
     }
@@ -244,10 +259,10 @@ impl<S> Dead<S> {
         // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away, or
         // nobody linked it; and only one thread brings the count to zero. N6 for the layout.
         unsafe {
-            if kind & CONTEXT == 0 {
-                guard.retire(node, gauges);
-            } else {
-                guard.retire(node.cast::<WithContext<S>>(), gauges);
+            match kind & (IN_PARCEL | CONTEXT) {
+                IN_PARCEL => guard.retire_parcel(take_parcel(node), gauges),
+                0 => guard.retire(node, gauges),
+                _ => guard.retire(node.cast::<WithContext<S>>(), gauges),
             }
         }
     }
@@ -268,6 +283,10 @@ impl<S> Drop for Dead<S> {
 /// The caller owns them, and does this once.
 #[inline]
 unsafe fn drop_content<S>(node: NonNull<Node<S>>, kind: u8) {
+    if kind == IN_PARCEL {
+        // SAFETY: by the caller's promise, and N7: the payload is this, and initialised (N2).
+        return unsafe { bytes_of(node).parcel_mut().wipe() };
+    }
     if kind == 0 {
         // SAFETY: by the caller's promise; not hollow, hence initialised (N2).
         return unsafe { drop_payload(node) };
@@ -301,6 +320,36 @@ unsafe fn drop_payload<S>(node: NonNull<Node<S>>) {
     unsafe { node.as_ref().payload.with_mut(|payload| (*payload).assume_init_drop()) };
 }
 
+/// The room that a payload brings for its node, if it is bytes.
+#[inline]
+fn room_of<S: 'static>(payload: &S) -> Option<NonNull<Node<S>>> {
+    let payload: &dyn Any = payload;
+    let bytes = payload.downcast_ref::<SecretBytes>()?;
+    Some(bytes.parcel().room().cast())
+}
+
+/// The payload of a node that is in its parcel.
+///
+/// # Safety
+///
+/// The node has the bit `IN_PARCEL`, its header is allocated, and the caller owns its payload.
+#[inline]
+unsafe fn bytes_of<'a, S>(node: NonNull<Node<S>>) -> &'a mut SecretBytes {
+    // SAFETY: N7, by the caller's promise.
+    unsafe { node.as_ref().payload.with_mut(|payload| &mut *payload.cast::<SecretBytes>()) }
+}
+
+/// The parcel that a node is in, and with it the node's memory.
+///
+/// # Safety
+///
+/// As for `bytes_of`; and the node is not used afterwards, but by those who still see its header.
+#[inline]
+unsafe fn take_parcel<S>(node: NonNull<Node<S>>) -> Parcel {
+    // SAFETY: by the caller's promise: nobody takes it twice (X2).
+    unsafe { std::ptr::read(bytes_of(node).parcel()) }
+}
+
 /// Frees a node also when a destructor panics.
 struct Freeing<S>(NonNull<Node<S>>);
 
@@ -317,12 +366,12 @@ impl<S> Drop for Freeing<S> {
 ///
 /// The caller is its only owner, and has dropped what it holds.
 unsafe fn free<S>(node: NonNull<Node<S>>) {
-    // SAFETY: by the caller's promise. N6: the block is of this type.
+    // SAFETY: by the caller's promise. N6, N7: the block is of this type.
     unsafe {
-        if node.as_ref().kind() & CONTEXT == 0 {
-            reclaim::free(node);
-        } else {
-            reclaim::free(node.cast::<WithContext<S>>());
+        match node.as_ref().kind() & (IN_PARCEL | CONTEXT) {
+            IN_PARCEL => drop(take_parcel(node)),
+            0 => reclaim::free(node),
+            _ => reclaim::free(node.cast::<WithContext<S>>()),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! 5   tls/   tier/                 adapters and second tiers
 //! 4   every file right in src/     the face of the engine
 //! 3   table/   expiry/             do not know each other
-//! 2   queue/
+//! 2   queue/   secret/
 //! 1   reclaim/
 //! 0   sync/                        the only door to atomics
 //! ```
@@ -37,6 +37,7 @@ const FOLDERS: &[Part] = &[
     Part { name: "table", level: 3 },
     Part { name: "expiry", level: 3 },
     Part { name: "queue", level: 2 },
+    Part { name: "secret", level: 2 },
     Part { name: "reclaim", level: 1 },
     Part { name: "sync", level: 0 },
 ];

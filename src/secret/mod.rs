@@ -1,18 +1,21 @@
 //! Bytes that are wiped when they are dropped.
+//!
+//! The table knows these bytes, and writes a session's header in front of them
+//! (`reclaim/parcel.rs`).
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::ops::Deref;
 
-use zeroize::optimization_barrier;
+use crate::reclaim::parcel::{Parcel, wipe};
 
 /// The default payload: bytes that are wiped on drop, absent from `Debug`, and compared in
 /// constant time.
 ///
-/// A move of the value moves a pointer, so no copy of the bytes stays behind. What the bytes were
-/// made *from* is the caller's: `From<Vec<u8>>` takes the vector's memory over when it is exactly
-/// full, and otherwise copies and wipes it.
+/// A move of the value moves a pointer, so no copy of the bytes stays behind. They are copied once, when
+/// the value is made, into memory that has room for the header of a session, too. What the value is
+/// made *of* is wiped, if it is given up for it: a vector, a box, an array; of a slice it is the caller's.
 ///
 /// ```
 /// use resumption::SecretBytes;
@@ -21,71 +24,90 @@ use zeroize::optimization_barrier;
 /// assert_eq!(&secret[..], b"master secret");
 /// assert_eq!(format!("{secret:?}"), "SecretBytes(13 bytes)");
 /// ```
-#[derive(Clone, Default)]
-pub struct SecretBytes(Box<[u8]>);
+#[repr(transparent)]
+pub struct SecretBytes(Parcel);
 
 impl SecretBytes {
     /// The bytes.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// The block that the bytes are in.
+    #[inline]
+    pub(crate) fn parcel(&self) -> &Parcel {
         &self.0
+    }
+
+    /// As above, to be wiped.
+    #[inline]
+    pub(crate) fn parcel_mut(&mut self) -> &mut Parcel {
+        &mut self.0
     }
 }
 
 impl Drop for SecretBytes {
     #[inline]
     fn drop(&mut self) {
-        wipe(&mut self.0);
+        self.0.wipe();
     }
 }
 
-/// Overwrites with zeros, at memset's speed; the barrier keeps the compiler from leaving it out.
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    optimization_barrier(bytes);
+impl Clone for SecretBytes {
+    fn clone(&self) -> Self {
+        self.as_bytes().into()
+    }
+}
+
+impl Default for SecretBytes {
+    fn default() -> Self {
+        [].as_slice().into()
+    }
 }
 
 impl Deref for SecretBytes {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl AsRef<[u8]> for SecretBytes {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl From<Vec<u8>> for SecretBytes {
     fn from(mut bytes: Vec<u8>) -> Self {
-        if bytes.len() == bytes.capacity() {
-            return Self(bytes.into_boxed_slice());
-        }
-        // Shrinking in place may copy, and would leave the old bytes unwiped.
-        let copy = Self(bytes.as_slice().into());
+        let copy = Self::from(bytes.as_slice());
         wipe(&mut bytes);
         copy
     }
 }
 
 impl From<Box<[u8]>> for SecretBytes {
-    fn from(bytes: Box<[u8]>) -> Self {
-        Self(bytes)
+    fn from(mut bytes: Box<[u8]>) -> Self {
+        let copy = Self::from(&*bytes);
+        wipe(&mut bytes);
+        copy
     }
 }
 
 impl From<&[u8]> for SecretBytes {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self(Parcel::copy_of(bytes))
     }
 }
 
 impl<const N: usize> From<[u8; N]> for SecretBytes {
     fn from(mut bytes: [u8; N]) -> Self {
-        let copy = Self(bytes.as_slice().into());
+        let copy = Self::from(bytes.as_slice());
         wipe(&mut bytes);
         copy
     }
@@ -93,15 +115,15 @@ impl<const N: usize> From<[u8; N]> for SecretBytes {
 
 impl<const N: usize> From<&[u8; N]> for SecretBytes {
     fn from(bytes: &[u8; N]) -> Self {
-        Self(bytes.as_slice().into())
+        Self::from(bytes.as_slice())
     }
 }
 
 impl PartialEq for SecretBytes {
     /// Takes a time that depends on the lengths alone.
     fn eq(&self, other: &Self) -> bool {
-        let differ = self.0.iter().zip(&other.0).fold(0, |differ, (a, b)| differ | (a ^ b));
-        self.0.len() == other.0.len() && std::hint::black_box(differ) == 0
+        let differ = self.iter().zip(&**other).fold(0, |differ, (a, b)| differ | (a ^ b));
+        self.len() == other.len() && std::hint::black_box(differ) == 0
     }
 }
 
@@ -109,7 +131,7 @@ impl Eq for SecretBytes {}
 
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretBytes({} bytes)", self.0.len())
+        write!(f, "SecretBytes({} bytes)", self.len())
     }
 }
 

@@ -1,0 +1,186 @@
+//! Freed blocks of memory, by their sizes, which a thread keeps for its next ones.
+//!
+//! The epoch frees the blocks of parcels many at a time: more than an allocator keeps at hand, so that
+//! it would join them with their neighbours, whose memory it touches for that, and cut them out again.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::ptr::{self, NonNull};
+
+/// How blocks are aligned.
+pub(super) const ALIGN: usize = 8;
+
+/// Sizes are rounded up to what the usual allocators have anyway: a multiple of this, and half of it for
+/// their own word.
+const STEP: usize = 16;
+const OWN: usize = STEP / 2;
+
+/// The largest block that is kept.
+const LARGEST: usize = 1024;
+
+/// Bytes that a thread keeps: some hundred sessions.
+const MOST: usize = 128 * 1024;
+
+/// Blocks that nobody uses. Each class has those of one size, in a list that goes through them.
+struct Pool {
+    classes: [*mut Free; LARGEST / STEP + 1],
+    bytes: usize,
+}
+
+/// A block that nobody uses.
+struct Free {
+    next: *mut Free,
+}
+
+thread_local!(static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) });
+
+impl Pool {
+    const fn new() -> Self {
+        Self { classes: [ptr::null_mut(); LARGEST / STEP + 1], bytes: 0 }
+    }
+
+    #[inline]
+    fn pop(&mut self, size: usize) -> Option<NonNull<u8>> {
+        let class = self.classes.get_mut(size / STEP)?;
+        let block = NonNull::new(*class)?;
+        // SAFETY: what is in a class is a block that nobody else has, and begins with a `Free`.
+        *class = unsafe { block.as_ref() }.next;
+        self.bytes -= size;
+        Some(block.cast())
+    }
+
+    /// Keeps a block; `false` if there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// The block has this size, which is rounded up, and is given up if it is kept.
+    #[inline]
+    unsafe fn push(&mut self, block: NonNull<u8>, size: usize) -> bool {
+        let Some(class) = self.classes.get_mut(size / STEP) else { return false };
+        if self.bytes + size > MOST {
+            return false;
+        }
+        let block = block.cast::<Free>();
+        // SAFETY: by the caller's promise; every block has room for a pointer.
+        unsafe { block.write(Free { next: *class }) };
+        *class = block.as_ptr();
+        self.bytes += size;
+        true
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for (number, class) in self.classes.iter().enumerate() {
+            let (mut at, layout) = (*class, block_layout(number * STEP + OWN));
+            while let Some(block) = NonNull::new(at) {
+                // SAFETY: as in `pop`.
+                at = unsafe { block.as_ref() }.next;
+                // SAFETY: allocated in `take` with this layout, and used by nobody.
+                unsafe { dealloc(block.as_ptr().cast(), layout) };
+            }
+        }
+    }
+}
+
+/// A block of so many bytes or some more. Not under a pin.
+#[inline]
+pub(super) fn take(size: usize) -> NonNull<u8> {
+    let size = rounded(size);
+    // What the thread kept is gone while it ends.
+    let kept = POOL.try_with(|pool| pool.try_borrow_mut().ok()?.pop(size));
+    kept.ok().flatten().unwrap_or_else(|| allocate(block_layout(size)))
+}
+
+/// Frees a block, or keeps it.
+///
+/// # Safety
+///
+/// The block came from [`take`], in this size, and is given up.
+#[inline]
+pub(super) unsafe fn give(block: NonNull<u8>, size: usize) {
+    let size = rounded(size);
+    let is_kept = POOL.try_with(|pool| {
+        // SAFETY: by the caller's promise.
+        pool.try_borrow_mut().is_ok_and(|mut pool| unsafe { pool.push(block, size) })
+    });
+    if !is_kept.unwrap_or(false) {
+        // SAFETY: by the caller's promise: allocated with this layout.
+        unsafe { dealloc(block.as_ptr(), block_layout(size)) };
+    }
+}
+
+/// The layout of a block of so many bytes.
+#[cfg(loom)]
+pub(super) fn layout(size: usize) -> Layout {
+    block_layout(rounded(size))
+}
+
+#[cold]
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: no block is empty.
+    let block = unsafe { alloc(layout) };
+    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// # Panics
+///
+/// If that is more than any allocator has.
+#[inline]
+fn rounded(size: usize) -> usize {
+    let rounded = size.saturating_add(STEP - OWN - 1) / STEP * STEP + OWN;
+    assert!(rounded >= size, "more than the memory");
+    rounded
+}
+
+/// # Panics
+///
+/// If that is more than any allocator has.
+#[inline]
+fn block_layout(size: usize) -> Layout {
+    Layout::from_size_align(size, ALIGN).expect("a slice is smaller than the memory")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_up_to_the_next_one() {
+        for size in 0..=3 * LARGEST {
+            let rounded = rounded(size);
+            assert!(rounded >= size.max(OWN) && rounded < size + STEP && rounded % STEP == OWN);
+        }
+    }
+
+    #[test]
+    fn a_freed_block_is_the_next_of_its_size() {
+        let (first, other) = (take(100), take(200));
+        // SAFETY: taken above in these sizes, and given back once.
+        unsafe {
+            give(first, 100);
+            give(other, 200);
+        }
+        let again = [take(99), take(193)];
+        assert_eq!(again, [first, other]);
+        // SAFETY: as above.
+        unsafe {
+            give(again[0], 99);
+            give(again[1], 193);
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_so_much() {
+        let kept = || POOL.with_borrow(|pool| pool.bytes);
+        let blocks: Vec<_> = (0..2 * MOST / 500).map(|_| take(500)).collect();
+        let large = take(LARGEST + STEP);
+        // SAFETY: taken above in these sizes, and given back once.
+        unsafe {
+            give(large, LARGEST + STEP);
+            assert_eq!(kept(), 0, "what is large is not kept");
+            blocks.into_iter().for_each(|block| give(block, 500));
+        }
+        assert!((MOST - 1_000..=MOST).contains(&kept()), "{}", kept());
+    }
+}
