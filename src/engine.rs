@@ -221,7 +221,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[inline(always)]
     fn find(&self, name: &Name) -> Result<Session<S>, Missing> {
         let table = &self.shards[self.shard_of(name)].table;
-        let (spot, now) = self.fetch(table, name);
+        let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
         loop {
             let guard = pin();
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
@@ -239,11 +239,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// The spot of `name` and the time. What the search reads first is asked for, so that the wait
-    /// for memory and the reading of the clock overlap.
+    /// The spot of `name` and the time; `None` if nothing is there. What the search reads first is asked
+    /// for, so that the wait for memory and the reading of the clock overlap.
     #[inline]
-    fn fetch<'t>(&self, table: &'t Table<S>, name: &Name) -> (Spot<'t>, u64) {
-        (table.spot(name.hash), self.clock.now())
+    fn fetch<'t>(&self, table: &'t Table<S>, name: &Name) -> Option<(Spot<'t>, u64)> {
+        let spot = table.spot(name.hash);
+        (!table.is_empty_at(&spot)).then(|| (spot, self.clock.now()))
     }
 
     /// Whether a session is there; notes nothing.
@@ -257,7 +258,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Whether there is a live session of `name`.
     fn is_there(&self, name: &Name) -> bool {
         let table = &self.shards[self.shard_of(name)].table;
-        let (spot, now) = self.fetch(table, name);
+        let Some((spot, now)) = self.fetch(table, name) else { return false };
         let guard = pin();
         let node = table.get(name, spot, &guard);
         node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
@@ -308,7 +309,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
-        let (spot, now) = self.fetch(&shard.table, &name);
+        let Some((spot, now)) = self.fetch(&shard.table, &name) else { return false };
         let guard = pin();
         let Some(node) = shard.table.get(&name, spot, &guard) else { return false };
         match Due::extend(node.node().expiry(), now, millis(lifetime)) {
@@ -338,7 +339,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
         let at = self.shard_of(name);
         let table = &self.shards[at].table;
-        let (spot, now) = self.fetch(table, name);
+        let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
         loop {
             let guard = pin();
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
@@ -567,8 +568,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn stats(&self) -> Stats {
         let limit = |budget: &Budget| Some(budget.limit()).filter(|&limit| limit < UNLIMITED);
         let (held, held_weight) = self.gauges().held();
+        let (sessions, counted) = (self.len(), self.counters.snapshot());
         Stats {
-            sessions: self.len(),
+            sessions,
+            puts: sessions + counted.removals.total(),
             bytes: self.bytes(),
             max_sessions: limit(&self.room.sessions),
             max_bytes: limit(&self.room.bytes),
@@ -578,7 +581,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             region_bytes: region_bytes() as u64,
             callbacks_waiting: self.callbacks_waiting(),
             hints: self.shards.iter().map(Shard::hints).sum(),
-            ..self.counters.snapshot()
+            ..counted
         }
     }
 }

@@ -84,6 +84,9 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// Finds a session. As `Engine::get`.
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
         loop {
+            if self.table.is_empty_at(&self.spot(key)) {
+                return None;
+            }
             let guard = pin();
             let node = self.table.get(&name(key), self.spot(key), &guard)?;
             if let Some(handle) = node.pinned().acquire(self.lease.gauges()) {

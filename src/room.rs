@@ -124,6 +124,9 @@ impl<'a> Hand<'a> {
 impl Drop for Hand<'_> {
     #[inline]
     fn drop(&mut self) {
+        if self.tokens == Tokens::default() {
+            return;
+        }
         self.room.sessions.give(self.shard, self.tokens.sessions);
         self.room.bytes.give(self.shard, self.tokens.bytes);
     }

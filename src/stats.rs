@@ -23,7 +23,7 @@ pub struct Stats {
     pub max_sessions: Option<u64>,
     /// The limit on bytes; `None` when there is none.
     pub max_bytes: Option<u64>,
-    /// Puts that stored, those that replaced a session included.
+    /// Puts that stored, those that replaced a session included: their sessions are there, or have left.
     pub puts: u64,
     /// Puts that replaced a live session of the same id.
     pub replaced: u64,
@@ -188,7 +188,6 @@ impl Removals {
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub(crate) enum Count {
-    Puts,
     Refused,
     HandedOver,
     Hits,
@@ -263,7 +262,6 @@ impl Counters {
         };
         let mean_age = self.sum(Count::AgesAtEviction).checked_div(removals.evicted);
         Stats {
-            puts: self.sum(Count::Puts),
             replaced: removals.replaced,
             refused: self.sum(Count::Refused),
             handed_over: self.sum(Count::HandedOver),

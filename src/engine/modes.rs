@@ -140,7 +140,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let table = &self.shards[self.shard_of(&name)].table;
         if !planted!("handed-over-without-search") {
             // What another thread has removed may be announced later than this: the search announces it.
-            let _ = self.entry(&name, table.spot(name.hash), &pin());
+            let _ = self.entry(table, node.node(), table.spot(name.hash), &pin());
         }
         let unseen = Some(table.announce_unlinked(node));
         self.counters.count(Count::HandedOver);

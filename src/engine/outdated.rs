@@ -37,26 +37,26 @@ use crate::reclaim::{Guard, pin};
 use crate::shard::reason_of;
 use crate::stats::Reason;
 use crate::sync::planted;
-use crate::table::{Entry, Name, NewNode, Spot};
+use crate::table::{Entry, Name, NewNode, Node, Spot, Table};
 
 impl<S: Send + Sync + 'static> Engine<S> {
-    /// The place of a name, or the live session of its scope and id, whatever slot that has.
-    #[inline]
+    /// The place of a new session, or the live session of its scope and id, whatever slot that has.
+    #[inline(always)]
     pub(super) fn entry<'g>(
         &'g self,
-        name: &Name,
+        table: &'g Table<S>,
+        new: &Node<S>,
         spot: Spot<'g>,
         guard: &'g Guard,
     ) -> Entry<'g, S> {
-        let table = &self.shards[self.shard_of(name)].table;
-        table.entry_akin(name, spot, guard, |slot| {
-            if slot < name.scope && planted!("beside-the-outdated") {
+        table.entry_akin(new, spot, guard, |slot| {
+            if slot < new.scope() && planted!("beside-the-outdated") {
                 return false;
             }
-            if slot > name.scope && planted!("beside-the-newer") {
+            if slot > new.scope() && planted!("beside-the-newer") {
                 return false;
             }
-            self.scopes.is_one_scope(slot, name.scope)
+            self.scopes.is_one_scope(slot, new.scope())
         })
     }
 

@@ -14,7 +14,7 @@ use crate::room::{Hand, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::session::Session;
 use crate::shard::reason_of;
-use crate::stats::{Count, Reason};
+use crate::stats::Reason;
 use crate::sync::planted;
 use crate::table::{Entry, Name, NewNode, Node, NodeRef, SessionId, Spot, Unlinked};
 
@@ -134,8 +134,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let mut now = now;
         loop {
             let guard = pin();
-            let name = node.node().name();
-            let entry = self.entry(&name, spot, &guard);
+            let entry = self.entry(&shard.table, node.node(), spot, &guard);
             if !Self::follow(&entry, &mut node) {
                 return Err((Refusal::Present, node));
             }
@@ -145,6 +144,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             };
             if !hand.fill(wanted) {
                 drop(guard);
+                let name = node.node().name();
                 if let Err(refusal) = self.make_room(&mut hand, wanted, &name) {
                     return Err((refusal, node));
                 }
@@ -181,7 +181,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if let Err(unfiled) = filed {
                 shard.file_rest(&[unfiled], now);
             }
-            self.counters.count(Count::Puts);
             return Ok(Stored { replaced: self.entered(at, old, charge, replaced), unseen });
         }
     }

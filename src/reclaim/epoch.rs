@@ -41,9 +41,10 @@ impl Guard {
     ///
     /// P3: `ptr` came from `place` as a `T`, no thread that pins later can reach it, and
     /// this is its only retirement. What it holds that needs dropping has been dropped.
+    ///
+    /// The caller has counted it on `gauges`.
     #[inline]
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
-        gauges.waiting_began();
         let free = move || {
             // SAFETY: by the caller's promise the block is of a `T` and retired once; by P1 no guard
             // sees it any more.
@@ -62,7 +63,6 @@ impl Guard {
     /// As there; nobody else drops the parcel.
     #[inline]
     pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
-        gauges.waiting_began();
         let free = move || {
             drop(parcel);
             gauges.waiting_ended();
@@ -71,13 +71,13 @@ impl Guard {
         unsafe { self.0.defer_unchecked(free) };
     }
 
-    /// As [`retire`](Self::retire), of a block that is a box's and goes back to its allocator.
+    /// As [`retire`](Self::retire), of a block that is a box's and goes back to its allocator. Counts it.
     ///
     /// # Safety
     ///
     /// As there, but that `ptr` came from `Box::into_raw`.
     pub(crate) unsafe fn retire_box<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
-        gauges.waiting_began();
+        gauges.waiting_began(1);
         let free = move || {
             // SAFETY: by the caller's promise; by P1 no guard sees the box any more. What is in it is
             // not dropped.

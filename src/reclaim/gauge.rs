@@ -55,13 +55,14 @@ impl Gauges {
         self.origin.store(origin, Ordering::Relaxed);
     }
 
-    /// A header was retired. The bound on what waits is the limit, plus [`RECOUNT`] for each
+    /// So many headers are being retired. The bound on what waits is the limit, plus [`RECOUNT`] for each
     /// stripe, plus the sessions that are in the table when the limit is met, plus the segments of
     /// the hints that their removals look at.
     #[inline]
-    pub(crate) fn waiting_began(&self) {
-        let before = self.stripes.mine().waiting.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(RECOUNT) {
+    pub(crate) fn waiting_began(&self, count: u64) {
+        let before = self.stripes.mine().waiting.fetch_add(count, Ordering::Relaxed);
+        // If the count came over a multiple.
+        if before.wrapping_add(count) / RECOUNT != before / RECOUNT {
             self.recount();
         }
     }

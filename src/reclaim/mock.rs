@@ -94,7 +94,6 @@ impl Guard {
             return;
         }
         fence(Ordering::SeqCst);
-        gauges.waiting_began();
         let block = Block {
             watchers: STATE.with_borrow(|state| state.pinned.clone()),
             is_dead: false,
@@ -113,6 +112,7 @@ impl Guard {
     ///
     /// As for `retire`.
     pub(crate) unsafe fn retire_box<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        gauges.waiting_began(1);
         // SAFETY: by the caller's promise.
         unsafe { self.retire(ptr, gauges) };
     }

@@ -136,8 +136,7 @@ impl Spot<'_> {
             return;
         }
         if let Target::Node(node) = self.cell.load().target::<S>() {
-            prefetch(node.as_ptr());
-            prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
+            prefetch_header(node);
         }
     }
 }
@@ -194,10 +193,65 @@ impl List {
         Spot { cell, size }
     }
 
-    /// Finds the live node of `hash` that `is_match` accepts, or the place of one, and unlinks removed
-    /// nodes on the way.
+    /// Whether nothing stands behind the cell of a spot; asks for the first node's memory otherwise.
+    ///
+    /// Needs no pin, for it follows no link: the cells stay, and one load of the cell shows it.
     #[inline]
+    pub(super) fn is_empty_at<S>(&self, spot: &Spot<'_>) -> bool {
+        let link = spot.cell.load();
+        if let Target::Node(node) = link.target::<S>() {
+            prefetch_header(node);
+            return false;
+        }
+        link.is_ready() && self.is_end(spot)
+    }
+
+    /// Finds the live node of `hash` that `is_match` accepts, or the place of one, and unlinks removed
+    /// nodes on the way. Inlined always, as [`find`](Self::find).
+    #[inline(always)]
     pub(super) fn search<'g, S: 'g>(
+        &'g self,
+        hash: u64,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+        is_match: impl Fn(&Node<S>) -> bool,
+    ) -> Place<'g, S> {
+        let mut previous = spot.cell;
+        let mut link = previous.load();
+        if !link.is_ready() {
+            return self.search_from_ancestor(hash, spot, guard, is_match);
+        }
+        loop {
+            let node = match link.target::<S>() {
+                Target::End => return Place { previous, link, found: None },
+                Target::Cell(_) if self.is_end(&spot) => {
+                    return Place { previous, link, found: None };
+                }
+                Target::Cell(_) => break,
+                // SAFETY: P1: reached through links under the guard.
+                Target::Node(node) => unsafe { Pinned::new(node, guard) },
+            };
+            let next = node.node().next.load();
+            if next.is_removed() {
+                break;
+            }
+            if comes_after(node.node().hash(), hash) {
+                return Place { previous, link, found: None };
+            }
+            if is_match(node.node()) {
+                return Place { previous, link, found: Some((node, next)) };
+            }
+            previous = &node.node().next;
+            link = next;
+        }
+        self.search_from_ancestor(hash, self.spot(hash), guard, is_match)
+    }
+
+    /// [`search`](Self::search) where the cell is not linked yet, the cells were doubled meanwhile, or
+    /// something has to be unlinked.
+    #[cold]
+    #[inline(never)]
+    fn search_from_ancestor<'g, S: 'g>(
         &'g self,
         hash: u64,
         mut spot: Spot<'g>,
@@ -285,7 +339,6 @@ impl List {
                 // SAFETY: P1: reached through links under the guard.
                 Target::Node(node) => unsafe { Pinned::new(node, guard) },
             };
-            prefetch_rest(node);
             let next = node.node().next.load();
             if is_match(node) && !next.is_removed() {
                 return Some(Found { node, before });
@@ -516,11 +569,12 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
     previous.replace(link, skip).then_some(skip)
 }
 
-/// Asks the processor for a header's second line, the expiry's, while the first one is waited for.
+/// Asks the processor for both lines of a header, the search's and the expiry's.
 #[inline]
-fn prefetch_rest<S>(node: Pinned<'_, S>) {
+fn prefetch_header<S>(node: NonNull<Node<S>>) {
     if !cfg!(loom) {
-        prefetch(node.ptr().as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
+        prefetch(node.as_ptr());
+        prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
     }
 }
 

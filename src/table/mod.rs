@@ -12,7 +12,7 @@
 //! | replace | the exchange on the old node's word: the old leaves and the new enters in one step |
 //! | removal, for whatever reason | the `fetch_or(REMOVED)` that found the bit clear: one per node |
 //! | lookup that finds | the load of the node's word without `REMOVED` |
-//! | lookup that misses | the load that showed the region's end |
+//! | lookup that misses | the load that showed the region's end; of the cell alone, if nothing is behind it |
 //! | growth | the exchange of the size; no effect on what is in the table |
 //!
 //! A node's residence ends by one atomic transition; whoever caused it owns the table's reference,
@@ -80,6 +80,13 @@ impl<S> Table<S> {
         self.list.spot(hash)
     }
 
+    /// Whether nothing is in the table at a spot: no session that it is the spot of. Most lookups that
+    /// miss end here, without a pin.
+    #[inline]
+    pub(crate) fn is_empty_at(&self, spot: &Spot<'_>) -> bool {
+        self.list.is_empty_at::<S>(spot)
+    }
+
     /// The live node of `name`, whose spot is `spot`. Expected O(1); writes nothing but a cell that
     /// nobody has linked yet.
     #[inline]
@@ -114,23 +121,36 @@ impl<S> Table<S> {
         spot: Spot<'g>,
         guard: &'g Guard,
     ) -> Entry<'g, S> {
-        self.entry_akin(name, spot, guard, |_| false)
+        self.entry_of(name.hash, spot, guard, |node| node.is(name))
     }
 
-    /// As [`entry`](Self::entry), for all names of an id whose scopes are the same: `is_same` tells that
-    /// of the scope of a node akin to `name` that has another one. If every insert is told the same, one
-    /// of those nodes is live at most.
-    #[inline]
+    /// As [`entry`](Self::entry) for the name of a node that is new, and for all names of its id whose
+    /// scopes are the same: `is_same` tells that of the scope of a node akin to it that has another one.
+    /// If every insert is told the same, one of those nodes is live at most.
+    #[inline(always)]
     pub(crate) fn entry_akin<'g>(
         &'g self,
-        name: &Name,
+        new: &Node<S>,
         spot: Spot<'g>,
         guard: &'g Guard,
         is_same: impl Fn(u32) -> bool,
     ) -> Entry<'g, S> {
-        let place = self.list.search(name.hash, spot, guard, |node: &Node<S>| {
-            node.is_akin(name) && (node.scope() == name.scope || is_same(node.scope()))
-        });
+        self.entry_of(new.hash(), spot, guard, |node| {
+            node.hash() == new.hash()
+                && node.id() == new.id()
+                && (node.scope() == new.scope() || is_same(node.scope()))
+        })
+    }
+
+    #[inline(always)]
+    fn entry_of<'g>(
+        &'g self,
+        hash: u64,
+        spot: Spot<'g>,
+        guard: &'g Guard,
+        is_match: impl Fn(&Node<S>) -> bool,
+    ) -> Entry<'g, S> {
+        let place = self.list.search(hash, spot, guard, is_match);
         match place.found() {
             Some((found, next)) => Entry::Occupied(Occupied { table: self, found, next }),
             None => Entry::Vacant(Vacant(place)),

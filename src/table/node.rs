@@ -410,6 +410,9 @@ impl<S> Unlinked<S> {
     pub(crate) fn drop_all(all: impl Iterator<Item = Self>) {
         // If a payload panics, the unwinding drops the rest one by one.
         let dead: Vec<_> = all.filter_map(Self::die).collect();
+        if let Some(first) = dead.first() {
+            first.gauges().waiting_began(dead.len() as u64);
+        }
         let guard = pin();
         dead.into_iter().for_each(|dead| dead.retire(&guard));
     }

@@ -252,7 +252,12 @@ impl<S> Dead<S> {
         this
     }
 
-    /// Retires the header under the caller's pin.
+    /// Where it is counted.
+    pub(super) fn gauges(&self) -> &'static Gauges {
+        self.gauges
+    }
+
+    /// Retires the header under the caller's pin. The caller has counted it as waiting.
     #[inline]
     pub(super) fn retire(self, guard: &Guard) {
         let Self { node, kind, gauges } = *ManuallyDrop::new(self);
@@ -272,6 +277,7 @@ impl<S> Drop for Dead<S> {
     #[inline]
     fn drop(&mut self) {
         let Self { node, kind, gauges } = *self;
+        gauges.waiting_began(1);
         Self { node, kind, gauges }.retire(&pin());
     }
 }
