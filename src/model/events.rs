@@ -100,13 +100,13 @@ impl<S: Send + Sync + 'static> Default for Shard<S> {
 
 /// Stores a session; tells that it came, and that the one before left, if there is a reason for that.
 /// As `Engine::store`.
-pub(super) fn store<S>(
+pub(super) fn store<S: 'static>(
     table: &Table<S>,
     key: u64,
     payload: S,
     tell: Option<Reason>,
 ) -> Option<Gone<S>> {
-    link(table, NewNode::new(name(key), 0, 0, payload, tell.is_some()), tell)
+    link(table, NewNode::new(&name(key), 0, 0, payload, tell.is_some()), tell)
 }
 
 /// As [`store`], telling, with a context.
@@ -116,13 +116,13 @@ pub(super) fn store_with<S: Send + Sync + 'static>(
     payload: S,
     context: S,
 ) -> Option<Gone<S>> {
-    let node = NewNode::with_context(name(key), 0, 0, payload, Context::new(context));
+    let node = NewNode::with_context(&name(key), 0, 0, payload, Context::new(context));
     link(table, node, Some(Reason::Replaced))
 }
 
 /// As `Engine::hand_over`.
-pub(super) fn hand_over<S>(table: &Table<S>, key: u64, payload: S) {
-    drop(table.announce_unlinked(NewNode::new(name(key), 0, 0, payload, true)));
+pub(super) fn hand_over<S: 'static>(table: &Table<S>, key: u64, payload: S) {
+    drop(table.announce_unlinked(NewNode::new(&name(key), 0, 0, payload, true)));
 }
 
 fn link<S>(table: &Table<S>, mut node: NewNode<S>, tell: Option<Reason>) -> Option<Gone<S>> {

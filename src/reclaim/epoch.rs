@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use crossbeam_epoch as epoch;
 
 use super::gauge::Gauges;
-use super::spare;
 use super::parcel::Parcel;
+use super::spare;
 
 static COLLECTOR: LazyLock<epoch::Collector> = LazyLock::new(epoch::Collector::new);
 

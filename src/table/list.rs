@@ -152,6 +152,12 @@ struct Start<'g> {
 }
 
 impl<'g> Start<'g> {
+    /// A walk's beginning at its own cell, which is linked and held `link`.
+    #[inline]
+    fn own(spot: Spot<'g>, link: Link) -> Self {
+        Self { cell: spot.cell, link, own: true, size: spot.size }
+    }
+
     /// The spot where the walk began, if that was its own.
     fn spot(&self) -> Spot<'g> {
         Spot { cell: self.cell, size: self.size }
@@ -216,59 +222,40 @@ impl List {
         guard: &'g Guard,
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Place<'g, S> {
-        let mut previous = spot.cell;
-        let mut link = previous.load();
-        if !link.is_ready() {
-            return self.search_from_ancestor(hash, spot, guard, is_match);
-        }
-        loop {
-            let node = match link.target::<S>() {
-                Target::End => return Place { previous, link, found: None },
-                Target::Cell(_) if self.is_end(&spot) => {
-                    return Place { previous, link, found: None };
-                }
-                Target::Cell(_) => break,
-                // SAFETY: P1: reached through links under the guard.
-                Target::Node(node) => unsafe { Pinned::new(node, guard) },
-            };
-            let next = node.node().next.load();
-            if next.is_removed() {
-                break;
+        let link = spot.cell.load();
+        let start = if link.is_ready() {
+            let place = self.search_from(Start::own(spot, link), hash, guard, &is_match);
+            if let Some(place) = place {
+                return place;
             }
-            if comes_after(node.node().hash(), hash) {
-                return Place { previous, link, found: None };
-            }
-            if is_match(node.node()) {
-                return Place { previous, link, found: Some((node, next)) };
-            }
-            previous = &node.node().next;
-            link = next;
-        }
-        self.search_from_ancestor(hash, self.spot(hash), guard, is_match)
+            self.start_anew::<S>(hash, guard)
+        } else {
+            self.start_cold::<S>(index(hash, spot.size), spot.size, guard)
+        };
+        self.search_on(start, hash, guard, is_match)
     }
 
-    /// [`search`](Self::search) where the cell is not linked yet, the cells were doubled meanwhile, or
-    /// something has to be unlinked.
+    /// The rest of [`search`](Self::search) where the cell was not linked, or something got in the way.
     #[cold]
     #[inline(never)]
-    fn search_from_ancestor<'g, S: 'g>(
+    fn search_on<'g, S: 'g>(
         &'g self,
+        mut start: Start<'g>,
         hash: u64,
-        mut spot: Spot<'g>,
         guard: &'g Guard,
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Place<'g, S> {
         loop {
-            let start = self.start::<S>(hash, spot, guard);
             if let Some(place) = self.search_from(start, hash, guard, &is_match) {
                 return place;
             }
-            spot = self.spot(hash);
+            start = self.start_anew::<S>(hash, guard);
         }
     }
 
     /// One attempt at [`search`](Self::search), for a hash or for the index of a cell; `None` when it
     /// has to begin again.
+    #[inline(always)]
     fn search_from<'g, S: 'g>(
         &'g self,
         start: Start<'g>,
@@ -294,10 +281,7 @@ impl List {
             };
             let next = node.node().next.load();
             if next.is_removed() {
-                if next.is_told() && !planted!("search-without-announcement") {
-                    self.events.left(node);
-                }
-                link = unlink(previous, link, next)?;
+                link = self.take_out(node, next, previous, link)?;
                 continue;
             }
             if comes_after(node.node().hash(), hash) {
@@ -309,6 +293,22 @@ impl List {
             previous = &node.node().next;
             link = next;
         }
+    }
+
+    /// Takes a removed node, whose word holds `next`, out of the list, and announces it first if it is
+    /// told. Returns what the word before it holds now, or `None` when that has changed.
+    #[cold]
+    fn take_out<S>(
+        &self,
+        node: Pinned<'_, S>,
+        next: Link,
+        previous: &AtomicLink,
+        link: Link,
+    ) -> Option<Link> {
+        if next.is_told() && !planted!("search-without-announcement") {
+            self.events.left(node);
+        }
+        unlink(previous, link, next)
     }
 
     /// Finds the live node of `hash`, or of one that ends in it, that `is_match` accepts; `spot` is
@@ -324,69 +324,68 @@ impl List {
         guard: &'g Guard,
         is_match: impl Fn(Pinned<'g, S>) -> bool,
     ) -> Option<Found<'g, S>> {
-        let mut link = spot.cell.load();
-        if !link.is_ready() {
-            return self.find_from_ancestor(hash, spot, guard, is_match);
+        let link = spot.cell.load();
+        let start = if link.is_ready() {
+            let found = self.find_from(Start::own(spot, link), hash, guard, &is_match);
+            if let Some(found) = found {
+                return found;
+            }
+            self.start_anew::<S>(hash, guard)
+        } else {
+            self.start_cold::<S>(index(hash, spot.size), spot.size, guard)
+        };
+        self.find_on(start, hash, guard, is_match)
+    }
+
+    /// The rest of [`find`](Self::find) where the cell was not linked, or the cells were doubled.
+    #[cold]
+    #[inline(never)]
+    fn find_on<'g, S: 'g>(
+        &'g self,
+        mut start: Start<'g>,
+        hash: u64,
+        guard: &'g Guard,
+        is_match: impl Fn(Pinned<'g, S>) -> bool,
+    ) -> Option<Found<'g, S>> {
+        loop {
+            if let Some(found) = self.find_from(start, hash, guard, &is_match) {
+                return found;
+            }
+            start = self.start_anew::<S>(hash, guard);
         }
-        let mut before = Some((spot.cell, link));
+    }
+
+    /// One attempt at [`find`](Self::find); `None` when it has to begin again.
+    #[inline(always)]
+    fn find_from<'g, S: 'g>(
+        &'g self,
+        start: Start<'g>,
+        hash: u64,
+        guard: &'g Guard,
+        is_match: impl Fn(Pinned<'g, S>) -> bool,
+    ) -> Option<Option<Found<'g, S>>> {
+        let mut link = start.link;
+        let mut before = Some((start.cell, link));
         loop {
             let node = match link.target::<S>() {
-                Target::End => return None,
-                Target::Cell(_) if self.is_end(&spot) => return None,
-                Target::Cell(_) => {
-                    return self.find_from_ancestor(hash, self.spot(hash), guard, is_match);
-                }
+                Target::End => return Some(None),
+                Target::Cell(cell) => match self.pass(cell, &start, hash)? {
+                    Passage::RegionEnds => return Some(None),
+                    Passage::On(cell) => {
+                        link = cell.load();
+                        before = Some((cell, link));
+                        continue;
+                    }
+                },
                 // SAFETY: P1: reached through links under the guard.
                 Target::Node(node) => unsafe { Pinned::new(node, guard) },
             };
             let next = node.node().next.load();
             if is_match(node) && !next.is_removed() {
-                return Some(Found { node, before });
+                return Some(Some(Found { node, before }));
             }
             before = (!next.is_removed()).then_some((&node.node().next, next));
             link = next;
-        }
-    }
-
-    /// [`find`](Self::find) where the cell is not linked yet, or the cells were doubled meanwhile.
-    #[cold]
-    #[inline(never)]
-    fn find_from_ancestor<'g, S: 'g>(
-        &'g self,
-        hash: u64,
-        mut spot: Spot<'g>,
-        guard: &'g Guard,
-        is_match: impl Fn(Pinned<'g, S>) -> bool,
-    ) -> Option<Found<'g, S>> {
-        'again: loop {
-            let start = self.start::<S>(hash, spot, guard);
-            let mut link = start.link;
-            let mut before = Some((start.cell, link));
-            loop {
-                let node = match link.target::<S>() {
-                    Target::End => return None,
-                    Target::Cell(cell) => match self.pass(cell, &start, hash) {
-                        Some(Passage::RegionEnds) => return None,
-                        Some(Passage::On(cell)) => {
-                            link = cell.load();
-                            before = Some((cell, link));
-                            continue;
-                        }
-                        None => {
-                            spot = self.spot(hash);
-                            continue 'again;
-                        }
-                    },
-                    // SAFETY: P1: reached through links under the guard.
-                    Target::Node(node) => unsafe { Pinned::new(node, guard) },
-                };
-                let next = node.node().next.load();
-                if is_match(node) && !next.is_removed() {
-                    return Some(Found { node, before });
-                }
-                before = (!next.is_removed()).then_some((&node.node().next, next));
-                link = next;
-            }
         }
     }
 
@@ -411,7 +410,7 @@ impl List {
         mut visit: impl FnMut(Pinned<'g, S>),
     ) -> Option<u64> {
         let hash = from.reverse_bits();
-        let mut link = self.start::<S>(hash, self.spot(hash), guard).link;
+        let mut link = self.start_anew::<S>(hash, guard).link;
         let (mut steps, mut last) = (0, None);
         loop {
             steps += 1;
@@ -483,19 +482,19 @@ impl List {
         unsafe { cell.as_ref() }
     }
 
-    /// The nearest linked cell at or before the spot of a hash.
-    #[inline]
-    fn start<'g, S>(&'g self, hash: u64, spot: Spot<'g>, guard: &'g Guard) -> Start<'g> {
-        let Spot { cell, size } = spot;
-        let link = cell.load();
+    /// The nearest linked cell at or before that of a hash, among the cells of now.
+    #[cold]
+    fn start_anew<'g, S>(&'g self, hash: u64, guard: &'g Guard) -> Start<'g> {
+        let spot = self.spot(hash);
+        let link = spot.cell.load();
         if link.is_ready() {
-            return Start { cell, link, own: true, size };
+            return Start::own(spot, link);
         }
-        self.start_cold::<S>(index(hash, size), size, guard)
+        self.start_cold::<S>(index(hash, spot.size), spot.size, guard)
     }
 
-    /// [`start`](Self::start) where the cell has to be linked first. A claimer that is stopped
-    /// costs the others a longer walk, from an ancestor.
+    /// The nearest linked cell at or before the one of index `own`, which has to be linked first. A
+    /// claimer that is stopped costs the others a longer walk, from an ancestor.
     #[cold]
     fn start_cold<'g, S>(&'g self, own: usize, size: usize, guard: &'g Guard) -> Start<'g> {
         let mut index = own;

@@ -29,10 +29,10 @@ pub(super) use self::birth::{Hollow, WithContext};
 use super::id::SessionId;
 use super::link::AtomicLink;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::parcel::{ALIGN, ROOM};
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{Guard, pin};
 use crate::secret::SecretBytes;
-use crate::reclaim::parcel::{ALIGN, ROOM};
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
 /// What identifies a session: its id, and the scope without which it cannot be found.
@@ -420,6 +420,10 @@ impl<S> Unlinked<S> {
     /// Drops the payload, unless handles hold the session.
     #[inline]
     fn die(self) -> Option<Dead<S>> {
+        if planted!("wipe-when-removed") {
+            // SAFETY: of the bytes in a model none is freed while it runs.
+            unsafe { birth::wipe_early(self.node) };
+        }
         if !self.node().refs.take_sole() {
             // Count it before the last handle can go.
             drop(self.into_handle());

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use super::{CONTEXT, HOLLOW, IN_PARCEL, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::parcel::Parcel;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{Guard, pin, place};
 use crate::secret::SecretBytes;
-use crate::reclaim::parcel::Parcel;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
 
@@ -343,6 +343,20 @@ fn room_of<S: 'static>(payload: &S) -> Option<NonNull<Node<S>>> {
 unsafe fn bytes_of<'a, S>(node: NonNull<Node<S>>) -> &'a mut SecretBytes {
     // SAFETY: N7, by the caller's promise.
     unsafe { node.as_ref().payload.with_mut(|payload| &mut *payload.cast::<SecretBytes>()) }
+}
+
+/// A seeded bug: wipes the bytes of a session that others may hold.
+///
+/// # Safety
+///
+/// The node's header is allocated, and so are its bytes.
+pub(super) unsafe fn wipe_early<S>(node: NonNull<Node<S>>) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if node.as_ref().kind() & IN_PARCEL != 0 {
+            bytes_of(node).parcel_mut().wipe();
+        }
+    }
 }
 
 /// The parcel that a node is in, and with it the node's memory.
