@@ -120,7 +120,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Err(panic) => _ = contained(|| drop(panics.replace(panic))),
             }
         }
-        panics.into_iter().for_each(|panic| resume_unwind(panic));
+        if let Some(panic) = panics {
+            resume_unwind(panic);
+        }
     }
 
     /// Evicts a session of a shard, if there is one.
