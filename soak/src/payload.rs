@@ -13,6 +13,7 @@
 //! cache's business until they are handed out.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::Waker;
@@ -218,7 +219,8 @@ impl Drop for Payload {
         let fate = watch.ledger.note_once(self.serial, DROPPED, "dropped");
         let mut dice = Random::new(plan.seed ^ u64::from(self.serial));
         if chance(&mut dice, plan.drop_uses) {
-            self.use_the_cache();
+            // What is dropped in there may panic in turn.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.use_the_cache()));
         }
         if fate & GIVEN == 0 {
             watch.bytes.fetch_sub(self.charge(), Ordering::SeqCst);
