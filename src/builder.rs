@@ -164,7 +164,9 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// 262 144 by default, about 25 MB. They wait for as long as a thread is stopped in the middle of
     /// an operation. Segments of the queues of hints count too, one for 60 hints. A bit more than the
     /// limit may wait: 32 for each processor, what is in the cache when the limit is met and leaves it
-    /// then, and for each of these up to 16 hints that are filed again, a segment for 60.
+    /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
+    /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
+    /// beyond the limit: it refuses puts, not lookups.
     #[must_use]
     pub fn max_waiting_headers(mut self, headers: usize) -> Self {
         self.max_waiting_headers = headers;

@@ -416,3 +416,21 @@ fn a_payload_that_panics_loses_nothing_else() {
     assert_eq!(cache.len(), 4, "its place came back");
     assert_eq!(cache.flush(), 4);
 }
+
+/// A limit that is lowered is obeyed, though a payload that is evicted for it panics.
+#[test]
+fn a_payload_that_panics_leaves_no_limit_half_changed() {
+    let cache: SessionCache<PanicsOnDrop> =
+        SessionCache::builder().max_sessions(10).without_ticker().build().expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..10 {
+        assert!(web.put(&id(number), PanicsOnDrop(number < 3)).is_stored());
+    }
+    let lower = std::panic::AssertUnwindSafe(|| cache.set_max_sessions(2));
+    assert!(std::panic::catch_unwind(lower).is_err());
+    assert_eq!((cache.len(), cache.stats().max_sessions), (2, Some(2)));
+    for number in 10..20 {
+        assert!(web.put(&id(number), PanicsOnDrop(false)).is_stored());
+    }
+    assert_eq!(cache.iter().count(), 2);
+}

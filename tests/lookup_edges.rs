@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resumption::{Answer, Dispatch, Lookup, Proposed, Scope, SessionCache, Sessions, Want};
+use resumption::{Answer, Clock, Dispatch, Lookup, Proposed, Scope, SessionCache, Sessions, Want};
 
 use later::{Gate, Hook, found, poll, poll_with};
 use support::{HOUR, PATIENCE, id, number, wait_until};
@@ -450,4 +450,20 @@ fn many_lookups_of_one_id_come_and_go() {
     }
     assert_eq!((gate.asked(), cache.stats().held_sessions), (1, 0));
     assert!(start.elapsed() < PATIENCE / 2, "their count costs each of them nothing");
+}
+
+/// What was given to one lookup is not shown to another once its time is over.
+#[test]
+fn who_waits_is_not_shown_what_has_expired_meanwhile() {
+    let clock = Clock::manual();
+    let builder = SessionCache::builder().clock(clock.clone()).without_ticker();
+    let cache = builder.lookup_timeout(LONG).build().unwrap();
+    let sessions = cache.scope(&Scope::new("web"));
+    let gate = Gate::behind(&cache);
+    let [mut first, mut second] = [(); 2].map(|()| waiting(&sessions, 1, Want::Get));
+    gate.open();
+    assert!(matches!(poll(&mut first), Poll::Ready(Some(_))), "given, for a minute");
+    clock.advance(HOUR);
+    assert!(matches!(poll(&mut second), Poll::Ready(None)));
+    assert_eq!(gate.asked(), 1);
 }

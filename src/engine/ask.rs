@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let _delivery = self.delivery(at);
         let asker = || self.shards[at].flights.asker_for(seat);
         match seat.look(waker) {
-            Look::Landed(Some(session)) => Poll::Ready(Some(session)),
+            Look::Landed(Some(session)) => Poll::Ready(self.unexpired(session)),
             // The answer to a take that was left may have been stored just now.
             Look::Landed(None) => Poll::Ready(self.find_anew(&flight.name, flight.want)),
             Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker(), flight.want)),
@@ -160,6 +160,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
             }
         }
+    }
+
+    /// A session that another lookup was given, unless its time is over by now: a lookup may join, or
+    /// look, later than that.
+    fn unexpired(&self, session: Session<S>) -> Option<Session<S>> {
+        let now = self.clock.now();
+        (!Due::load(session.node().node().expiry()).is_past(now)).then_some(session)
     }
 
     /// Looks into the cache once more for what a lookup has missed before.
@@ -192,7 +199,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(&flight.name);
         let _delivery = self.delivery(at);
         let session = match seat.leave(&self.dispatch.bell()) {
-            Left::Session(session) => session,
+            Left::Session(session) => session.and_then(|session| self.unexpired(session)),
             Left::Answer(answer) => {
                 let asker = self.shards[at].flights.asker_for_cache(&flight);
                 self.conclude(answer, &asker, flight.want)

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::Engine;
+use crate::dispatch::contained;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::room::{Hand, Tokens};
@@ -102,17 +105,29 @@ impl<S: Send + Sync + 'static> Engine<S> {
             left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
         }
         left -= budget.gather(0, left);
-        let one = Wanted { sessions: 1, weight: u64::MAX };
+        let mut panics = None;
         for shard in (0..shards).cycle() {
             if left == 0 {
-                return;
+                break;
             }
-            let is_idle = self.evict(shard, one, &Name::NOBODY) == 0
-                && self.evict_any(shard, &Name::NOBODY) == 0;
+            // A payload's drop that panics does so when the limit is obeyed: what is not taken away
+            // here stays, and with it as many sessions too many.
+            let evicted = catch_unwind(AssertUnwindSafe(|| self.evict_one(shard)));
             left -= budget.gather(shard, left);
-            if is_idle {
-                std::thread::yield_now();
+            match evicted {
+                Ok(true) => {}
+                Ok(false) => std::thread::yield_now(),
+                Err(panic) => _ = contained(|| drop(panics.replace(panic))),
             }
         }
+        if let Some(panic) = panics {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Evicts a session of a shard, if there is one.
+    fn evict_one(&self, shard: usize) -> bool {
+        let one = Wanted { sessions: 1, weight: u64::MAX };
+        self.evict(shard, one, &Name::NOBODY) > 0 || self.evict_any(shard, &Name::NOBODY) > 0
     }
 }

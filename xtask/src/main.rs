@@ -5,6 +5,11 @@
 
 mod debian;
 mod deps;
+mod fuzz;
+mod miri;
+mod nightly;
+mod sanitize;
+mod soak;
 mod step;
 mod test;
 mod tidy;
@@ -40,6 +45,30 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         about: "what a plain `cargo add resumption` must not bring",
         run: deps::run,
+    },
+    Command {
+        name: "soak",
+        arguments: "[--minutes N] [--seconds N] [--seed S] [--round R] [--json]",
+        about: "everything at once, for long",
+        run: soak::run,
+    },
+    Command {
+        name: "sanitize",
+        arguments: "[address|thread] [--test T]",
+        about: "tests under AddressSanitizer and ThreadSanitizer (nightly)",
+        run: sanitize::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[--seconds N] [TARGET]",
+        about: "each fuzz target for a minute, or so long (nightly)",
+        run: fuzz::run,
+    },
+    Command {
+        name: "miri",
+        arguments: "[--seeds N] [FILTER]",
+        about: "unit tests under Miri (nightly)",
+        run: miri::run,
     },
 ];
 

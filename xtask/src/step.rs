@@ -14,7 +14,12 @@ use anyhow::{Context, Result, bail};
 /// here: build scripts watch some of them, and would run again each time that the tests are
 /// started by another way.
 pub(crate) fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo_named(&env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), args)
+}
+
+/// As [`cargo`], by this program.
+pub(crate) fn cargo_named(program: &OsStr, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(args).current_dir(crate::root());
     for (name, _) in env::vars_os() {
         if belongs_to_this_package(&name) {
@@ -34,6 +39,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         .stderr(io::stdout())
         .status()
         .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("`{}`: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a program whose two streams are its own: a reader of the one may not want the other.
+pub(crate) fn run_shown(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     if !status.success() {
         bail!("`{}`: {status}", shown(command));
     }

@@ -1,0 +1,171 @@
+//! `cargo xtask sanitize [address|thread]`: tests under AddressSanitizer and ThreadSanitizer.
+//!
+//! * *address*: reads and writes of memory that is freed, or was never there, also by OpenSSL through
+//!   our bindings; and leaks at the end of each test binary. No flags beside its own, nothing left out.
+//! * *thread*: races of plain reads and writes. With the sources of the standard library (`rustup
+//!   component add rust-src --toolchain nightly`) that is built with it, and nothing is left out but what
+//!   `tsan.supp` says. Without them the standard library's own synchronisation is not seen, so that
+//!   its mutexes, barriers and channels look like races; `tsan-prebuilt.supp` leaves those out too.
+//!
+//! Each has a target folder of its own. What takes a bare fence for its ordering would be a false alarm
+//! of ThreadSanitizer's; there is none outside `sync/` (see `tidy`), and crossbeam-epoch replaces its
+//! own by itself when its build script sees the flag.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::{nightly, step};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sanitizer {
+    Address,
+    Thread,
+}
+
+/// The unit tests, and of the tests beside the library those in which threads, memory or OpenSSL are
+/// what is tested: stress, interface, callbacks, rustls, OpenSSL.
+///
+/// Not: what measures the process from outside, or stops its threads by signals (which ThreadSanitizer
+/// delays), or has an allocator of its own.
+const TESTS: &[&str] = &[
+    "callbacks",
+    "callbacks_attack",
+    "callbacks_edges",
+    "churn",
+    "connection",
+    "expiry",
+    "get_callback",
+    "interface",
+    "lookup",
+    "lookup_edges",
+    "lookup_storms",
+    "modes",
+    "modes_store",
+    "openssl_callbacks",
+    "openssl_handshakes",
+    "openssl_lifecycle",
+    "openssl_threads",
+    "rustls_handshakes",
+    "rustls_hostile",
+    "rustls_isolation",
+    "scope_order",
+    "stress",
+];
+
+pub(crate) fn run(parser: Parser) -> Result<()> {
+    let (sanitizers, tests) = choice(parser)?;
+    let toolchain = nightly::toolchain()?;
+    let has_sources = nightly::has_sources(&toolchain);
+    let host = nightly::host()?;
+    for (idx, sanitizer) in sanitizers.iter().enumerate() {
+        step::step(sanitizer.name(), idx + 1 == sanitizers.len(), || {
+            if *sanitizer == Sanitizer::Thread && !has_sources {
+                step::say(
+                    "    without the standard library's sources: what it synchronises is not seen, and \
+                     left out; `rustup component add rust-src --toolchain nightly` brings them",
+                )?;
+            }
+            step::run(&mut sanitizer.command(&host, has_sources, &tests))
+        })?;
+    }
+    Ok(())
+}
+
+/// Which sanitizers, both without one; and which tests, all without `--test`.
+fn choice(mut parser: Parser) -> Result<(Vec<Sanitizer>, Vec<String>)> {
+    let (mut sanitizers, mut tests) = (Vec::new(), Vec::new());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Value(name) if name == "address" => sanitizers.push(Sanitizer::Address),
+            Arg::Value(name) if name == "thread" => sanitizers.push(Sanitizer::Thread),
+            Arg::Value(name) => bail!("no sanitizer {name:?}; there are `address` and `thread`"),
+            Arg::Long("test") => tests.push(parser.value()?.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if sanitizers.is_empty() {
+        sanitizers = vec![Sanitizer::Address, Sanitizer::Thread];
+    }
+    Ok((sanitizers, tests))
+}
+
+impl Sanitizer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Thread => "thread",
+        }
+    }
+
+    fn command(self, host: &str, has_sources: bool, tests: &[String]) -> Command {
+        let mut command =
+            nightly::cargo(&["test", "--release", "--no-fail-fast", "--target", host]);
+        let suppressions = |file: &str| {
+            let path = crate::root().join("xtask").join(file);
+            format!("halt_on_error=1 second_deadlock_stack=1 suppressions={}", path.display())
+        };
+        match self {
+            Self::Address => {
+                command.env("RUSTFLAGS", "-Zsanitizer=address");
+                command.env("CARGO_TARGET_DIR", "target-asan");
+                command.env("ASAN_OPTIONS", "detect_stack_use_after_return=1");
+            }
+            Self::Thread if has_sources => {
+                command.arg("-Zbuild-std");
+                command.env("RUSTFLAGS", "-Zsanitizer=thread");
+                command.env("CARGO_TARGET_DIR", "target-tsan");
+                command.env("TSAN_OPTIONS", suppressions("tsan.supp"));
+            }
+            Self::Thread => {
+                let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";
+                command.env("RUSTFLAGS", flags);
+                command.env("CARGO_TARGET_DIR", "target-tsan");
+                command.env("TSAN_OPTIONS", suppressions("tsan-prebuilt.supp"));
+            }
+        }
+        if tests.is_empty() {
+            command.arg("--lib");
+            command.args(TESTS.iter().flat_map(|test| ["--test", test]));
+        }
+        command.args(tests.iter().flat_map(|test| ["--test", test]));
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_that_is_named_is_there() {
+        for test in TESTS {
+            let path = crate::root().join("tests").join(test).with_extension("rs");
+            assert!(path.exists(), "{test}");
+        }
+    }
+
+    #[test]
+    fn both_sanitizers_run_unless_one_is_named() {
+        let both = choice(Parser::from_args::<[&str; 0]>([])).unwrap().0;
+        assert_eq!(both, [Sanitizer::Address, Sanitizer::Thread]);
+        let (one, tests) = choice(Parser::from_args(["thread", "--test", "stress"])).unwrap();
+        assert_eq!((one, tests), (vec![Sanitizer::Thread], vec!["stress".to_owned()]));
+        assert!(choice(Parser::from_args(["memory"])).is_err());
+    }
+
+    /// A line that leaves something out says why, in the comment before it.
+    #[test]
+    fn every_suppression_is_justified() {
+        for file in ["tsan.supp", "tsan-prebuilt.supp"] {
+            let text = std::fs::read_to_string(crate::root().join("xtask").join(file)).unwrap();
+            let mut before = "";
+            for line in text.lines() {
+                let is_suppression = !line.is_empty() && !line.starts_with('#');
+                assert!(!is_suppression || before.starts_with('#'), "{file}: {line}");
+                before = line;
+            }
+        }
+    }
+}
