@@ -1,8 +1,8 @@
 //! The calls on one id are linearizable.
 //!
 //! More threads than processors put, get, take, remove and extend the same few sessions, while the
-//! table grows, sessions expire and sessions are evicted. What each call returned, and between which
-//! instants, is written down, and checked id by id against what one thread would have seen.
+//! table grows, sessions expire, are evicted, and are removed many at once. What each call returned, and
+//! between which instants, is written down, and checked id by id against what one thread would have seen.
 //!
 //! `cargo xtask chaos` runs this with pauses at the atomic steps of which the calls are made, so that
 //! they meet in the middle; `cargo xtask chaos --plants` shows that it catches bugs. A round has 4 000
@@ -32,7 +32,7 @@ mod support;
 #[path = "linearizability/mod.rs"]
 mod parts;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -49,6 +49,7 @@ const NO_LIMIT: Scenario = Scenario {
     name: "no limit",
     max_sessions: None,
     expires: false,
+    sweeps: false,
     hot_ids: 4,
     cold: 4,
     mix: ALL,
@@ -84,6 +85,13 @@ fn eviction_and_expiry() {
     let (name, max_sessions, expires) = ("eviction and expiry", Some(16), true);
     let summary = check(Scenario { name, max_sessions, expires, ..NO_LIMIT });
     assert!(summary.evicted > 0 && summary.expired > 0, "{summary:?}");
+}
+
+#[test]
+fn sweeps() {
+    let (name, expires, sweeps) = ("sweeps", true, true);
+    let summary = check(Scenario { name, expires, sweeps, ..NO_LIMIT });
+    assert!(summary.swept > 0 && summary.expired > 0, "{summary:?}");
 }
 
 #[track_caller]
@@ -141,7 +149,11 @@ impl Subject for Map {
         unreachable!("nothing expires here");
     }
 
-    fn ids(&self) -> Option<std::collections::BTreeSet<u64>> {
+    fn sweep(&self, _: u64) {
+        unreachable!("nothing is swept here");
+    }
+
+    fn ids(&self) -> Option<BTreeSet<u64>> {
         Some(self.sessions.lock().expect("no panic").keys().copied().collect())
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Scenario {
     pub(crate) max_sessions: Option<usize>,
     /// Whether the clock moves; else it stands still.
     pub(crate) expires: bool,
+    /// Whether sessions are also removed many at a time.
+    pub(crate) sweeps: bool,
     pub(crate) hot_ids: u64,
     /// How many of 16 operations are on cold ids.
     pub(crate) cold: u64,
@@ -40,7 +42,7 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     fn rules(&self) -> Rules {
-        if self.max_sessions.is_some() { LIMITED } else { UNLIMITED }
+        if self.max_sessions.is_some() || self.sweeps { LIMITED } else { UNLIMITED }
     }
 }
 
@@ -48,7 +50,8 @@ impl Scenario {
 const ROUND: usize = 500;
 
 /// Operations that a run makes at least, and of them those during which another one on the same id was
-/// open. The run goes on until both numbers are reached, or patience is over, and then it fails.
+/// open. The run goes on until both numbers are reached, and fails if [`MOST_TIMES`] as many operations are
+/// not enough.
 ///
 /// On two processors with other work beside it, 2 to 12 of 100 operations met another one; with chaos,
 /// 44 to 80 did.
@@ -56,6 +59,9 @@ pub(crate) struct Goal {
     pub(crate) operations: u64,
     pub(crate) overlapped: u64,
 }
+
+/// How much longer a run may be than it has to, for operations to meet.
+const MOST_TIMES: u64 = 20;
 
 impl Goal {
     /// The goal of the build, or as `RESUMPTION_OPERATIONS` says.
@@ -95,6 +101,7 @@ pub(crate) struct Summary {
     pub(crate) rounds: u64,
     pub(crate) evicted: u64,
     pub(crate) expired: u64,
+    pub(crate) swept: u64,
 }
 
 /// A history that one thread could not have made.
@@ -116,6 +123,8 @@ pub(crate) trait Subject: Sync {
     fn call(&self, id: u64, call: Call) -> Outcome;
     /// Moves the clock.
     fn advance(&self, by: Duration);
+    /// Removes many sessions, in one of a few ways.
+    fn sweep(&self, way: u64);
     /// The ids that are there, once nobody uses it any more; `None` if it cannot tell.
     fn ids(&self) -> Option<BTreeSet<u64>>;
     /// Counts that are added to the summary.
@@ -189,6 +198,15 @@ impl Subject for Cache {
         self.clock.advance(by);
     }
 
+    fn sweep(&self, way: u64) {
+        match way {
+            0 => _ = self.cache.flush(),
+            1 => _ = self.cache.flush_expired(),
+            2 => _ = self.cache.retain(|session| session.payload().is_multiple_of(3)),
+            _ => _ = self.cache.drop_scope(self.web.scope()),
+        }
+    }
+
     fn ids(&self) -> Option<BTreeSet<u64>> {
         Some(self.cache.iter().map(|session| number(session.id())).collect())
     }
@@ -197,6 +215,7 @@ impl Subject for Cache {
         let removals = self.cache.stats().removals;
         summary.evicted += removals.evicted;
         summary.expired += removals.expired;
+        summary.swept += removals.flushed + removals.scope_dropped;
     }
 }
 
@@ -229,6 +248,9 @@ impl<S: Subject> Maker<'_, S> {
         for _ in 0..ROUND {
             if self.scenario.expires && self.random.below(32) == 0 {
                 self.advance();
+            }
+            if self.scenario.sweeps && self.random.below(64) == 0 {
+                self.subject.sweep(self.random.below(4));
             }
             let (id, call) = self.choose();
             self.do_one(id, call);
@@ -314,7 +336,7 @@ pub(crate) fn run<S: Subject>(
     goal: &Goal,
     new: impl Fn(bool) -> S,
 ) -> Result<Summary, Box<Found>> {
-    let (mut summary, start) = (Summary::default(), Instant::now());
+    let mut summary = Summary::default();
     while summary.tally.operations < goal.operations || summary.tally.overlapped < goal.overlapped {
         let subject = new(summary.rounds % 2 == 1);
         let (made, found) = round(scenario, &subject, seed() << 32 | summary.rounds);
@@ -329,7 +351,7 @@ pub(crate) fn run<S: Subject>(
         subject.count(&mut summary);
         summary.rounds += 1;
         let Tally { operations, overlapped, .. } = summary.tally;
-        let is_late = start.elapsed() > PATIENCE && operations > goal.operations;
+        let is_late = operations > MOST_TIMES * goal.operations;
         assert!(!is_late, "of {operations} operations only {overlapped} met another one");
     }
     Ok(summary)

@@ -1,7 +1,7 @@
 //! The sequential specification: what an id holds, and what each operation makes of it.
 //!
 //! Two things that no operation decides are in it. A session may vanish at any time, where the cache
-//! evicts; it does not come back. And a session expires: an operation reads the clock at one instant
+//! evicts, or somebody removes many at once; it does not come back. And a session expires: an operation reads the clock at one instant
 //! between its begin and its end, and it may not see a session whose time had come before it began, nor
 //! miss one, for that reason, whose time had not come when it ended.
 
@@ -22,7 +22,8 @@ pub(crate) enum State {
 /// What the cache may do beyond what the operations ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// Whether it has a limit: then sessions vanish and puts are refused.
+    /// Whether it has a limit: then sessions vanish and puts are refused. They vanish where many are removed
+    /// at once, too.
     pub(crate) evicts: bool,
 }
 
