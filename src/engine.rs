@@ -7,7 +7,8 @@
 //! # Consistency
 //!
 //! Whoever reports a session as expired has *decided* that first, by the exchange on its expiry's
-//! word; so nobody extends what somebody was told is expired.
+//! word, of a session that was in the table still; so nobody extends what somebody was told is expired,
+//! and a put that has replaced a live session is not seen as a miss.
 //!
 //! Puts, gets, takes, removals and extensions of one id are linearizable: each takes effect at one
 //! step of the table (see there), or of the expiry's word. Counts and sweeps promise less, and say
@@ -52,7 +53,7 @@ use crate::settings::SettingsLock;
 use crate::shard::{Departed, Shard, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{CACHE_LINE, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
+use crate::table::{CACHE_LINE, Found, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;
@@ -225,7 +226,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         loop {
             let guard = pin();
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
+            if planted!("expired-undecided") && Due::load(node.node().expiry()).is_past(now) {
+                return Err(Missing::Expired);
+            }
             if Due::decide(node.node().expiry(), now) {
+                if self.is_outrun(node) {
+                    continue;
+                }
                 drop(guard);
                 return Err(self.remove_expired(name, now));
             }
@@ -236,7 +243,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 return Ok(Session::new(node_ref));
             }
+            if planted!("miss-what-was-replaced") {
+                return Err(Missing::Unknown);
+            }
         }
+    }
+
+    /// Whether a session that was found, and then found expired, had left the table before: then another
+    /// one may be in its place, and has to be looked for.
+    #[cold]
+    fn is_outrun(&self, node: Found<'_, S>) -> bool {
+        !node.is_still_there() && !planted!("expired-though-replaced")
     }
 
     /// The spot of `name` and the time; `None` if nothing is there. What the search reads first is asked
@@ -259,9 +276,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn is_there(&self, name: &Name) -> bool {
         let table = &self.shards[self.shard_of(name)].table;
         let Some((spot, now)) = self.fetch(table, name) else { return false };
-        let guard = pin();
-        let node = table.get(name, spot, &guard);
-        node.is_some_and(|node| !Due::decide(node.node().expiry(), now))
+        loop {
+            let guard = pin();
+            let Some(node) = table.get(name, spot, &guard) else { return false };
+            if !Due::decide(node.node().expiry(), now) {
+                return true;
+            }
+            if !self.is_outrun(node) {
+                return false;
+            }
+        }
     }
 
     /// Removes a session of the cache and returns it; counts no miss. Inlined always, as
@@ -310,27 +334,30 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
         let Some((spot, now)) = self.fetch(&shard.table, &name) else { return false };
-        let guard = pin();
-        let Some(node) = shard.table.get(&name, spot, &guard) else { return false };
-        match Due::extend(node.node().expiry(), now, millis(lifetime)) {
-            // The hint that is there comes due too early, and is filed again then.
-            Extension::Later => true,
-            Extension::Sooner => {
-                // A new stamp first, and then the time as it is now: of several extensions the hint
-                // that stays valid is the last one's, and it knows what all of them have set.
-                let due = || Due::load(node.node().expiry()).at();
-                let too_early = planted!("time-before-stamp").then(due);
-                let hint = Hint::new(node.node().hash(), node.pinned().renew_stamp());
-                let due = too_early.unwrap_or_else(due);
-                drop(guard);
-                shard.file(hint, due, now);
-                self.compact(at, now);
-                true
-            }
-            Extension::Expired => {
-                drop(guard);
-                let _ = self.remove_expired(&name, now);
-                false
+        loop {
+            let guard = pin();
+            let Some(node) = shard.table.get(&name, spot, &guard) else { return false };
+            match Due::extend(node.node().expiry(), now, millis(lifetime)) {
+                // The hint that is there comes due too early, and is filed again then.
+                Extension::Later => return true,
+                Extension::Sooner => {
+                    // A new stamp first, and then the time as it is now: of several extensions the hint
+                    // that stays valid is the last one's, and it knows what all of them have set.
+                    let due = || Due::load(node.node().expiry()).at();
+                    let too_early = planted!("time-before-stamp").then(due);
+                    let hint = Hint::new(node.node().hash(), node.pinned().renew_stamp());
+                    let due = too_early.unwrap_or_else(due);
+                    drop(guard);
+                    shard.file(hint, due, now);
+                    self.compact(at, now);
+                    return true;
+                }
+                Extension::Expired if self.is_outrun(node) => {}
+                Extension::Expired => {
+                    drop(guard);
+                    let _ = self.remove_expired(&name, now);
+                    return false;
+                }
             }
         }
     }
@@ -352,7 +379,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.shards[at].before_removal(node.node());
             let tell = self.shards[at].tell(if is_expired { Reason::Expired } else { reason });
             // Fails only if another thread has removed or replaced it: then search again.
-            let Some(unlinked) = table.remove(node, tell) else { continue };
+            let Some(unlinked) = table.remove(node, tell) else {
+                if planted!("take-once-tried") {
+                    return Err(Missing::Unknown);
+                }
+                continue;
+            };
             prefetch_payload(unlinked.payload());
             let reason = reason_of(unlinked.node(), reason);
             drop(guard);

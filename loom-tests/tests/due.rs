@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use loom_tests::{ALL, Payload, Scenario, dropped, race, race3};
+use resumption::Put;
 use resumption::model::{Due, Engine};
 
 const EXTEND: Scenario = Scenario {
@@ -109,4 +110,36 @@ fn a_renewal_keeps_what_was_decided_and_extended() {
 #[test]
 fn a_renewal_by_load_and_store_is_caught() {
     RENEW_DECIDE.catches("renew-by-load-and-store", "an extension is not undone");
+}
+
+/// The put reads the clock before the end of the first session, the lookup after it.
+const REPLACED_AT_THE_END: Scenario = Scenario {
+    name: "replace ∥ look for what expires, by the engine",
+    preemptions: [2, 2],
+    floors: [3_640, 680],
+    run: || {
+        let engine = Engine::new(2);
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        engine.advance(59);
+        let engine = Arc::new(engine);
+        let (put, is_found) = race(
+            &engine,
+            |e| e.put(1, Payload::new(2)),
+            |e: &Engine<Payload>| {
+                e.advance(1);
+                e.contains(1)
+            },
+        );
+        assert!(is_found || !matches!(put, Put::Replaced(_)), "what replaces is no miss");
+    },
+};
+
+#[test]
+fn a_session_that_replaces_an_expiring_one_is_found() {
+    REPLACED_AT_THE_END.explore();
+}
+
+#[test]
+fn an_expiry_of_what_was_replaced_is_caught() {
+    REPLACED_AT_THE_END.catches("expired-though-replaced", "no miss");
 }

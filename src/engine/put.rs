@@ -112,7 +112,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Looks again whether too many headers wait, after an attempt to free some.
     #[cold]
     fn is_still_over(&self) -> bool {
-        pin().flush();
+        if self.gauges().is_time_to_free() {
+            pin().flush();
+        }
         self.gauges().recount()
     }
 

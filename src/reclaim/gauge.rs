@@ -12,6 +12,9 @@ use crate::sync::{Ordering, Striped};
 /// A thread recounts the waiting headers once in this many retirements.
 const RECOUNT: u64 = if cfg!(loom) { 1 } else { 32 };
 
+/// Of so many puts above the limit one tries to free some of what waits.
+const ATTEMPTS: u64 = 64;
+
 /// The counts of one cache.
 #[derive(Debug)]
 pub(crate) struct Gauges {
@@ -20,6 +23,8 @@ pub(crate) struct Gauges {
     limit: AtomicUsize,
     /// The last recount was above the limit.
     over: AtomicBool,
+    /// Attempts to free some since then ([`Gauges::is_time_to_free`]).
+    attempts: AtomicU64,
     leased: AtomicBool,
     /// When the clock of the cache began. Handles outlive the cache, and are small.
     origin: AtomicU64,
@@ -39,6 +44,7 @@ impl Gauges {
             stripes: Striped::new(),
             limit: AtomicUsize::new(usize::MAX),
             over: AtomicBool::new(false),
+            attempts: AtomicU64::new(0),
             leased: AtomicBool::new(true),
             origin: AtomicU64::new(0),
             next,
@@ -84,8 +90,16 @@ impl Gauges {
         let over = self.waiting() > self.limit.load(Ordering::Relaxed);
         if over != self.is_over() {
             self.over.store(over, Ordering::Relaxed);
+            self.attempts.store(0, Ordering::Relaxed);
         }
         over
+    }
+
+    /// Whether to try to free some of what waits, above the limit: at first, and then once in
+    /// [`ATTEMPTS`]. The epoch takes what a thread has retired in bags for 64, however few are in it; one
+    /// for each refused put would be many times the memory that waits.
+    pub(crate) fn is_time_to_free(&self) -> bool {
+        self.attempts.fetch_add(1, Ordering::Relaxed).is_multiple_of(ATTEMPTS)
     }
 
     /// Headers that wait for the epoch.

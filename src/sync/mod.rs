@@ -13,12 +13,16 @@
 //! * [`thread_index`]: a small number for the calling thread; it chooses a stripe.
 //!
 //! Under loom each access runs in one of two modes (see `loom.rs`), because loom skips
-//! interleavings when a thread loads a word before it compares and swaps it.
+//! interleavings when a thread loads a word before it compares and swaps it. With `--cfg chaos` an
+//! access of the standard library's may be preceded by a pause (see `chaos.rs`).
 
 #[cfg(not(loom))]
 mod std;
 #[cfg(not(loom))]
 pub(crate) use self::std::*;
+
+#[cfg(chaos)]
+mod chaos;
 
 #[cfg(loom)]
 mod loom;
@@ -27,21 +31,25 @@ mod swap;
 #[cfg(loom)]
 pub(crate) use self::loom::*;
 
+#[cfg(chaos)]
+pub(crate) use self::chaos::is_planted;
+
 /// Words that no protocol depends on: counts to show, memories that may forget. They are the
 /// standard library's in a model too, which would only multiply its executions by their order.
 pub(crate) mod tally {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 }
 
-/// Whether a seeded bug is switched on: never, but in a model that shows that it catches the bug.
-#[cfg(not(loom))]
+/// Whether a seeded bug is switched on: never, but in a model or a run with chaos that shows that it
+/// catches the bug.
+#[cfg(not(any(loom, chaos)))]
 macro_rules! planted {
     ($bug:literal) => {
         false
     };
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, chaos))]
 macro_rules! planted {
     ($bug:literal) => {
         crate::sync::is_planted($bug)

@@ -1,12 +1,20 @@
-//! The standard library's primitives, as they are.
+//! The standard library's primitives, as they are; its atomics with pauses before each access, if the
+//! build is for chaos.
 
 pub(crate) use arc_swap::ArcSwapOption;
-pub(crate) use std::sync::atomic::AtomicUsize as AtomicSetting;
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
+#[cfg(chaos)]
+use super::chaos as atomic;
+#[cfg(not(chaos))]
+use std::sync::atomic;
+
+pub(crate) use self::atomic::AtomicUsize as AtomicSetting;
+pub(crate) use self::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+
+use self::atomic::AtomicPtr;
 use std::cell::Cell;
-use std::sync::atomic::AtomicPtr;
 
 /// An atomic pointer whose low bits carry flags.
 #[derive(Debug)]
@@ -90,7 +98,8 @@ impl<T> UnsafeCell<T> {
 #[inline]
 pub(crate) fn thread_index() -> usize {
     const UNSET: usize = usize::MAX;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Never with pauses: those ask for the index.
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     thread_local!(static INDEX: Cell<usize> = const { Cell::new(UNSET) });
     INDEX.with(|index| {
         if index.get() == UNSET {

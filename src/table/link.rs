@@ -178,6 +178,15 @@ impl AtomicLink {
         }
     }
 
+    /// Whether the owner of the word is in the table still.
+    ///
+    /// AcqRel, by a read-modify-write: who removes the owner later acquires what the caller did before
+    /// (pairs with `replace` and `mark_removed`); a load could come before that.
+    #[inline]
+    pub(super) fn is_still_linked(&self) -> bool {
+        !Link(self.0.fetch_or(0, Ordering::AcqRel)).is_removed()
+    }
+
     /// Opens the cell that holds this word as a starting point.
     ///
     /// Release: pairs with `load`, so that whoever starts here sees the cell linked.

@@ -90,6 +90,12 @@ impl<'g, S> Found<'g, S> {
         self.node.node()
     }
 
+    /// Whether the node is in the table still, after all that the caller has done; whoever removes it later
+    /// sees that.
+    pub(crate) fn is_still_there(&self) -> bool {
+        self.node().next.is_still_linked()
+    }
+
     /// Takes the node out of the list, once it is removed and its word holds `next`; `false` when it
     /// takes a search to do that.
     ///

@@ -307,7 +307,7 @@ impl<'g, S> Occupied<'g, S> {
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let Self { table, found, next } = self;
         let guard = found.pinned().guard();
-        #[cfg(loom)]
+        #[cfg(any(loom, chaos))]
         if planted!("replace-in-two-steps") {
             return table.replace_in_two_steps(found, new);
         }
@@ -343,21 +343,26 @@ impl<'g, S> Vacant<'g, S> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, chaos))]
 impl<S> Table<S> {
     /// A seeded bug: between the steps a lookup misses.
     fn replace_in_two_steps<'g>(
         &'g self,
         found: Found<'g, S>,
-        new: NewNode<S>,
+        mut new: NewNode<S>,
     ) -> Result<(Pinned<'g, S>, Unlinked<S>), NewNode<S>> {
         let (name, guard) = (found.node().name(), found.pinned().guard());
         let Some(old) = self.remove(found, None) else { return Err(new) };
-        let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else {
-            unreachable!()
-        };
-        let Ok(new) = vacant.insert(new, guard) else { unreachable!() };
-        Ok((new, old))
+        loop {
+            // Another put may come between the steps; then this one waits until that has left.
+            let Entry::Vacant(vacant) = self.entry(&name, self.spot(name.hash), guard) else {
+                continue;
+            };
+            match vacant.insert(new, guard) {
+                Ok(new) => return Ok((new, old)),
+                Err(unlinked) => new = unlinked,
+            }
+        }
     }
 }
 

@@ -16,9 +16,12 @@ const SMALLEST_BITS: u32 = 4;
 /// Larger blocks than of this class are not used again.
 const CLASSES: usize = 20;
 
+#[derive(Debug)]
 pub(crate) struct Bump {
     base: AtomicPtr<u8>,
     used: AtomicUsize,
+    /// Bytes of the blocks that are in use, each as large as its class.
+    in_use: AtomicUsize,
     /// The next zeroed block of the victim's is an ambush: it gets the signal there. The cache asks
     /// for zeroed blocks when it grows, and only then.
     ambush: AtomicBool,
@@ -34,6 +37,7 @@ impl Bump {
         Self {
             base: AtomicPtr::new(ptr::null_mut()),
             used: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
             ambush: AtomicBool::new(false),
         }
     }
@@ -48,9 +52,19 @@ impl Bump {
         self.ambush.store(true, Ordering::SeqCst);
     }
 
+    /// Ends the ambush; `false` if the victim is in it.
+    pub(crate) fn call_off(&self) -> bool {
+        self.ambush.swap(false, Ordering::SeqCst)
+    }
+
     /// Bytes of the region that were ever used.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the blocks that are in use.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
     }
 
     fn base(&self) -> *mut u8 {
@@ -107,6 +121,7 @@ fn class(layout: Layout) -> (usize, usize) {
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (class, size) = class(layout);
+        self.in_use.fetch_add(size, Ordering::Relaxed);
         let recycled = FREE.with(|free| {
             let list = free.get(class)?;
             let block = list.get();
@@ -135,7 +150,8 @@ unsafe impl GlobalAlloc for Bump {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let (class, _) = class(layout);
+        let (class, size) = class(layout);
+        self.in_use.fetch_sub(size, Ordering::Relaxed);
         FREE.with(|free| {
             let Some(list) = free.get(class) else { return };
             // SAFETY: the block is free, and has room for an address.

@@ -54,10 +54,14 @@ pub(crate) fn stop_pthread(thread: libc::pthread_t) -> Stopped {
     stopped
 }
 
-/// Waits until a thread stands that stops by itself.
-pub(crate) fn wait() -> Stopped {
-    wait_until("a thread stops", || PARKED.load(Ordering::SeqCst));
-    Stopped(())
+/// Waits until a thread stands that stops by itself; `None` if `is_over` says so before.
+pub(crate) fn wait(mut is_over: impl FnMut() -> bool) -> Option<Stopped> {
+    let mut ends = false;
+    wait_until("a thread stops", || {
+        ends = ends || !PARKED.load(Ordering::SeqCst) && is_over();
+        ends || PARKED.load(Ordering::SeqCst)
+    });
+    (!ends).then_some(Stopped(()))
 }
 
 impl Drop for Stopped {

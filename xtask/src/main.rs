@@ -3,6 +3,7 @@
 //! A command is a row of [`COMMANDS`]: its name, one line for the help, and the function that runs
 //! it. The function parses what is left of the command line with [`flag`] or on its own.
 
+mod chaos;
 mod debian;
 mod deps;
 mod fuzz;
@@ -33,6 +34,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--no-skips]",
         about: "every check and every test; with --no-skips a skip is a failure",
         run: test::run,
+    },
+    Command {
+        name: "chaos",
+        arguments: "[--plants | --plant NAME] [--operations N] [--seed N]",
+        about: "histories of threads that pause at atomic steps; with --plants, of seeded bugs",
+        run: chaos::run,
     },
     Command {
         name: "tidy",

@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{deps, tidy};
+use crate::{chaos, deps, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
@@ -62,6 +62,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         commands("docs", docs()),
         commands("doc tests", vec![tests.doc()]),
         Step { name: "models", work: models(tests) },
+        commands("chaos", chaos::quick()),
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
         commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
         commands("tests", vec![tests.together(tests.of(&[]))]),
