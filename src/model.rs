@@ -412,6 +412,17 @@ impl Room {
         self.0.sessions.used()
     }
 
+    /// Makes tokens.
+    pub fn raise(&self, count: u64) {
+        self.0.sessions.raise(count);
+    }
+
+    /// Takes tokens for good, of which there are as many free. As `Engine::lower`.
+    pub fn lower(&self, count: u64) {
+        self.0.sessions.lower(count);
+        assert_eq!(self.0.sessions.gather(0, count), count, "they are free");
+    }
+
     /// An empty hand.
     #[must_use]
     pub fn hand(&self, shard: usize) -> Hand<'_> {

@@ -111,6 +111,57 @@ fn gatherers_find_all_tokens() {
     GATHER.explore();
 }
 
+const RAISE: Scenario = Scenario {
+    name: "raise of the limit ∥ a look at what is used",
+    preemptions: [ALL, ALL],
+    // All interleavings are explored.
+    floors: [14_000, 72],
+    run: || {
+        let room = Arc::new(Room::new(1, 2));
+        let ((), used) = race(&room, |r| r.raise(2), Room::used);
+        assert_eq!(used, 0, "what is free does not count as used");
+        assert_eq!(room.gather(0, 9), 3);
+    },
+};
+
+#[test]
+fn a_raise_shows_nothing_as_used() {
+    RAISE.explore();
+}
+
+#[test]
+fn a_limit_that_rises_before_its_tokens_are_there_is_caught() {
+    RAISE.catches("limit-before-tokens", "what is free does not count as used");
+}
+
+const LOWER: Scenario = Scenario {
+    name: "lowering of the limit ∥ a look at what is used",
+    preemptions: [ALL, ALL],
+    // All interleavings are explored.
+    floors: [1_810, 52],
+    run: || {
+        let room = Arc::new(Room::new(3, 2));
+        let ((), used) = race(&room, |r| r.lower(2), Room::used);
+        assert_eq!(used, 0, "what is given up does not count as used");
+        assert_eq!(room.gather(0, 9), 1);
+    },
+};
+
+#[test]
+fn a_lowering_shows_nothing_as_used() {
+    LOWER.explore();
+}
+
+#[test]
+fn a_look_at_the_tokens_of_another_limit_is_caught() {
+    LOWER.catches("no-second-look-at-the-limit", "what is given up does not count as used");
+}
+
+#[test]
+fn a_lowering_that_shows_its_tokens_and_not_itself_is_caught() {
+    LOWER.catches("nothing-released-by-a-lowering", "what is given up does not count as used");
+}
+
 const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
