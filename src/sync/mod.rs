@@ -25,6 +25,8 @@ mod loom;
 #[cfg(loom)]
 mod swap;
 #[cfg(loom)]
+pub(crate) mod trace;
+#[cfg(loom)]
 pub(crate) use self::loom::*;
 
 /// Words that no protocol depends on: counts to show, memories that may forget. They are the

@@ -5,6 +5,7 @@
 
 mod debian;
 mod deps;
+mod models;
 mod step;
 mod test;
 mod tidy;
@@ -28,6 +29,18 @@ const COMMANDS: &[Command] = &[
         arguments: "[--no-skips]",
         about: "every check and every test; with --no-skips a skip is a failure",
         run: test::run,
+    },
+    Command {
+        name: "loom",
+        arguments: "[--quick|--deep|--real]",
+        about: "the loom models; `cargo xtask loom --help` says how deep",
+        run: models::loom,
+    },
+    Command {
+        name: "mutants",
+        arguments: "[--show BUG]",
+        about: "which model catches which planted bug; a survivor is a failure",
+        run: models::mutants,
     },
     Command {
         name: "tidy",
@@ -99,7 +112,7 @@ fn help() -> String {
     let mut text = String::from("Usage: cargo xtask <command>\n\nCommands:\n");
     for Command { name, arguments, about, .. } in COMMANDS {
         let usage = format!("{name} {arguments}");
-        text += &format!("  {usage:<20} {about}\n");
+        text += &format!("  {usage:<30} {about}\n");
     }
     text
 }
