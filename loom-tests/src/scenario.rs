@@ -198,7 +198,8 @@ impl Scenario {
     /// Runs up to the execution that has failed, and shows the steps of that one from the beginning of
     /// the race on.
     fn show(&self, mode: Mode, bound: Bound, bug: &'static str, count: usize) {
-        eprintln!("\n{}, {mode} mode, {bound}: execution {count} fails:\n", self.name);
+        eprintln!("\n{}, {mode} mode, {bound}: execution {count} fails:", self.name);
+        eprintln!("(w1, w2, ...: words; b1, b2, ...: what they lead to, + flags of the word)\n");
         let so_far = AtomicUsize::new(0);
         let (again, _) = self.check(mode, bound, bug, move || {
             SHOWS.set(so_far.fetch_add(1, Ordering::Relaxed) + 1 == count);

@@ -107,12 +107,12 @@ macro_rules! atomic {
             }
 
             pub(crate) fn store(&self, value: $value, order: Ordering) {
-                trace::step(|| format!("{} = {}", trace::word(self), trace::value(value)));
                 match self.touch() {
                     Some(word) if interleaving() => drop(word.swap(value, as_rmw(order))),
                     Some(word) => word.store(value, order),
                     None => {}
                 }
+                trace::step(|| format!("{} = {}", trace::word(self), trace::value(value)));
             }
 
             pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {

@@ -71,7 +71,7 @@ pub(crate) fn value(value: impl TryInto<u64>) -> String {
 }
 
 /// The two innermost functions of the library that are not this layer's. Debug information names them
-/// without their modules, and the library's files from the workspace's root on.
+/// without their modules.
 fn place() -> String {
     let trace = Backtrace::force_capture().to_string();
     let mut function = "";
@@ -81,10 +81,15 @@ fn place() -> String {
             function = line.split_once(": ").map_or(line, |(_, name)| name);
             continue;
         };
-        let path = path.strip_prefix("./src/").filter(|path| !path.starts_with("sync/"));
+        let path = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src/"));
+        let path = path.filter(|path| !path.starts_with("sync/"));
         let Some((place, _column)) = path.and_then(|path| path.rsplit_once(':')) else { continue };
-        let name = function.split(['<', '{']).next().unwrap_or(function);
-        places.push(format!("{} ({place})", name.trim_end_matches(':')));
+        // A closure counts for the function that it stands in.
+        let name = function.split(['<', '{']).next().unwrap_or(function).trim_end_matches(':');
+        if name.is_empty() {
+            continue;
+        }
+        places.push(format!("{name} ({place})"));
         if places.len() == 2 {
             break;
         }
