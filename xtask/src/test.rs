@@ -66,6 +66,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         commands("docs", docs()),
         commands("doc tests", vec![tests.doc()]),
         Step { name: "models", work: models(tests) },
+        commands("models on the real epoch", real_models(tests)),
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
         commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
         commands("tests", vec![tests.together(tests.of(&[]))]),
@@ -103,6 +104,11 @@ fn models(tests: &Tests) -> Work {
     let clippy = models::on_models(cargo(&["clippy", "--all-targets"]));
     let models = tests.told(models::command(tests.nextest));
     Work::Models(vec![with(clippy, &["--", "-D", "warnings"]), models])
+}
+
+/// The few models on the real epoch: a build of their own, for the epoch is built for loom too.
+fn real_models(tests: &Tests) -> Vec<Command> {
+    if tests.models { vec![tests.told(models::real::on_this_toolchain())] } else { Vec::new() }
 }
 
 fn with(mut command: Command, args: &[&str]) -> Command {
@@ -220,6 +226,14 @@ mod tests {
         }
         let member = crate::root().join(models::PACKAGE).join("Cargo.toml");
         assert_eq!(Tests::new(&Skips::default()).models, member.exists());
+    }
+
+    #[test]
+    fn the_models_on_the_real_epoch_are_run_if_they_are_there() {
+        let expected = "test --package loom-tests --release --test real";
+        let name = "models on the real epoch";
+        assert_eq!(lines(&steps(&tests(true, true, None)), name), [expected]);
+        assert!(lines(&steps(&tests(true, false, None)), name).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! commands run them and read it. `cargo xtask test` does the same.
 
 mod deep;
-mod real;
+pub(crate) mod real;
 mod report;
 
 use std::collections::BTreeSet;

@@ -32,7 +32,7 @@ pub(super) fn run(asan: bool) -> Result<()> {
 }
 
 /// The models on the real epoch.
-fn on_this_toolchain() -> Command {
+pub(crate) fn on_this_toolchain() -> Command {
     let mut command = cargo(&["test"]);
     on_the_epoch(&mut command, TESTS, "target/loom-real", "");
     command
@@ -75,4 +75,37 @@ fn catches_a_use_after_free() -> Result<()> {
     let report = said.lines().find(|line| line.contains("AddressSanitizer: heap-use-after-free"));
     ensure!(!output.status.success() && report.is_some(), "`freed-at-once` has survived:\n{said}");
     say(&format!("`freed-at-once` is caught: {}", report.unwrap_or_default().trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn variable(command: &Command, name: &str) -> Option<String> {
+        let (_, value) = command.get_envs().find(|(key, _)| *key == OsStr::new(name))?;
+        Some(value?.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn the_models_are_built_for_loom_and_so_is_the_epoch() {
+        let plain = variable(&on_this_toolchain(), "RUSTFLAGS").unwrap();
+        assert_eq!(plain, "--cfg loom --cfg crossbeam_loom");
+        let sanitized = sanitized(TESTS);
+        let flags = variable(&sanitized, "RUSTFLAGS").unwrap();
+        assert_eq!(flags, format!("{plain} -Zsanitizer=address"));
+        assert!(variable(&sanitized, "ASAN_OPTIONS").is_some());
+        // Cargo and rustup would stay with the toolchain that runs this.
+        assert_eq!(variable(&sanitized, "CARGO"), None);
+        assert!(sanitized.get_envs().any(|env| env == (OsStr::new("CARGO"), None)));
+    }
+
+    #[test]
+    fn both_files_are_there() {
+        for tests in [TESTS, FREED] {
+            let file = crate::root().join(PACKAGE).join(format!("tests/{tests}.rs"));
+            assert!(file.exists(), "{tests}");
+        }
+    }
 }
