@@ -9,8 +9,8 @@ use resumption::model::Table;
 
 const A: u64 = 0x1000_0000_0000_0001;
 
-const GET_TAKE: Scenario = Scenario {
-    name: "get ∥ take, on the real epoch",
+const TAKE_GET: Scenario = Scenario {
+    name: "take ∥ get, on the real epoch",
     preemptions: [1, 1],
     // It is not explored, but ends at the first use after free.
     floors: [1, 1],
@@ -18,11 +18,12 @@ const GET_TAKE: Scenario = Scenario {
         let table = Table::new();
         assert!(table.put(A, Payload::new(1)).is_none());
         let table = Arc::new(table);
-        race(&table, |t: &Table<Payload>| t.get(A).is_some(), |t| drop(t.take(A)));
+        // The second one begins, and is interrupted by all of the first.
+        race(&table, |t: &Table<Payload>| drop(t.take(A)), |t| t.get(A).is_some());
     },
 };
 
 #[test]
 fn a_header_that_does_not_wait_for_the_readers_is_caught() {
-    GET_TAKE.catches("freed-at-once", "heap-use-after-free");
+    TAKE_GET.catches("freed-at-once", "heap-use-after-free");
 }

@@ -66,7 +66,21 @@ fn a_take_by_load_and_store_is_caught() {
     TAKE_TAKE.catches("take-by-load-and-store", "one take wins");
 }
 
+/// What is true after a get and a replace.
+fn assert_replaced(table: &Table<Payload>, found: Option<u32>) {
+    assert!(found.is_some(), "a replace is no miss");
+    assert_eq!((get(table), dropped(), retired(&REPLACED)), (Some(2), vec![1], 1));
+}
+
+fn replace(table: &Table<Payload>) {
+    assert!(table.put(A, Payload::new(2)).is_some());
+    flush();
+}
+
 static REPLACED: AtomicUsize = AtomicUsize::new(0);
+
+// The second call of a race runs in the thread that begins. With one preemption that thread is
+// interrupted by all of the other, and never the other way round: hence each pair in both orders.
 
 const GET_REPLACE: Scenario = Scenario {
     name: "get ∥ replace, flush",
@@ -74,24 +88,42 @@ const GET_REPLACE: Scenario = Scenario {
     floors: [2_810, 1_870],
     run: || {
         let table = table();
-        let (found, ()) = race(&table, get, |t| {
-            assert!(t.put(A, Payload::new(2)).is_some());
-            flush();
-        });
-        assert!(found.is_some(), "a replace is no miss");
-        assert_eq!((get(&table), dropped(), retired(&REPLACED)), (Some(2), vec![1], 1));
+        let (found, ()) = race(&table, get, replace);
+        assert_replaced(&table, found);
+    },
+};
+
+const REPLACE_GET: Scenario = Scenario {
+    name: "replace, flush ∥ get",
+    preemptions: [2, 2],
+    floors: [3_560, 1_380],
+    run: || {
+        let table = table();
+        let ((), found) = race(&table, replace, get);
+        assert_replaced(&table, found);
     },
 };
 
 #[test]
 fn a_get_finds_the_old_or_the_new_session() {
     GET_REPLACE.explore();
+    REPLACE_GET.explore();
     assert_freed(&REPLACED);
 }
 
 #[test]
 fn a_replace_in_two_steps_is_caught() {
     GET_REPLACE.catches("replace-in-two-steps", "a replace is no miss");
+}
+
+/// What is true after a get and a take.
+fn assert_taken(table: &Table<Payload>) {
+    assert_eq!((table.keys(), dropped(), retired(&TAKEN)), (vec![], vec![1], 1), "once");
+}
+
+fn take(table: &Table<Payload>) {
+    drop(table.take(A).expect("the only taker"));
+    flush();
 }
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -102,23 +134,32 @@ const GET_TAKE: Scenario = Scenario {
     floors: [2_810, 1_870],
     run: || {
         let table = table();
-        race(&table, get, |t| {
-            drop(t.take(A).expect("the only taker"));
-            flush();
-        });
-        assert_eq!((dropped(), retired(&TAKEN)), (vec![1], 1), "dropped, and once");
+        race(&table, get, take);
+        assert_taken(&table);
+    },
+};
+
+const TAKE_GET: Scenario = Scenario {
+    name: "take, drop, flush ∥ get, read, drop",
+    preemptions: [2, 2],
+    floors: [3_560, 1_380],
+    run: || {
+        let table = table();
+        race(&table, take, get);
+        assert_taken(&table);
     },
 };
 
 #[test]
 fn the_last_reference_drops_the_payload() {
     GET_TAKE.explore();
+    TAKE_GET.explore();
     assert_freed(&TAKEN);
 }
 
 #[test]
 fn a_reference_to_the_dead_is_caught() {
-    GET_TAKE.catches("resurrect", "Causality violation");
+    TAKE_GET.catches("resurrect", "Causality violation");
 }
 
 const TAKE_GET_PUT: Scenario = Scenario {
@@ -142,35 +183,54 @@ fn a_take_a_get_and_a_put_share_the_sessions() {
     TAKE_GET_PUT.explore();
 }
 
+/// A queue whose one segment is full.
+fn queue() -> Arc<Queue> {
+    let queue = Queue::new();
+    queue.push(1);
+    queue.push(2);
+    Arc::new(queue)
+}
+
+fn pop(queue: &Queue) -> [Option<u64>; 3] {
+    let popped = [queue.pop(), queue.pop(), queue.pop()];
+    flush();
+    popped
+}
+
+fn assert_popped(queue: &Queue, popped: [Option<u64>; 3]) {
+    let mut all: Vec<u64> = popped.into_iter().flatten().collect();
+    all.extend(queue.pop());
+    assert_eq!(all, [1, 2, 3], "no hint is lost");
+    assert!(retired(&LEFT) <= 1, "one segment was left");
+}
+
 static LEFT: AtomicUsize = AtomicUsize::new(0);
 
-const SEGMENT: Scenario = Scenario {
+const PUSH_POP: Scenario = Scenario {
     name: "push ∥ pop, pop, pop, flush over the end of a segment",
     preemptions: [1, 1],
     floors: [1_310, 1_260],
     run: || {
-        let queue = Queue::new();
-        queue.push(1);
-        queue.push(2);
-        let queue = Arc::new(queue);
-        let ((), popped) = race(
-            &queue,
-            |q| q.push(3),
-            |q| {
-                let popped = [q.pop(), q.pop(), q.pop()];
-                flush();
-                popped
-            },
-        );
-        let mut all: Vec<u64> = popped.into_iter().flatten().collect();
-        all.extend(queue.pop());
-        assert_eq!(all, [1, 2, 3], "no hint is lost");
-        assert!(retired(&LEFT) <= 1, "one segment was left");
+        let queue = queue();
+        let ((), popped) = race(&queue, |q| q.push(3), pop);
+        assert_popped(&queue, popped);
+    },
+};
+
+const POP_PUSH: Scenario = Scenario {
+    name: "pop, pop, pop, flush over the end of a segment ∥ push",
+    preemptions: [2, 2],
+    floors: [2_620, 1_530],
+    run: || {
+        let queue = queue();
+        let (popped, ()) = race(&queue, pop, |q| q.push(3));
+        assert_popped(&queue, popped);
     },
 };
 
 #[test]
 fn a_segment_is_freed_once_it_is_left() {
-    SEGMENT.explore();
+    PUSH_POP.explore();
+    POP_PUSH.explore();
     assert_freed(&LEFT);
 }
