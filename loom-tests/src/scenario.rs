@@ -79,28 +79,25 @@ impl Scenario {
     /// Explores the scenario in both modes; then within larger and larger bounds, as long as the time
     /// lasts that the environment gives for that.
     ///
-    /// With a seeded bug in `MODELS_PLANT` the scenario has that bug: so one sees how it fails.
-    ///
     /// # Panics
     ///
-    /// If an execution fails, or if there are fewer than the floor.
+    /// If an execution fails, whose steps are shown then, or if there are fewer than the floor.
     #[track_caller]
     pub fn explore(&self) {
         let protocol = report::protocol(Location::caller());
-        let bug: &'static str = env::var("MODELS_PLANT").unwrap_or_default().leak();
         for (mode, floor) in Mode::BOTH.into_iter().zip(self.floors) {
             let bound = Bound(self.preemptions[mode as usize]);
-            let (count, result) = self.check(mode, bound, bug, || {});
+            let (count, result) = self.check(mode, bound, "", || {});
             if let Err(panic) = result {
-                self.show(mode, bound, bug, count);
+                self.show(mode, bound, "", count);
                 resume_unwind(panic);
             }
-            report::tell(&protocol, self, &Line::Explored(mode, bound, count, floor));
             assert!(
                 count >= floor,
                 "{}, {mode} mode: {count} executions, {floor} asked",
                 self.name
             );
+            report::tell(&protocol, self, &Line::Explored(mode, bound, count, floor));
             if let Some(time) = time_to_go_deeper() {
                 self.go_deeper(&protocol, mode, count, Instant::now() + time);
             }
@@ -175,8 +172,8 @@ impl Scenario {
             assert!(text.contains(message), "{bug}: {mode} mode: {text:?}, not {message:?}");
             Some(count)
         });
-        report::tell(&protocol, self, &Line::Caught(bug, messages, counts));
         assert!(counts != [None; 2], "{}: {bug} was not caught", self.name);
+        report::tell(&protocol, self, &Line::Caught(bug, messages, counts));
     }
 
     /// Shows that weaker code is no bug: the scenario passes with it, for this reason.

@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_environment_of_the_caller_does_not_reach_the_models() {
-        let of_a_model = ["LOOM_MAX_DURATION", "LOOM_MAX_PERMUTATIONS", "MODELS_PLANT"];
+        let of_a_model = ["LOOM_MAX_DURATION", "LOOM_MAX_PERMUTATIONS", "MODELS_SHOW"];
         assert!(of_a_model.into_iter().all(|name| is_of_a_model(OsStr::new(name))));
         assert!(!is_of_a_model(OsStr::new("PATH")));
     }
