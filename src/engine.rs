@@ -446,7 +446,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let tokens = self.account(at, departed.iter());
         // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
         // then their room is given back.
-        let _refund = Hand::holding(&self.room, at, tokens);
+        let mut _refund = Some(Hand::holding(&self.room, at, tokens));
+        if planted!("room-before-the-drop") {
+            _refund = None;
+        }
         // Also if nothing left: a look may have taken a removed session out of the list.
         if self.shards[at].has_told() {
             self.wake(at);

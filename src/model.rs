@@ -19,7 +19,7 @@ use crate::gate;
 use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
 pub use crate::reclaim::shelf::model::Shelf;
-use crate::reclaim::{mock, pin, refs};
+use crate::reclaim::{self, pin, refs};
 use crate::room::{self, Tokens};
 use crate::stats::Reason;
 use crate::sync::{self, AtomicU64};
@@ -29,13 +29,29 @@ use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
 pub fn begin(interleaving: bool, bug: &'static str) {
     sync::set_interleaving(interleaving);
     sync::plant(bug);
-    mock::reset();
+    reclaim::reset();
+}
+
+/// Shows the steps of this execution from now on, or no more.
+pub fn show_steps(on: bool) {
+    sync::trace::set(on);
+}
+
+/// Ends an execution that has not failed.
+pub fn end() {
+    reclaim::end();
+}
+
+/// Hands what this thread retired to all threads, and frees what is due: on the real epoch the third
+/// time in a row, if nobody is pinned meanwhile.
+pub fn flush() {
+    pin().flush();
 }
 
 /// How many blocks were retired in this execution, and how many of them are dead.
 #[must_use]
 pub fn retired() -> (usize, usize) {
-    mock::retired()
+    reclaim::retired()
 }
 
 /// A table. Its sessions are named by their keys.
@@ -82,8 +98,12 @@ impl<S: Send + Sync + 'static> Table<S> {
     }
 
     /// Finds a session. As `Engine::get`.
+    ///
+    /// # Panics
+    ///
+    /// If it goes on to find dead sessions: a model has fewer than that.
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
-        loop {
+        for _ in 0..8 {
             if self.table.is_empty_at(&self.spot(key)) {
                 return None;
             }
@@ -93,6 +113,7 @@ impl<S: Send + Sync + 'static> Table<S> {
                 return Some(Handle(handle));
             }
         }
+        panic!("a get finds the dead for ever");
     }
 
     /// Removes a session.
@@ -413,6 +434,17 @@ impl Room {
     #[must_use]
     pub fn used(&self) -> u64 {
         self.0.sessions.used()
+    }
+
+    /// Makes tokens.
+    pub fn raise(&self, count: u64) {
+        self.0.sessions.raise(count);
+    }
+
+    /// Takes tokens for good, of which there are as many free. As `Engine::lower`.
+    pub fn lower(&self, count: u64) {
+        self.0.sessions.lower(count);
+        assert_eq!(self.0.sessions.gather(0, count), count, "they are free");
     }
 
     /// An empty hand.

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::expiry::capacity::Budget;
+#[cfg(loom)]
+use crate::sync::planted;
 
 /// A number of tokens of each budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(crate) struct Hand<'a> {
     room: &'a Room,
     shard: usize,
     tokens: Tokens,
+    #[cfg(loom)]
+    is_filled: bool,
 }
 
 impl Room {
@@ -61,13 +65,23 @@ impl<'a> Hand<'a> {
     /// A hand with the tokens of a session of `shard` that has left.
     #[inline]
     pub(crate) fn holding(room: &'a Room, shard: usize, tokens: Tokens) -> Self {
-        Self { room, shard, tokens }
+        Self {
+            room,
+            shard,
+            tokens,
+            #[cfg(loom)]
+            is_filled: false,
+        }
     }
 
     /// Takes what is missing for `wanted` from the shard's free tokens, and from all shards' if
     /// their shares are small; `true` when the hand has enough.
     #[inline]
     pub(crate) fn fill(&mut self, wanted: Tokens) -> bool {
+        #[cfg(loom)]
+        if planted!("room-of-the-first-look") && std::mem::replace(&mut self.is_filled, true) {
+            return true;
+        }
         if self.tokens == Tokens::default() && self.room.sessions.take(self.shard, wanted.sessions)
         {
             self.tokens.sessions = wanted.sessions;
@@ -116,6 +130,11 @@ impl<'a> Hand<'a> {
     /// Gives tokens to a session; the hand has them.
     #[inline]
     pub(crate) fn spend(&mut self, tokens: Tokens) {
+        #[cfg(loom)]
+        if planted!("room-of-the-first-look") {
+            self.tokens = Tokens::default();
+            return;
+        }
         self.tokens.sessions -= tokens.sessions;
         self.tokens.bytes -= tokens.bytes;
     }

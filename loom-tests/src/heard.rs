@@ -1,5 +1,6 @@
 //! What a table or a shard has told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -49,6 +50,26 @@ impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Heard").field("shard", &self.shard).finish_non_exhaustive()
     }
+}
+
+/// What is there for one who was told this, and who knew of `before`.
+///
+/// # Panics
+///
+/// If something was told twice, or in no order that sessions can come and leave in.
+#[must_use]
+pub fn replay(before: &[(u64, u32)], calls: &[Call]) -> Vec<(u64, u32)> {
+    let once: BTreeSet<&Call> = calls.iter().collect();
+    assert_eq!(once.len(), calls.len(), "told once: {calls:?}");
+    let mut there: BTreeMap<u64, u32> = before.iter().copied().collect();
+    for &(key, number, told) in calls {
+        match told {
+            Told::Came => assert_eq!(there.insert(key, number), None, "told in order: {calls:?}"),
+            Told::Left => assert_eq!(there.remove(&key), Some(number), "told in order: {calls:?}"),
+            Told::With => {}
+        }
+    }
+    there.into_iter().collect()
 }
 
 /// Headers and segments that were retired and are not dead.

@@ -1,10 +1,12 @@
 //! Models of the lock-free code of `resumption`, explored by [loom].
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom -C debug_assertions" CARGO_TARGET_DIR=target/loom cargo test --release -p loom-tests
+//! cargo xtask loom [--quick | --deep | --real [--asan]]
+//! cargo xtask mutants [--show BUG]
 //! ```
 //!
-//! Without `--cfg loom` this package is empty. It is one of its own because that flag breaks crates
+//! `docs/models.md` reads one of them from its claim to a counterexample. Without `--cfg loom` this package
+//! is empty. It is one of its own because that flag breaks crates
 //! that the library's examples and tests need.
 //!
 //! # What is modelled
@@ -21,19 +23,25 @@
 //! | `refs.rs` | `reclaim/refs.rs`, `table/node.rs`, engine | a payload is dropped once, by the last reference, and never read afterwards |
 //! | `hints.rs` | `queue/mod.rs` | no hint is lost or popped twice; no dead segment is read |
 //! | `wheel.rs` | `expiry/wheel.rs`, `shard.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |
-//! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time |
-//! | `gate.rs` | `gate.rs`, engine | close and the drop of a scope leave nothing behind |
+//! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time; bytes are charged once |
+//! | `gate.rs` | `gate.rs`, engine | close leaves nothing behind |
+//! | `scope.rs` | `gate.rs`, `engine/outdated.rs` | the drop of a scope leaves nothing behind, and is told in order |
 //! | `events.rs` | `table/events.rs`, `queue/mod.rs`, `shard.rs`, engine | each coming and leaving is told once, in order; none is left, no wake-up is lost |
 //! | `slots.rs` | `engine/settings.rs`, `callbacks.rs` | what is told goes to the old or to the new callback, once; nothing to one that was unset |
 //! | `unlinked.rs` | `table/events.rs`, `table/node/birth.rs`, `engine/modes.rs` | what is told and not stored is told once, in order; a context is dropped once |
 //! | `flights.rs` | `flight.rs`, `engine/ask.rs` | no removed session comes back; a dropped lookup strands no other, and neither loses nor doubles |
 //! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both; a renewal undoes neither |
+//! | `shelf.rs` | `reclaim/shelf.rs` | a bundle of free blocks is neither lost nor taken twice |
+//! | `real.rs` | table and queue, on the real epoch | as above; and that what is retired is freed |
 //!
 //! Memory is reclaimed by a mock, the most aggressive reclaimer that the epoch's contract allows:
 //! a block dies when the last guard of those that were pinned at its retirement is gone, and a read
 //! of a dead block or a second retirement panics. The number of retired blocks, the payloads that
 //! were dropped and the content of the table are compared after each execution. Segments have two
 //! slots here, a new table has two cells, the wheel has one level, and batches have one element.
+//!
+//! The mock is a claim about the epoch. `real.rs` backs it: a few models on `crossbeam-epoch` itself, built
+//! with `--cfg crossbeam_loom`; also under AddressSanitizer, for loom does not see a use after free.
 //!
 //! arc-swap is mocked too (`src/sync/swap.rs`): its loads and swaps have one order, and a value lives as
 //! long as it is used. Callbacks that are in flight are counted by the standard library's `Arc`, in
@@ -43,22 +51,22 @@
 //! where loads may return old values as their orderings allow, and *interleaving mode*. It prints how
 //! many executions it has explored, and fails below the floor that stands beside it: a model that
 //! explores less than it did proves less than it did. Floors are nine tenths of the count that
-//! was explored when they were set.
+//! was explored when they were set. `--deep` explores larger bounds after that, for as long as it is told to.
 //!
 //! # Seeded bugs
 //!
 //! The `planted!` sites in `src/` are bugs that a model switches on to show that it catches them: by
-//! the assertion that the test names, while the same scenario passes without the bug. Weaker code
-//! that no model can tell from the right one, and why:
+//! the assertion that the test names, while the same scenario passes without the bug. "Causality
+//! violation" and "deadlock" are loom's own assertions: a data race, and threads that all wait. Both modes
+//! are tried; an ordering can only be caught in memory mode, and some interleavings need more preemptions
+//! than that affords.
 //!
-//! * A removal's `fetch_or(REMOVED)` as Relaxed: the winner has found the node by Acquire loads, and
-//!   writes nothing before the removal that others look for; and a read-modify-write continues the
-//!   release sequence of the link that it marks. It is AcqRel for what winners may do one day.
+//! Weaker code that is no bug, because no execution can tell it from the right one, is planted too, and
+//! has to pass (`Scenario::tolerates`); its reason stands beside it.
 //!
 //! # What is not modelled
 //!
-//! The epoch itself (the mock is a claim about it, backed by the tests on the real one), counts that
-//! no protocol depends on, more threads or calls, a compare-and-swap that fails spuriously, and loads
+//! The epoch itself beyond the few models in `real.rs`, counts that no protocol depends on, more threads or calls, a compare-and-swap that fails spuriously, and loads
 //! that a processor moves behind later stores.
 //!
 //! [loom]: https://docs.rs/loom
@@ -68,10 +76,12 @@ mod heard;
 #[cfg(loom)]
 mod payload;
 #[cfg(loom)]
+mod report;
+#[cfg(loom)]
 mod scenario;
 
 #[cfg(loom)]
-pub use heard::{Call, Heard, serve, waiting};
+pub use heard::{Call, Heard, replay, serve, waiting};
 #[cfg(loom)]
 pub use payload::{Payload, dropped};
 #[cfg(loom)]

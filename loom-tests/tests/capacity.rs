@@ -1,4 +1,4 @@
-//! Models of `src/expiry/capacity.rs` and `src/room.rs`: tokens.
+//! Models of `src/expiry/capacity.rs` and `src/room.rs`: tokens of sessions and of bytes.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -98,7 +98,7 @@ const GATHER: Scenario = Scenario {
     name: "gather ∥ gather over two shards",
     preemptions: [ALL, ALL],
     // Few accesses: within the bound there are no more executions to ask for.
-    floors: [97, 12],
+    floors: [68, 12],
     run: || {
         let room = Arc::new(Room::new(3, 2));
         let (a, b) = race(&room, |r| r.gather(0, 2), |r| r.gather(1, 2));
@@ -109,6 +109,57 @@ const GATHER: Scenario = Scenario {
 #[test]
 fn gatherers_find_all_tokens() {
     GATHER.explore();
+}
+
+const RAISE: Scenario = Scenario {
+    name: "raise of the limit ∥ a look at what is used",
+    preemptions: [ALL, ALL],
+    // All interleavings are explored.
+    floors: [14_000, 72],
+    run: || {
+        let room = Arc::new(Room::new(1, 2));
+        let ((), used) = race(&room, |r| r.raise(2), Room::used);
+        assert_eq!(used, 0, "what is free does not count as used");
+        assert_eq!(room.gather(0, 9), 3);
+    },
+};
+
+#[test]
+fn a_raise_shows_nothing_as_used() {
+    RAISE.explore();
+}
+
+#[test]
+fn a_limit_that_rises_before_its_tokens_are_there_is_caught() {
+    RAISE.catches("limit-before-tokens", "what is free does not count as used");
+}
+
+const LOWER: Scenario = Scenario {
+    name: "lowering of the limit ∥ a look at what is used",
+    preemptions: [ALL, ALL],
+    // All interleavings are explored.
+    floors: [1_810, 52],
+    run: || {
+        let room = Arc::new(Room::new(3, 2));
+        let ((), used) = race(&room, |r| r.lower(2), Room::used);
+        assert_eq!(used, 0, "what is given up does not count as used");
+        assert_eq!(room.gather(0, 9), 1);
+    },
+};
+
+#[test]
+fn a_lowering_shows_nothing_as_used() {
+    LOWER.explore();
+}
+
+#[test]
+fn a_look_at_the_tokens_of_another_limit_is_caught() {
+    LOWER.catches("no-second-look-at-the-limit", "what is given up does not count as used");
+}
+
+#[test]
+fn a_lowering_that_shows_its_tokens_and_not_itself_is_caught() {
+    LOWER.catches("nothing-released-by-a-lowering", "what is given up does not count as used");
 }
 
 const PUT_PUT: Scenario = Scenario {
@@ -141,4 +192,102 @@ fn the_limit_of_one_is_kept() {
 #[test]
 fn an_engine_that_takes_a_token_twice_is_caught() {
     PUT_PUT.catches("take-by-load-and-store-of-tokens", "the limit");
+}
+
+const FLUSH_PUT: Scenario = Scenario {
+    name: "flush ∥ put with room for one, by the engine",
+    preemptions: [1, 2],
+    floors: [645, 5_530],
+    run: || {
+        let engine = Engine::new(1);
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        let engine = Arc::new(engine);
+        let (_, put) = race(&engine, Engine::flush, |e: &Engine<Payload>| {
+            let put = e.put(2, Payload::new(2)).is_stored();
+            assert!(!put || dropped().contains(&1), "a place is free when its session is gone");
+            put
+        });
+        let stats = engine.stats();
+        let left = usize::try_from(stats.sessions).expect("one at most");
+        assert_eq!(dropped().len(), 2 - left, "each session is there or gone");
+        assert!(put || left == 0);
+    },
+};
+
+#[test]
+fn a_place_is_free_when_its_session_is_gone() {
+    FLUSH_PUT.explore();
+}
+
+#[test]
+fn room_that_is_given_back_before_the_session_is_dropped_is_caught() {
+    FLUSH_PUT.catches("room-before-the-drop", "a place is free when its session is gone");
+}
+
+/// An engine with room for the bytes of one session of this weight; a session weighs its number.
+fn weighing(weight: u64) -> Engine<Payload> {
+    Engine::weighing(1, weight, |payload: &Payload| payload.number() as usize)
+}
+
+/// The bytes that are charged are those of what is there; returns how many sessions that are.
+fn assert_charged(engine: &Engine<Payload>, weights: &[u32]) -> u64 {
+    let stats = engine.stats();
+    let there = weights.iter().filter(|weight| !dropped().contains(weight));
+    let weight: u64 = there.map(|&weight| u64::from(weight)).sum();
+    let charged = Engine::<Payload>::bytes_of(stats.sessions, weight);
+    assert_eq!(stats.bytes, charged, "each session is charged once");
+    stats.sessions
+}
+
+const BYTES: Scenario = Scenario {
+    name: "put ∥ put with bytes for one, by the engine",
+    // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
+    preemptions: [0, 2],
+    floors: [27, 2_150],
+    run: || {
+        let engine = Arc::new(weighing(9));
+        let put =
+            |e: &Engine<Payload>, id: u8| matches!(e.put(id, Payload::new(id.into())), Put::Stored);
+        let (a, b) = race(&engine, move |e| put(e, 7), move |e| put(e, 9));
+        assert!(a || b, "one put finds room");
+        assert_eq!(assert_charged(&engine, &[7, 9]), 1, "the limit of bytes");
+    },
+};
+
+#[test]
+fn the_limit_of_bytes_is_kept() {
+    BYTES.explore();
+}
+
+#[test]
+fn an_engine_that_takes_bytes_twice_is_caught() {
+    BYTES.catches("take-by-load-and-store-of-tokens", "each session is charged once");
+}
+
+const HEAVIER: Scenario = Scenario {
+    name: "replace by a heavier session ∥ take, by the engine with a limit of bytes",
+    preemptions: [1, 2],
+    floors: [2_680, 6_490],
+    run: || {
+        let engine = weighing(9);
+        assert!(engine.put(1, Payload::new(3)).is_stored());
+        let engine = Arc::new(engine);
+        let (taken, _) = race(
+            &engine,
+            |e: &Engine<Payload>| e.take(1).is_some(),
+            |e| drop(e.put(1, Payload::new(9))),
+        );
+        assert!(taken, "there is no instant without a session");
+        assert!(assert_charged(&engine, &[3, 9]) < 2);
+    },
+};
+
+#[test]
+fn a_heavier_session_is_charged_for_what_it_replaces() {
+    HEAVIER.explore();
+}
+
+#[test]
+fn room_for_what_was_found_first_is_caught() {
+    HEAVIER.catches("room-of-the-first-look", "each session is charged once");
 }

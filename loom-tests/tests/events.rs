@@ -2,10 +2,11 @@
 //! (`src/shard.rs`, `src/engine/deliver.rs`).
 #![cfg(loom)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use loom_tests::{ALL, Call, Heard, Payload, Scenario, dropped, race, race3, serve, waiting};
+use loom_tests::{
+    ALL, Call, Heard, Payload, Scenario, dropped, race, race3, replay, serve, waiting,
+};
 use resumption::Session;
 use resumption::model::{Engine, Queue, Table, Told};
 
@@ -25,21 +26,6 @@ fn put(table: &Table<Payload>, key: u64, number: u32) {
 
 fn take(table: &Table<Payload>) -> bool {
     table.take_telling(A).is_some()
-}
-
-/// What is there for one who was told this, and who knew of `before`.
-fn replay(before: &[(u64, u32)], calls: &[Call]) -> Vec<(u64, u32)> {
-    let once: BTreeSet<&Call> = calls.iter().collect();
-    assert_eq!(once.len(), calls.len(), "told once: {calls:?}");
-    let mut there: BTreeMap<u64, u32> = before.iter().copied().collect();
-    for &(key, number, told) in calls {
-        match told {
-            Told::Came => assert_eq!(there.insert(key, number), None, "told in order: {calls:?}"),
-            Told::Left => assert_eq!(there.remove(&key), Some(number), "told in order: {calls:?}"),
-            Told::With => {}
-        }
-    }
-    there.into_iter().collect()
 }
 
 /// What is there.
@@ -459,93 +445,6 @@ fn a_close_tells_of_what_was_put_before() {
 #[test]
 fn a_close_that_a_put_slips_past_is_caught() {
     CLOSE_BY_THE_ENGINE.catches("enter-by-load", "what was stored is told of");
-}
-
-/// An engine whose calls are made when it is polled, and what was called.
-struct Polled {
-    engine: Engine<Payload>,
-    calls: Arc<Mutex<Vec<Call>>>,
-}
-
-impl Polled {
-    fn new() -> Self {
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&calls);
-        let engine = Engine::telling_when_polled(2, move |told, session: Session<Payload>| {
-            log.lock().expect("no panic").push((A, session.payload().read(), told));
-        });
-        Self { engine, calls }
-    }
-
-    fn put(&self, number: u32) {
-        assert!(self.engine.put(1, Payload::new(number)).is_stored());
-    }
-
-    /// What the calls lead to is what is there; returns how many sessions left.
-    fn check(&self) -> usize {
-        self.engine.poll();
-        let there = self.engine.get(1).map(|session| (A, session.payload().read()));
-        let calls = self.calls.lock().expect("no panic").clone();
-        assert_eq!(replay(&[], &calls), there.into_iter().collect::<Vec<_>>(), "told of all");
-        assert_eq!(self.engine.stats().sessions, u64::from(there.is_some()), "nothing is left");
-        calls.iter().filter(|call| call.2 == Told::Left).count()
-    }
-}
-
-const PUT_DROP: Scenario = Scenario {
-    name: "put of the same id ∥ drop of the scope, by the engine",
-    preemptions: [0, 2],
-    // In memory mode one preemption takes too long.
-    floors: [6_220, 6_240],
-    run: || {
-        let polled = Polled::new();
-        polled.put(1);
-        let polled = Arc::new(polled);
-        race(&polled, |p| p.put(2), |p| p.engine.drop_scope());
-        assert!(polled.check() > 0, "one was dropped or replaced");
-    },
-};
-
-#[test]
-fn what_is_dropped_leaves_before_the_next_one_comes() {
-    PUT_DROP.explore();
-}
-
-#[test]
-fn a_put_beside_an_outdated_session_is_caught() {
-    PUT_DROP.catches("beside-the-outdated", "told in order");
-}
-
-const PUT_DROP_PUT: Scenario = Scenario {
-    name: "put ∥ drop of the scope, put of the same id, by the engine",
-    preemptions: [0, 2],
-    // As above.
-    floors: [1_310, 3_290],
-    run: || {
-        let polled = Arc::new(Polled::new());
-        let drop_then_put = |p: &Polled| {
-            p.engine.drop_scope();
-            p.put(2);
-        };
-        race(&polled, |p| p.put(1), drop_then_put);
-        assert_eq!(polled.engine.stats().sessions, 1, "what was put after the drop stays");
-        assert!(polled.check() > 0, "one of two was replaced or dropped");
-    },
-};
-
-#[test]
-fn a_late_put_comes_after_what_is_newer_has_left() {
-    PUT_DROP_PUT.explore();
-}
-
-#[test]
-fn a_late_put_beside_a_newer_session_is_caught() {
-    PUT_DROP_PUT.catches("beside-the-newer", "told in order");
-}
-
-#[test]
-fn a_late_put_that_stays_behind_is_caught() {
-    PUT_DROP_PUT.catches("late-put-stays-behind", "what was put after the drop stays");
 }
 
 /// Pops by `front` and `advance`, up to `most`.

@@ -1,4 +1,4 @@
-//! Models of `src/gate.rs`: close, and the drop of a scope.
+//! Models of `src/gate.rs`: close. What the gate does for the drop of a scope is in `scope.rs`.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -48,6 +48,16 @@ fn close_waits_for_those_inside() {
 }
 
 #[test]
+fn a_close_that_does_not_wait_is_caught() {
+    CLOSE.catches("close-without-waiting", "Causality violation");
+}
+
+#[test]
+fn a_wait_that_acquires_nothing_is_caught() {
+    CLOSE.catches("relaxed-wait", "Causality violation");
+}
+
+#[test]
 fn an_entry_by_load_is_caught() {
     CLOSE.catches("enter-by-load", "Causality violation");
 }
@@ -81,6 +91,16 @@ fn an_engine_whose_puts_enter_by_load_is_caught() {
     CLOSE_PUT.catches("enter-by-load", "nothing is stored after a close");
 }
 
+#[test]
+fn an_engine_that_closes_without_waiting_is_caught() {
+    CLOSE_PUT.catches("close-without-waiting", "nothing is stored after a close");
+}
+
+#[test]
+fn an_engine_that_sweeps_before_it_closes_is_caught() {
+    CLOSE_PUT.catches("swept-before-closed", "nothing is stored after a close");
+}
+
 const CLOSES: Scenario = Scenario {
     name: "put ∥ close ∥ take, by the engine",
     preemptions: [1, 2],
@@ -105,34 +125,4 @@ const CLOSES: Scenario = Scenario {
 #[test]
 fn close_and_take_share_the_sessions() {
     CLOSES.explore();
-}
-
-const SCOPE: Scenario = Scenario {
-    name: "put ∥ drop of the scope, by the engine",
-    preemptions: [2, 3],
-    floors: [2_510, 780],
-    run: || {
-        let engine = Arc::new(Engine::new(2));
-        let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());
-        assert!(put, "the put went to the old scope or to the new one");
-        let found = engine.get(1).is_some();
-        let stats = engine.stats();
-        assert_eq!(stats.sessions, u64::from(found), "no session stays in a dropped scope");
-        assert_eq!(stats.removals.scope_dropped, u64::from(!found));
-    },
-};
-
-#[test]
-fn no_session_stays_in_a_dropped_scope() {
-    SCOPE.explore();
-}
-
-#[test]
-fn a_drop_without_settling_is_caught() {
-    SCOPE.catches("no-settle", "no session stays in a dropped scope");
-}
-
-#[test]
-fn a_put_that_does_not_look_at_the_scope_again_is_caught() {
-    SCOPE.catches("no-second-look-at-the-scope", "no session stays in a dropped scope");
 }

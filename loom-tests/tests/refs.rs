@@ -52,7 +52,17 @@ fn a_relaxed_release_is_caught() {
 
 #[test]
 fn a_get_that_could_find_the_dead_for_ever_is_caught() {
-    GET_TAKE.catches("relaxed-zero", "exceeded maximum number of branches");
+    GET_TAKE.catches("relaxed-zero", "a get finds the dead for ever");
+}
+
+#[test]
+fn a_last_reference_by_load_and_store_is_caught() {
+    GET_TAKE.catches("sole-by-load-and-store", "Causality violation");
+}
+
+#[test]
+fn a_header_that_does_not_wait_for_the_readers_is_caught() {
+    GET_TAKE.catches("freed-at-once", "a dead block was read");
 }
 
 const GET_TAKE_READ: Scenario = Scenario {

@@ -52,6 +52,37 @@ fn a_replace_in_two_steps_is_caught() {
     REPLACE_GET.catches("replace-in-two-steps", "a replace is no miss");
 }
 
+#[test]
+fn a_new_session_that_comes_before_its_content_is_caught() {
+    REPLACE_GET.catches("relaxed-link", "Causality violation");
+}
+
+const REPLACE_NEXT: Scenario = Scenario {
+    name: "replace ∥ get of the next one",
+    preemptions: [3, 5],
+    floors: [210, 225],
+    run: || {
+        let table = Table::new();
+        assert!(table.put(A, Payload::new(1)).is_none());
+        assert!(table.put(B, Payload::new(2)).is_none());
+        let table = Arc::new(table);
+        let (found, replaced) =
+            race(&table, |t| t.get(B).map(|session| session.payload().read()), |t| put(t, 3));
+        assert_eq!((found, replaced), (Some(2), Some(1)), "the next session is found");
+        assert_eq!((table.keys(), dropped(), model::retired()), (vec![A, B], vec![1], (1, 1)));
+    },
+};
+
+#[test]
+fn a_replace_does_not_hide_the_next_session() {
+    REPLACE_NEXT.explore();
+}
+
+#[test]
+fn a_session_that_is_linked_before_its_own_link_is_written_is_caught() {
+    REPLACE_NEXT.catches("linked-before-its-next", "the next session is found");
+}
+
 const REPLACE_GETS: Scenario = Scenario {
     name: "replace ∥ get, get",
     preemptions: [3, 5],
@@ -96,6 +127,11 @@ fn a_take_gets_the_old_or_the_new_session() {
 #[test]
 fn a_take_by_load_and_store_is_caught() {
     REPLACE_TAKE.catches("take-by-load-and-store", "no legal order of a replace and a take");
+}
+
+#[test]
+fn a_replace_of_what_was_removed_since_is_caught() {
+    REPLACE_TAKE.catches("replace-of-the-removed", "no legal order of a replace and a take");
 }
 
 const REPLACES: Scenario = Scenario {

@@ -94,6 +94,16 @@ fn a_take_by_load_and_store_is_caught() {
     TAKE_TAKE.catches("take-by-load-and-store", "one take wins");
 }
 
+#[test]
+fn a_relaxed_removal_is_no_bug() {
+    TAKE_TAKE.tolerates(
+        "relaxed-removal",
+        "the winner has found the node by Acquire loads and writes nothing before the removal that \
+         others look for; a read-modify-write continues the release sequence of the link that it \
+         marks. It is AcqRel for what winners may do one day",
+    );
+}
+
 const TAKE_TAKE_PUT: Scenario = Scenario {
     name: "take ∥ take ∥ put",
     preemptions: [2, 2],

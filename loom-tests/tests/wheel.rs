@@ -126,6 +126,45 @@ fn a_push_that_does_not_read_the_progress_again_is_caught() {
     ADVANCES.catches("no-second-read-of-the-progress", "no hint stays behind the progress");
 }
 
+#[test]
+fn a_relaxed_mark_is_caught() {
+    ADVANCES.catches("relaxed-mark", "no hint stays behind the progress");
+}
+
+const TWO_BEHIND: Scenario = Scenario {
+    name: "push ∥ push ∥ three steps of progress of the level over their slot",
+    // In memory mode one preemption takes a minute, and `--deep` has it.
+    preemptions: [0, 2],
+    floors: [4_230, 1_400],
+    run: || {
+        let wheel = Arc::new(Wheel::new());
+        let ((), (), popped) = race3(
+            &wheel,
+            |w| w.push(2, SLOT, 0),
+            |w| w.push(3, SLOT, 0),
+            |w| {
+                let mut popped = w.drain_due(2 * SLOT);
+                popped.extend(w.drain_due(4 * SLOT));
+                popped.extend(w.drain_due(6 * SLOT));
+                popped
+            },
+        );
+        let mut all = wheel.drain_due(8 * SLOT);
+        all.extend(popped);
+        assert_eq!(all, BTreeSet::from([2, 3]), "no hint stays behind the progress");
+    },
+};
+
+#[test]
+fn no_hint_of_two_stays_behind_progress_that_goes_on() {
+    TWO_BEHIND.explore();
+}
+
+#[test]
+fn a_relaxed_look_at_the_mark_is_caught() {
+    TWO_BEHIND.catches("relaxed-look-at-the-mark", "no hint stays behind the progress");
+}
+
 const TURN: Scenario = Scenario {
     name: "push ∥ turn of the lists",
     preemptions: [ALL, ALL],

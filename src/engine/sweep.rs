@@ -12,6 +12,7 @@ use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
+use crate::sync::planted;
 use crate::table::Node;
 
 /// Where a walk is: a shard, and the key to go on from.
@@ -41,6 +42,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Refuses puts from now on, waits for those that have begun, and removes every session.
     pub(crate) fn close(&self) {
+        if planted!("swept-before-closed") {
+            self.sweep(Reason::Closed, |_| true);
+            return self.gate.close();
+        }
         self.gate.close();
         self.sweep(Reason::Closed, |_| true);
     }

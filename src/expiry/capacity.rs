@@ -60,7 +60,8 @@ impl Budget {
             // lowering takes them after it lowered it, hence the second look.
             let limit = self.limit.load(Ordering::Acquire);
             let free: u64 = self.free.iter().map(|free| free.0.load(Ordering::Acquire)).sum();
-            if self.limit.load(Ordering::Acquire) == limit {
+            let is_same = self.limit.load(Ordering::Acquire) == limit;
+            if is_same || planted!("no-second-look-at-the-limit") {
                 return limit.saturating_sub(free);
             }
         }
@@ -105,9 +106,11 @@ impl Budget {
                 free.store(now - count, Ordering::Release);
                 return count;
             }
-            // Acquire: pairs with `give`. Relaxed on failure: only the number is used.
-            let taken =
-                free.compare_exchange(now, now - count, Ordering::Acquire, Ordering::Relaxed);
+            let relaxed = planted!("nothing-released-by-a-lowering");
+            let order = if relaxed { Ordering::Acquire } else { Ordering::AcqRel };
+            // AcqRel: Acquire pairs with `give`; Release shows `used` the limit that was lowered before
+            // this. Relaxed on failure: only the number is used.
+            let taken = free.compare_exchange(now, now - count, order, Ordering::Relaxed);
             match taken {
                 Ok(_) => return count,
                 Err(other) => now = other,
@@ -165,6 +168,10 @@ impl Budget {
 
     /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
     pub(crate) fn raise(&self, count: u64) {
+        if planted!("limit-before-tokens") {
+            self.limit.fetch_add(count, Ordering::Release);
+            return self.spread(count);
+        }
         self.spread(count);
         // Release: pairs with `used`.
         self.limit.fetch_add(count, Ordering::Release);

@@ -12,7 +12,7 @@ use super::Told;
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::ask::{self, Asked};
-use crate::engine::{self, IfPresent, Parts};
+use crate::engine::{self, IfPresent, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
 use crate::outcome::Put;
 use crate::scope::{self, Scope};
@@ -88,14 +88,39 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// An engine without callbacks, which are called as `dispatch` says: by no threads of its own.
     pub fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
+        Self::of(max_sessions, UNLIMITED, None, dispatch)
+    }
+
+    /// An engine with room in bytes for so many sessions that together weigh so much.
+    pub fn weighing(
+        max_sessions: u64,
+        max_weight: u64,
+        weigh: impl Fn(&S) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        let max_bytes = Self::bytes_of(max_sessions, max_weight);
+        Self::of(UNLIMITED, max_bytes, Some(Box::new(weigh)), Dispatch::Manual)
+    }
+
+    /// What so many sessions are charged that together weigh so much.
+    #[must_use]
+    pub fn bytes_of(sessions: u64, weight: u64) -> u64 {
+        sessions * engine::Engine::<S>::OVERHEAD as u64 + weight
+    }
+
+    fn of(
+        max_sessions: u64,
+        max_bytes: u64,
+        weigher: Option<Weigher<S>>,
+        dispatch: Dispatch,
+    ) -> Self {
         let engine = engine::Engine::new(Parts {
             max_sessions,
-            max_bytes: UNLIMITED,
+            max_bytes,
             shards: 1,
             max_waiting_headers: usize::MAX,
             dispatch: Dispatcher::new(dispatch, u64::MAX),
             lifetime: Duration::from_secs(60),
-            weigher: None,
+            weigher,
             lookup_timeout: Duration::MAX,
             mode: CacheMode::SERVER,
             clock: Clock::manual(),

@@ -21,6 +21,7 @@ use std::thread::panicking;
 use super::gauge::Gauges;
 use super::parcel::Parcel;
 use super::pool;
+use crate::sync::{planted, trace};
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 
 #[derive(Default)]
@@ -57,6 +58,7 @@ pub(crate) fn pin() -> Guard {
         state.next_guard += 1;
         let guard = state.next_guard;
         state.pinned.insert(guard);
+        trace::step(|| String::from("pins"));
         Guard(guard)
     })
 }
@@ -96,12 +98,13 @@ impl Guard {
         fence(Ordering::SeqCst);
         let block = Block {
             watchers: STATE.with_borrow(|state| state.pinned.clone()),
-            is_dead: false,
+            is_dead: planted!("freed-at-once"),
             ptr,
             layout,
             gauges,
         };
         let address = ptr.as_ptr().addr();
+        trace::step(|| format!("retires {}", trace::block(address)));
         let before = STATE.with_borrow_mut(|state| state.blocks.insert(address, block));
         assert!(before.is_none(), "a block was retired twice");
     }
@@ -152,6 +155,7 @@ impl Drop for Guard {
             STATE.with_borrow_mut(|state| {
                 let block = state.blocks.get_mut(&address).expect("blocks stay in quarantine");
                 block.is_dead = true;
+                trace::step(|| format!("unpins: {} is dead", trace::block(address)));
                 block.gauges.waiting_ended();
             });
         }
@@ -192,6 +196,9 @@ pub(crate) fn reset() {
         unsafe { dealloc(block.ptr.as_ptr(), block.layout) };
     }
 }
+
+/// Ends an execution. The next one frees what this one has left.
+pub(crate) fn end() {}
 
 /// How many blocks were retired in this execution, and how many of them are dead.
 pub(crate) fn retired() -> (usize, usize) {

@@ -6,6 +6,7 @@
 //! * `parcel.rs`, `pool.rs`: bytes with room for their header, and the freed ones that a thread keeps.
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
+//! * `real.rs` (loom): the epoch itself, for the few models that are small enough.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
 //!
 //! # The contract of a pin
@@ -40,7 +41,12 @@ pub(crate) use region::used as region_bytes;
 #[cfg(not(loom))]
 pub(crate) use spare::{free, place};
 
-#[cfg(loom)]
-pub(crate) mod mock;
-#[cfg(loom)]
-pub(crate) use mock::{Guard, free, pin, place, region_bytes};
+#[cfg(all(loom, not(crossbeam_loom)))]
+mod mock;
+#[cfg(all(loom, not(crossbeam_loom)))]
+pub(crate) use mock::{Guard, end, free, pin, place, region_bytes, reset, retired};
+
+#[cfg(all(loom, crossbeam_loom))]
+mod real;
+#[cfg(all(loom, crossbeam_loom))]
+pub(crate) use real::{Guard, end, free, pin, place, region_bytes, reset, retired};

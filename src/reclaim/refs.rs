@@ -84,6 +84,13 @@ impl Refs {
     #[inline]
     #[must_use]
     pub(crate) fn take_sole(&self) -> bool {
+        if planted!("sole-by-load-and-store") {
+            let is_sole = self.0.load(Ordering::Acquire) == 1;
+            if is_sole {
+                self.0.store(0, Ordering::Release);
+            }
+            return is_sole;
+        }
         // AcqRel: as in `release`. Relaxed on failure: nothing is read then.
         self.0.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

@@ -17,6 +17,7 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 pub(crate) use loom::thread::yield_now;
 
 pub(crate) use super::swap::ArcSwapOption;
+use super::trace;
 
 use std::cell::Cell;
 use std::thread::panicking;
@@ -81,11 +82,28 @@ macro_rules! atomic {
                 Some(&self.word)
             }
 
+            /// A read-modify-write that always succeeds.
+            fn change(
+                &self,
+                name: &str,
+                value: $value,
+                change: impl FnOnce(&loom::sync::atomic::$name) -> $value,
+            ) -> $value {
+                let before = self.touch().map_or(0, change);
+                trace::step(|| {
+                    let [value, before] = [value, before].map(trace::value);
+                    format!("{}: {name} {value}, was {before}", trace::word(self))
+                });
+                before
+            }
+
             pub(crate) fn load(&self, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| match interleaving() {
+                let value = self.touch().map_or(0, |word| match interleaving() {
                     true => word.fetch_or(0, as_rmw(order)),
                     false => word.load(order),
-                })
+                });
+                trace::step(|| format!("{} is {}", trace::word(self), trace::value(value)));
+                value
             }
 
             pub(crate) fn store(&self, value: $value, order: Ordering) {
@@ -94,10 +112,11 @@ macro_rules! atomic {
                     Some(word) => word.store(value, order),
                     None => {}
                 }
+                trace::step(|| format!("{} = {}", trace::word(self), trace::value(value)));
             }
 
             pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| word.swap(value, order))
+                self.change("swap", value, |word| word.swap(value, order))
             }
 
             pub(crate) fn compare_exchange(
@@ -108,23 +127,35 @@ macro_rules! atomic {
                 failure: Ordering,
             ) -> Result<$value, $value> {
                 let word = self.touch().ok_or(current)?;
-                word.compare_exchange(current, new, success, failure)
+                let result = word.compare_exchange(current, new, success, failure);
+                trace::step(|| {
+                    let [current, new] = [current, new].map(trace::value);
+                    let name = trace::word(self);
+                    match result {
+                        Ok(_) => format!("{name}: {current} -> {new}"),
+                        Err(is) => {
+                            let is = trace::value(is);
+                            format!("{name}: {current} -> {new} fails, is {is}")
+                        }
+                    }
+                });
+                result
             }
 
             pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| word.fetch_add(value, order))
+                self.change("fetch_add", value, |word| word.fetch_add(value, order))
             }
 
             pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| word.fetch_sub(value, order))
+                self.change("fetch_sub", value, |word| word.fetch_sub(value, order))
             }
 
             pub(crate) fn fetch_or(&self, value: $value, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| word.fetch_or(value, order))
+                self.change("fetch_or", value, |word| word.fetch_or(value, order))
             }
 
             pub(crate) fn fetch_and(&self, value: $value, order: Ordering) -> $value {
-                self.touch().map_or(0, |word| word.fetch_and(value, order))
+                self.change("fetch_and", value, |word| word.fetch_and(value, order))
             }
         }
 

@@ -29,6 +29,8 @@ mod loom;
 #[cfg(loom)]
 mod swap;
 #[cfg(loom)]
+pub(crate) mod trace;
+#[cfg(loom)]
 pub(crate) use self::loom::*;
 
 #[cfg(chaos)]

@@ -168,7 +168,9 @@ impl AtomicLink {
     #[inline]
     pub(super) fn mark_removed(&self, tell: Option<u8>) -> Link {
         if tell.is_none() {
-            return Link(self.0.fetch_or(REMOVED, Ordering::AcqRel));
+            let relaxed = planted!("relaxed-removal");
+            let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
+            return Link(self.0.fetch_or(REMOVED, order));
         }
         loop {
             let link = self.load();

@@ -311,12 +311,19 @@ impl<'g, S> Occupied<'g, S> {
         if planted!("replace-in-two-steps") {
             return table.replace_in_two_steps(found, new);
         }
-        new.node().next.set_private(next);
+        let next = if planted!("replace-of-the-removed") { found.node().next.load() } else { next };
+        if !planted!("linked-before-its-next") {
+            new.node().next.set_private(next);
+        }
         let new = new.into_raw();
         let link = Link::to_node(new);
         if !found.node().next.replace(next, link.removed(tell)) {
             // SAFETY: the exchange failed, so nobody has seen the new node.
             return Err(unsafe { NewNode::from_raw(new) });
+        }
+        if planted!("linked-before-its-next") {
+            // SAFETY: P1: linked under the guard just now.
+            unsafe { new.as_ref() }.next.set_private(next);
         }
         let old = table.unlink(found, link, tell);
         // SAFETY: P1: linked under the guard just now.

@@ -8,6 +8,7 @@ mod debian;
 mod deps;
 mod fuzz;
 mod miri;
+mod models;
 mod nightly;
 mod sanitize;
 mod soak;
@@ -40,6 +41,18 @@ const COMMANDS: &[Command] = &[
         arguments: "[--plants | --plant NAME] [--operations N] [--seed N]",
         about: "histories of threads that pause at atomic steps; with --plants, of seeded bugs",
         run: chaos::run,
+    },
+    Command {
+        name: "loom",
+        arguments: "[--quick|--deep|--real]",
+        about: "the loom models; `cargo xtask loom --help` says how deep",
+        run: models::loom,
+    },
+    Command {
+        name: "mutants",
+        arguments: "[--show BUG]",
+        about: "which model catches which planted bug; a survivor is a failure",
+        run: models::mutants,
     },
     Command {
         name: "tidy",
@@ -135,7 +148,7 @@ fn help() -> String {
     let mut text = String::from("Usage: cargo xtask <command>\n\nCommands:\n");
     for Command { name, arguments, about, .. } in COMMANDS {
         let usage = format!("{name} {arguments}");
-        text += &format!("  {usage:<20} {about}\n");
+        text += &format!("  {usage:<30} {about}\n");
     }
     text
 }

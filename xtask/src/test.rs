@@ -8,13 +8,10 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{chaos, deps, tidy};
+use crate::{chaos, deps, models, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
-
-/// The member with the loom models, whose tests are started with flags of their own.
-const MODELS: &str = "loom-tests";
 
 pub(crate) fn run(parser: Parser) -> Result<()> {
     let no_skips = crate::flag(parser, "no-skips")?;
@@ -38,6 +35,8 @@ struct Step {
 
 enum Work {
     Commands(Vec<Command>),
+    /// Commands, the last of which runs the models.
+    Models(Vec<Command>),
     Call(fn() -> Result<()>),
 }
 
@@ -46,6 +45,11 @@ impl Work {
         match self {
             Work::Commands(commands) => {
                 commands.into_iter().try_for_each(|mut c| step::run(&mut c))
+            }
+            Work::Models(mut commands) => {
+                let models = commands.pop().expect("the models are the last command");
+                Work::Commands(commands).run()?;
+                models::run(models)?.bugs().lines().try_for_each(step::say)
             }
             Work::Call(check) => check(),
         }
@@ -63,6 +67,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         commands("doc tests", vec![tests.doc()]),
         Step { name: "models", work: models(tests) },
         commands("chaos", chaos::quick()),
+        commands("models on the real epoch", real_models(tests)),
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
         commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
         commands("tests", vec![tests.together(tests.of(&[]))]),
@@ -89,27 +94,32 @@ fn docs() -> Vec<Command> {
     vec![with(doc(), &["--document-private-items"]), doc()]
 }
 
-/// The loom models: in release mode, because they run millions of interleavings; in a target
-/// folder of their own, because `--cfg loom` changes every artifact. Clippy sees the code that only
-/// loom compiles nowhere else.
+/// The loom models, and the bugs that they catch. Clippy sees the code that only loom compiles nowhere
+/// else.
 ///
 /// Nothing switches this step off: it is there if the member is, and says so if it is not.
 fn models(tests: &Tests) -> Work {
     if !tests.models {
         return Work::Call(|| step::say("    there are no models: loom-tests/ is not in the tree"));
     }
-    let package = ["--package", MODELS, "--release"];
-    let clippy = with(cargo(&["clippy", "--all-targets"]), &package);
-    let mut commands = vec![with(clippy, &["--", "-D", "warnings"]), tests.of(&package)];
-    for command in &mut commands {
-        command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
-    }
-    Work::Commands(commands)
+    let clippy = models::on_models(cargo(&["clippy", "--all-targets"]));
+    let models = tests.told(models::command(tests.nextest));
+    Work::Models(vec![with(clippy, &["--", "-D", "warnings"]), models])
+}
+
+/// The few models on the real epoch: a build of their own, for the epoch is built for loom too.
+fn real_models(tests: &Tests) -> Vec<Command> {
+    if tests.models { vec![tests.told(models::real::on_this_toolchain())] } else { Vec::new() }
 }
 
 fn with(mut command: Command, args: &[&str]) -> Command {
     command.args(args);
     command
+}
+
+/// Whether nextest is installed.
+pub(crate) fn has_nextest() -> bool {
+    step::read(&mut cargo(&["nextest", "--version"])).is_ok()
 }
 
 /// How tests are started: by nextest where it is installed, else by cargo itself; always told what
@@ -122,9 +132,8 @@ struct Tests {
 
 impl Tests {
     fn new(skips: &Skips) -> Self {
-        let nextest = step::read(&mut cargo(&["nextest", "--version"])).is_ok();
-        let models = crate::root().join(MODELS).join("Cargo.toml").exists();
-        Self { nextest, models, skip: skips.value() }
+        let models = crate::root().join(models::PACKAGE).join("Cargo.toml").exists();
+        Self { nextest: has_nextest(), models, skip: skips.value() }
     }
 
     /// All tests of a selection but the doc tests.
@@ -142,7 +151,7 @@ impl Tests {
     fn together(&self, mut command: Command) -> Command {
         command.args(["--workspace", "--exclude", DEFAULT_TESTS]);
         if self.models {
-            command.args(["--exclude", MODELS]);
+            command.args(["--exclude", models::PACKAGE]);
         }
         command
     }
@@ -165,7 +174,10 @@ mod tests {
     /// The arguments of a step's commands, by its name.
     fn lines(steps: &[Step], name: &str) -> Vec<String> {
         let step = steps.iter().find(|step| step.name == name).unwrap();
-        let Work::Commands(commands) = &step.work else { panic!("{name} is no command") };
+        let commands = match &step.work {
+            Work::Commands(commands) | Work::Models(commands) => commands,
+            Work::Call(_) => panic!("{name} is no command"),
+        };
         let words = |command: &Command| {
             let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
             words.join(" ")
@@ -208,13 +220,21 @@ mod tests {
     fn the_models_are_run_with_loom_if_they_are_there() {
         let steps = steps(&tests(true, true, None));
         assert_eq!(lines(&steps, "models")[1], "nextest run --package loom-tests --release");
-        let Work::Commands(commands) = models(&tests(true, true, None)) else { unreachable!() };
+        let Work::Models(commands) = models(&tests(true, true, None)) else { unreachable!() };
         for command in commands {
             let flags = (OsStr::new("RUSTFLAGS"), Some(OsStr::new("--cfg loom")));
             assert!(command.get_envs().any(|env| env == flags));
         }
-        let member = crate::root().join(MODELS).join("Cargo.toml");
+        let member = crate::root().join(models::PACKAGE).join("Cargo.toml");
         assert_eq!(Tests::new(&Skips::default()).models, member.exists());
+    }
+
+    #[test]
+    fn the_models_on_the_real_epoch_are_run_if_they_are_there() {
+        let expected = "test --package loom-tests --release --test real";
+        let name = "models on the real epoch";
+        assert_eq!(lines(&steps(&tests(true, true, None)), name), [expected]);
+        assert!(lines(&steps(&tests(true, false, None)), name).is_empty());
     }
 
     #[test]

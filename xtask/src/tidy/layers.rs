@@ -42,8 +42,8 @@ const FOLDERS: &[Part] = &[
     Part { name: "sync", level: 0 },
 ];
 
-/// What stands for `crossbeam-epoch` in a model: as little of it is shipped as of loom itself.
-const MOCK: &str = "src/reclaim/mock.rs";
+/// What stands for `epoch.rs` in a model: as little of it is shipped as of loom itself.
+const MOCKS: [&str; 2] = ["src/reclaim/mock.rs", "src/reclaim/real.rs"];
 
 pub(super) fn upward_imports(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn other_doors(sources: &[Source]) -> Vec<Finding> {
         if scan.module.first().is_some_and(|first| first == "sync") {
             continue;
         }
-        let is_mock = |seen: &&PathSeen| source.path == MOCK && seen.only.loom;
+        let is_mock = |seen: &&PathSeen| MOCKS.contains(&source.path.as_str()) && seen.only.loom;
         for seen in scan.paths.iter().filter(|seen| !is_mock(seen)) {
             let path = seen.segments.join("::");
             if is_fence(seen) {
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn the_mock_of_the_epoch_is_a_door_in_models_only() {
         let text = "use loom::sync::atomic::fence;";
-        let mock = |gate| found(other_doors, &[("src/reclaim/mod.rs", gate), (MOCK, text)]);
+        let mock = |gate| found(other_doors, &[("src/reclaim/mod.rs", gate), (MOCKS[0], text)]);
         assert!(mock("#[cfg(loom)]\nmod mock;").is_empty());
         assert_eq!(mock("mod mock;").len(), 1);
         let elsewhere = format!("#[cfg(loom)]\nmod inner {{ {text} }}");
