@@ -1,13 +1,15 @@
 //! How many instructions does a call take, beside the caches that are usually taken?
 //!
 //! Unlike times, instructions are the same in each run, and on a busy machine too. valgrind counts
-//! them (`apt-get install valgrind`); it does so for one contender and one load in a process of its
-//! own. Making the ids is included, some 40 instructions for each, and so is making the payloads.
+//! them (`apt-get install valgrind`), for one contender and one load in a process of its own. Making
+//! the ids is included, some 40 instructions for each, and so is making the payloads.
 
 #[path = "common/args.rs"]
 mod args;
 #[path = "common/caches.rs"]
 mod caches;
+#[path = "common/callgrind.rs"]
+mod callgrind;
 #[path = "common/honest.rs"]
 mod honest;
 #[path = "common/ids.rs"]
@@ -16,8 +18,6 @@ mod ids;
 mod load;
 #[path = "common/report.rs"]
 mod report;
-
-use std::process::Command;
 
 use args::Args;
 use caches::CONTENDERS;
@@ -31,7 +31,7 @@ const ABOUT: &str = "Instructions of one thread: hits, and put + put + take on a
 const CHILD: &str = "RESUMPTION_BENCH_INSTRUCTIONS";
 
 /// What is counted of a child: this function, with all that it calls.
-const COUNTED: &str = "--toggle-collect=instructions::counted";
+const COUNTED: &str = "instructions::counted";
 
 fn main() {
     if let Ok(child) = std::env::var(CHILD) {
@@ -66,22 +66,10 @@ fn main() {
     }
 }
 
-/// Instructions of a step, as valgrind counts them. Leaves the profile of each child in `target/`, for
-/// `callgrind_annotate`.
+/// Instructions of a step, as valgrind counts them.
 fn count(place: usize, load: &str, sessions: usize, steps: u64) -> f64 {
-    let program = std::env::current_exe().expect("the program has a path");
-    let profile = program.with_file_name(format!("callgrind.{place}.{load}.{sessions}"));
-    let child = Command::new("valgrind")
-        .args(["--tool=callgrind", COUNTED])
-        .arg(format!("--callgrind-out-file={}", profile.display()))
-        .arg(&program)
-        .env(CHILD, format!("{place} {load} {sessions} {steps}"))
-        .output();
-    let output = child.expect("valgrind is installed").stderr;
-    let output = String::from_utf8_lossy(&output);
-    let collected = output.lines().find_map(|line| line.split_once("Collected : "));
-    let collected = collected.and_then(|(_, number)| number.trim().parse::<f64>().ok());
-    collected.unwrap_or_else(|| panic!("valgrind said {output}")) / steps as f64
+    let child = format!("{place} {load} {sessions} {steps}");
+    callgrind::instructions(CHILD, &child, COUNTED) / steps as f64
 }
 
 /// What a child does.

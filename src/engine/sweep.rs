@@ -22,6 +22,13 @@ pub(crate) struct Cursor {
     key: u64,
 }
 
+/// Where a tick is: a shard, and how many steps it may do there still, if it has begun.
+#[derive(Debug, Default)]
+pub(crate) struct Tick {
+    shard: usize,
+    left: Option<u64>,
+}
+
 impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes every session; returns how many.
     pub(crate) fn flush(&self) -> usize {
@@ -135,21 +142,30 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Some((sessions, next))
     }
 
-    /// What the ticker does: removes what is due, and drops stale hints, in steps of bounded work.
-    /// Ends after about as many hints as there were when it began.
-    pub(crate) fn tick(&self) {
+    /// What the ticker does: removes what is due, and drops stale hints, in steps of bounded work. Goes
+    /// on from where `tick` is until `is_enough`, which is asked after each step, or to the end; `true`
+    /// at the end, which comes after about as many hints as there are.
+    pub(crate) fn tick(&self, tick: &mut Tick, is_enough: impl Fn() -> bool) -> bool {
         /// Hints that one step looks at.
-        const STEP: usize = 4 * BATCH;
-        for (at, shard) in self.shards.iter().enumerate() {
-            for _ in 0..=shard.hints() / BATCH as u64 + 1 {
-                let now = self.clock.now();
-                let departed = shard.expire(now, STEP);
-                let was_due = departed.map(|departed| self.leave(at, departed)).is_some();
-                if !self.compact(at, now) && !was_due {
-                    break;
-                }
+        const STEP: usize = 2 * BATCH;
+        while let Some(shard) = self.shards.get(tick.shard) {
+            let at = tick.shard;
+            // Counted before, for a payload may panic in its drop.
+            let left = tick.left.unwrap_or(shard.hints() / BATCH as u64 + 1);
+            tick.left = left.checked_sub(1);
+            let now = self.clock.now();
+            let departed = shard.expire(now, STEP);
+            let was_due = departed.map(|departed| self.leave(at, departed)).is_some();
+            if !self.compact(at, now) && !was_due || left == 0 {
+                *tick = Tick { shard: at + 1, left: None };
+                self.deliver(at);
             }
-            self.deliver(at);
+            if is_enough() {
+                self.deliver(at);
+                return false;
+            }
         }
+        *tick = Tick::default();
+        true
     }
 }

@@ -12,6 +12,7 @@ use super::Told;
 use crate::clock::Clock;
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::ask::{self, Asked};
+use crate::engine::sweep::Tick;
 use crate::engine::{self, IfPresent, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
 use crate::outcome::Put;
@@ -223,7 +224,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Ticks until nothing is due.
     pub fn tick(&self) {
-        self.engine.tick();
+        assert!(self.engine.tick(&mut Tick::default(), || false), "to the end");
     }
 
     /// Removes what is expired.

@@ -12,6 +12,7 @@ use resumption::tls::openssl::{Attachment, OpensslSession};
 
 use super::handshake::generate_id;
 use super::object::{Object, SCOPE};
+use super::operation::Listening;
 use super::outcome::Counts;
 
 type Generate = unsafe extern "C" fn(*mut ffi::SSL, *mut c_uchar, *mut c_uint) -> c_int;
@@ -77,12 +78,18 @@ impl Context {
         let this = unsafe { Self::configured(ffi::SSL_CTX_new(ffi::TLS_method())) };
         this.serve();
         // SAFETY: the context is alive.
-        unsafe {
-            ffi::SSL_CTX_sess_set_new_cb(this.raw(), Some(callbacks.new));
-            ffi::SSL_CTX_sess_set_remove_cb(this.raw(), Some(callbacks.remove));
-            ffi::SSL_CTX_sess_set_get_cb(this.raw(), Some(callbacks.get));
-        }
+        unsafe { ffi::SSL_CTX_sess_set_remove_cb(this.raw(), Some(callbacks.remove)) };
+        this.listen(callbacks, Listening::TO_ALL);
         this
+    }
+
+    /// Sets the new callback and the get callback, or unsets them.
+    pub(crate) fn listen(&self, callbacks: &Callbacks, to: Listening) {
+        // SAFETY: the context is alive.
+        unsafe {
+            ffi::SSL_CTX_sess_set_new_cb(self.raw(), to.to_new.then_some(callbacks.new));
+            ffi::SSL_CTX_sess_set_get_cb(self.raw(), to.to_get.then_some(callbacks.get));
+        }
     }
 
     /// A server's context with our cache.

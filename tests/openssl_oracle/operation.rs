@@ -28,7 +28,16 @@ pub(crate) enum Operation {
     SetTimeout(i64),
     /// Changes how long a session lives from now on; `None`: no longer.
     Extend(Id, Option<i64>),
+    /// Sets the new callback and the get callback, or unsets them.
+    Listen(Listening),
     Advance(i64),
+}
+
+/// Which callbacks are set, of those that need not be: what leaves is always told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) to_new: bool,
+    pub(crate) to_get: bool,
 }
 
 /// What an external cache answers.
@@ -101,6 +110,7 @@ pub(crate) enum Action {
         /// When the session expires then; before now: at once.
         expires: i64,
     },
+    Listen(Listening),
     Advance(i64),
     Close,
 }
@@ -163,6 +173,7 @@ impl Operation {
             78..82 => Self::Resize(random.below(7)),
             82..84 => Self::SetTimeout(lifetime(random)),
             84..89 => Self::Extend(id, (random.below(4) > 0).then(|| lifetime(random))),
+            89..91 => Self::Listen(Listening::new(random)),
             _ => Self::Advance(1 + (random.below(400) / (1 + random.below(40))).cast_signed()),
         }
     }
@@ -189,6 +200,15 @@ impl End {
             1 => Self::Taken,
             _ => Self::Clean,
         }
+    }
+}
+
+impl Listening {
+    /// At the beginning.
+    pub(crate) const TO_ALL: Self = Self { to_new: true, to_get: true };
+
+    fn new(random: &mut Random) -> Self {
+        Self { to_new: random.below(3) > 0, to_get: random.below(3) > 0 }
     }
 }
 

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use resumption::tls::openssl::OpensslSession;
 use resumption::{
-    Answer as Given, CacheMode, Clock, Dispatch, Found, Put, Reason, Refusal, Scope, Session,
-    SessionCache, SessionId, Sessions, Stats, Verdict,
+    Answer as Given, CacheMode, Clock, Dispatch, Found, OnGet, OnNew, Put, Reason, Refusal, Scope,
+    Session, SessionCache, SessionId, Sessions, Stats, Verdict,
 };
 
 use super::context::Context;
 use super::handshake::{Handshake, Ssl};
 use super::object::{Object, SCOPE};
-use super::operation::{Action, Answer, At, End, Given as Offer, IDS};
+use super::operation::{Action, Answer, At, End, Given as Offer, IDS, Listening};
 use super::outcome::{Contents, Counts, Entry, Event, Id, Outcome, Returned, Version};
 use super::theirs::Names;
 
@@ -94,7 +94,8 @@ impl Ours {
         let ids = ids.map(|object| object.to_payload().cache_id()).collect();
         let heard = Heard { ids, names, keep: true, ..Heard::default() };
         let heard = Arc::new(Mutex::new(heard));
-        listen(&cache, &heard);
+        hear_of_removals(&cache, &heard);
+        listen(&cache, &heard, Listening::TO_ALL);
         let web = cache.scope(&Scope::new("oracle"));
         let server = Context::attached(&web);
         let origin = origin(&clock);
@@ -186,6 +187,10 @@ impl Ours {
                 }
                 Returned::Bool(is_extended)
             }
+            Action::Listen(to) => {
+                listen(&self.cache, &self.heard, *to);
+                Returned::Nothing
+            }
             Action::Advance(by) => {
                 self.clock.advance(seconds(*by));
                 self.now += by;
@@ -203,7 +208,10 @@ impl Ours {
         let mut heard = self.heard();
         (heard.negotiated, heard.keep) = (Some(version), keep);
         drop(heard);
-        Handshake::full(&self.client, &self.server, id).close_cleanly();
+        let handshake = Handshake::full(&self.client, &self.server, id);
+        // Where no callback has.
+        self.heard().names.insert(handshake.session().key(), version);
+        handshake.close_cleanly();
         self.heard().negotiated = None;
     }
 
@@ -313,10 +321,10 @@ impl Ours {
         self.there.iter().map(|(&id, there)| (id, entry(there))).collect()
     }
 
-    /// The last second of the life of a session that was new once.
-    pub(crate) fn expires_of(&self, version: Version) -> i64 {
-        let handle = self.heard().handles[&version].clone();
-        self.expires(&handle)
+    /// The last second of the life of a session that was told as new once.
+    pub(crate) fn expires_of(&self, version: Version) -> Option<i64> {
+        let handle = self.heard().handles.get(&version).cloned()?;
+        Some(self.expires(&handle))
     }
 
     /// Whether OpenSSL has marked what an external cache keeps as not resumable.
@@ -339,17 +347,31 @@ impl Ours {
     }
 }
 
-/// Sets the callbacks.
-fn listen(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Heard>>) {
-    let on_new = Arc::clone(heard);
-    let set = cache.set_on_new(Some(Arc::new(move |new| {
+/// Sets the new callback and the get callback, or unsets them.
+fn listen(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Heard>>, to: Listening) {
+    let (on_new, on_get) = (Arc::clone(heard), Arc::clone(heard));
+    let on_new: Arc<OnNew<OpensslSession>> = Arc::new(move |new| {
         let mut heard = on_new.lock().expect("no panic");
         let (id, version) = heard.name(new.session());
         heard.events.push(Event::New(id, version));
         heard.handles.insert(version, new.into_session());
         if std::mem::replace(&mut heard.keep, true) { Verdict::Keep } else { Verdict::Reject }
-    })));
-    set.expect("no thread is needed");
+    });
+    let on_get: Arc<OnGet<OpensslSession>> = Arc::new(move |proposed| {
+        let mut heard = on_get.lock().expect("no panic");
+        let id =
+            heard.ids.iter().position(|id| id == proposed.id()).expect("an id of the oracle's");
+        heard.events.push(Event::Asked(id as Id));
+        heard.given.take().unwrap_or(Given::Nothing)
+    });
+    cache.set_on_new(to.to_new.then_some(on_new)).expect("no thread is needed");
+    cache.set_on_get(to.to_get.then_some(on_get));
+    let are_set = (cache.on_new().is_some(), cache.on_get().is_some());
+    assert_eq!(are_set, (to.to_new, to.to_get), "the getters");
+}
+
+/// Sets the remove callback.
+fn hear_of_removals(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Heard>>) {
     let on_remove = Arc::clone(heard);
     let set = cache.set_on_remove(Some(Arc::new(move |removed| {
         let mut heard = on_remove.lock().expect("no panic");
@@ -357,14 +379,6 @@ fn listen(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Heard>>) {
         heard.events.push(Event::Removed(id, version, removed.reason()));
     })));
     set.expect("no thread is needed");
-    let on_get = Arc::clone(heard);
-    cache.set_on_get(Some(Arc::new(move |proposed| {
-        let mut heard = on_get.lock().expect("no panic");
-        let id =
-            heard.ids.iter().position(|id| id == proposed.id()).expect("an id of the oracle's");
-        heard.events.push(Event::Asked(id as Id));
-        heard.given.take().unwrap_or(Given::Nothing)
-    })));
 }
 
 /// The instant at which a driven clock began that has not advanced yet.

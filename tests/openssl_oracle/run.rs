@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::context::Context;
 use super::exceptions::{ALL, Known, Step};
 use super::object::{Object, SCOPE};
-use super::operation::{Action, Answer, End, Fresh, Given, IDS, Operation, Sequence};
+use super::operation::{Action, Answer, End, Fresh, Given, IDS, Listening, Operation, Sequence};
 use super::ours::Ours;
 use super::outcome::{Id, Outcome, Version};
 use super::theirs::{Theirs, scope_of};
@@ -30,6 +30,7 @@ struct Run {
     now: i64,
     limit: Option<u64>,
     no_auto_clear: bool,
+    listening: Listening,
     known: BTreeMap<Id, Known>,
     /// What the external cache keeps.
     kept: BTreeMap<Id, Fresh>,
@@ -70,6 +71,7 @@ impl Run {
             now: START,
             limit: Some(size),
             no_auto_clear,
+            listening: Listening::TO_ALL,
             known: BTreeMap::new(),
             kept: BTreeMap::new(),
             last: BTreeMap::new(),
@@ -98,6 +100,7 @@ impl Run {
                 // OpenSSL ends a handshake whose new id is in its cache.
                 let mut ids = (0..IDS as Id).map(|step| (first + step) % IDS as Id);
                 let id = ids.find(|id| !self.known.contains_key(id))?;
+                let keep = keep || !self.listening.to_new;
                 Action::Negotiate { id, version: self.version(), keep }
             }
             Operation::Remove(id, by_another) => match self.known.get(&id) {
@@ -105,7 +108,7 @@ impl Run {
                 _ => Action::Remove(self.make(id, self.now + KEPT, SCOPE)),
             },
             Operation::Lookup(id, answer, end, by_handshake) => {
-                let given = self.given(id, answer);
+                let given = self.listening.to_get.then(|| self.given(id, answer)).flatten();
                 let proposed = self.proposed(id, given.as_ref());
                 // The engine alone does not know OpenSSL's mark, and TLS 1.2 has no take.
                 let is_marked = given.as_ref().is_some_and(|given| given.is_marked_here);
@@ -121,6 +124,7 @@ impl Run {
                 // Not in this very second: that is `look_up_what_expires`'s.
                 (expires != self.now).then_some(Action::Extend { id, expires })?
             }
+            Operation::Listen(to) => Action::Listen(to),
             Operation::Advance(seconds) => Action::Advance(seconds),
         })
     }
@@ -155,7 +159,7 @@ impl Run {
             Answer::Shared => {
                 let last = self.last.get(&id)?;
                 // An extension may have met another object on either side.
-                (self.ours.expires_of(last.version) == last.object.expires())
+                (self.ours.expires_of(last.version) == Some(last.object.expires()))
                     .then_some(last)?
                     .clone()
             }
@@ -206,8 +210,10 @@ impl Run {
         }
         let ours = self.ours.act(action);
         self.now = self.ours.now;
-        if let Action::Resize(size) = *action {
-            self.limit = (size > 0).then_some(size);
+        match *action {
+            Action::Resize(size) => self.limit = (size > 0).then_some(size),
+            Action::Listen(to) => self.listening = to,
+            _ => {}
         }
         self.idle = self.idle.max(self.now - self.last_put);
         self.compare(action, &theirs, &ours)?;
@@ -230,6 +236,7 @@ impl Run {
             limit: self.limit,
             size: self.theirs.size(),
             no_auto_clear: self.no_auto_clear,
+            listening: self.listening,
             idle: self.idle,
             theirs,
             ours,

@@ -210,6 +210,10 @@ impl Theirs {
                 let object = self.session(*id).expect("it is there");
                 Returned::Bool(object.set_timeout((expires - object.time()).max(0)))
             }
+            Action::Listen(to) => {
+                self.server().listen(&CALLBACKS, *to);
+                Returned::Nothing
+            }
             Action::Advance(seconds) => {
                 self.now += seconds;
                 clock::set(self.now);

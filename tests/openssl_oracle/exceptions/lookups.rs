@@ -121,7 +121,7 @@ fn marked(step: &Step<'_>, outcome: &mut Outcome) -> bool {
 
 fn expired_asked(step: &Step<'_>, outcome: &mut Outcome) -> bool {
     let Some((id, _)) = step.wanted().and_then(|id| step.known(id)) else { return false };
-    if outcome.counts.timeouts == 0 || outcome.has(Event::Asked(id)) {
+    if !step.listening.to_get || outcome.counts.timeouts == 0 || outcome.has(Event::Asked(id)) {
         return false;
     }
     outcome.events.push(Event::Asked(id));

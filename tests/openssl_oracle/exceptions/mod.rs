@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use resumption::Reason;
 
-use super::operation::Action;
+use super::operation::{Action, Listening};
 use super::outcome::{Event, Id, Outcome, Version};
 
 /// A difference on purpose.
@@ -40,6 +40,7 @@ pub(crate) struct Step<'a> {
     /// OpenSSL's size, after the action; 0 is no limit.
     pub(crate) size: i64,
     pub(crate) no_auto_clear: bool,
+    pub(crate) listening: Listening,
     /// The longest time so far in which nobody looked for what is due.
     pub(crate) idle: i64,
     pub(crate) theirs: &'a Outcome,

@@ -27,6 +27,9 @@ pub(super) const BY_HAND_TOLD: Exception = Exception {
              session that came and of every one that left",
     explain: |step, outcome| {
         let Action::Add { session, .. } = step.action else { return false };
+        if !step.listening.to_new {
+            return false;
+        }
         outcome.events.push(Event::New(session.id, session.version));
         step.theirs.returned == Returned::Bool(true)
     },
