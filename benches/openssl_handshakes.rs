@@ -10,44 +10,42 @@
 //! A TLS 1.3 handshake gives out one new ticket. OpenSSL's own cache leaves the old one where it is,
 //! to be used again; ours takes it out.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/ids.rs"]
-mod ids;
+#[path = "common/allocator.rs"]
+mod allocator;
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod common;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
 #[path = "../tests/common/openssl.rs"]
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
-use ids::id;
+use common::args::Args;
+use common::ids::{id, mix};
+use common::report::{Figure, Report, Rounds, Table, grouped};
+use common::rounds::{Better, median};
 use openssl::ssl::SslVersion;
 use openssl_servers::{LIFETIME, Master, Returning, Server};
 use peers::{TLS12, TLS13};
-use report::{Table, machine};
 use resumption::SessionCache;
-use rounds::{median, ratio};
 
 const ABOUT: &str = "OpenSSL servers, 2 threads, all handshakes resumed, by session ids (TLS 1.2) \
                      and stateful tickets (TLS 1.3).";
 const THREADS: usize = 2;
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[400_000], &[20_000]]);
-    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000, 20_000]]);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    report.note(openssl::version::version());
     for &sessions in &args.sizes {
         for (name, version) in [("TLS 1.2", TLS12), ("TLS 1.3", TLS13)] {
-            measure(&args, sessions, name, version);
+            measure(&args, &mut report, sessions, name, version);
         }
     }
 }
@@ -62,9 +60,9 @@ struct Side {
     micros: Vec<f64>,
 }
 
-fn measure(args: &Args, sessions: usize, name: &str, version: SslVersion) {
+fn measure(args: &Args, report: &mut Report, sessions: usize, name: &str, version: SslVersion) {
     let handshakes = args.pick(3_000, 400).min(sessions / THREADS);
-    let rounds = args.pick(11, 3);
+    let rounds = args.rounds();
     // Room to spare: ours divides it among shards, and OpenSSL keeps used tickets.
     let max = sessions + sessions / 4 + handshakes * THREADS * (rounds + 1);
     let cache = SessionCache::builder().max_sessions(max).lifetime(LIFETIME).build();
@@ -80,7 +78,7 @@ fn measure(args: &Args, sessions: usize, name: &str, version: SslVersion) {
             side.micros.push(micros);
         }
     }
-    show(&format!("{name}, {sessions} sessions"), &sides);
+    show(report, name, sessions, &sides);
 }
 
 impl Side {
@@ -125,34 +123,44 @@ impl Side {
 
 /// The numbers in an order that looks random.
 fn shuffled(mut numbers: Vec<u64>) -> Vec<u64> {
-    numbers.sort_by_cached_key(|number| ids::mix(*number));
+    numbers.sort_by_cached_key(|number| mix(*number));
     numbers
 }
 
-fn show(title: &str, sides: &[Side]) {
+fn show(report: &mut Report, name: &str, sessions: usize, sides: &[Side; 2]) {
+    let [own, ours] = sides;
+    let mut compare = |unit, better, ours: &[f64], theirs: &[f64]| {
+        let question = format!("OpenSSL handshakes, {name}");
+        let figure = Figure { question, unit, better, sessions, threads: THREADS };
+        let rounds = Rounds::of("OpenSSL SSL_CTX", ours, theirs);
+        report.compare(&figure, rounds).cells()
+    };
+    let rates = compare("handshakes/s", Better::More, &ours.rates, &own.rates);
+    let micros = compare("server us/handshake", Better::Less, &ours.micros, &own.micros);
+    let title = format!("{name}, {} sessions", grouped(sessions));
     let mut table = Table::new(&[
-        title,
+        title.as_str(),
         "handshakes/s",
-        "x OpenSSL",
+        "ours / theirs",
+        "",
         "server us/handshake",
-        "x OpenSSL",
+        "ours / theirs",
+        "",
         "sessions at the end",
-        "slowest..fastest",
     ]);
-    for side in sides {
-        let (slowest, fastest) = (
-            side.rates.iter().copied().fold(f64::MAX, f64::min),
-            side.rates.iter().copied().fold(0.0, f64::max),
-        );
+    let none = || [String::new(), String::new()];
+    for (side, rates, micros) in [(own, rates, micros), (ours, none(), none())] {
+        let [[rate, rate_verdict], [time, time_verdict]] = [rates, micros];
         table.row(&[
             side.server.name.to_owned(),
             format!("{:.0}", median(&side.rates)),
-            format!("{:.2}", ratio(&side.rates, &sides[0].rates)),
+            rate,
+            rate_verdict,
             format!("{:.1}", median(&side.micros)),
-            format!("{:.2}", ratio(&side.micros, &sides[0].micros)),
+            time,
+            time_verdict,
             side.server.len().to_string(),
-            format!("{slowest:.0}..{fastest:.0}"),
         ]);
     }
-    table.print();
+    report.table(&table);
 }

@@ -4,28 +4,25 @@
 //! default store of rustls, a mutex with a take in constant time, and resumption. Stores take turns,
 //! round after round; medians are shown.
 
-#[path = "common/args.rs"]
-mod args;
+#[path = "common/allocator.rs"]
+#[allow(dead_code, reason = "there is no OpenSSL in this one")]
+mod allocator;
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod common;
 #[path = "common/handshakes.rs"]
 mod handshakes;
-#[path = "common/honest.rs"]
-mod honest;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
+use common::args::Args;
+use common::contestants::honest::Honest;
+use common::report::{Figure, Report, Rounds, Table, grouped};
+use common::rounds::{Better, median};
 use handshakes::{Done, Identity, Pair};
-use honest::Honest;
-use report::{Table, machine};
 use resumption::{Scope, SessionCache};
-use rounds::{median, ratio};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 const ABOUT: &str = "rustls, TLS 1.3, 2 threads, 95 % resumed: handshakes and the store's share.";
@@ -34,26 +31,15 @@ const THREADS: usize = 2;
 type Store = Arc<dyn StoresServerSessions>;
 
 fn main() {
-    let sizes: [&[usize]; 2] =
-        [&[1_000, 20_000, 100_000, 400_000, 1_000_000], &[1_000, 100_000, 400_000]];
+    let sizes: [&[usize]; 2] = [&[1_000, 20_000, 400_000, 1_000_000], &[1_000, 400_000]];
     let args = Args::parse(ABOUT, sizes);
-    println!("{ABOUT}\n{}", machine());
+    let mut report = Report::begin(&args, ABOUT);
     let identity = Identity::new();
     let length = length_of_a_session(&identity);
-    println!("a stored session has {length} bytes; {}\n", cost_of_a_measurement());
-    let mut table = Table::new(&[
-        "store, sessions",
-        "handshakes/s",
-        "x default",
-        "store's share of server time",
-        "store us/handshake",
-        "resumed",
-        "slowest..fastest",
-    ]);
+    report.note(&format!("a stored session has {length} bytes; {}", cost_of_a_measurement()));
     for &sessions in &args.sizes {
-        measure(&args, sessions, length, &identity, &mut table);
+        measure(&args, &mut report, sessions, length, &identity);
     }
-    table.print();
 }
 
 /// A store, the connections of each thread, and how its rounds went: what was done, and how fast.
@@ -63,32 +49,63 @@ struct Side {
     rounds: Vec<(Done, f64)>,
 }
 
-fn measure(args: &Args, sessions: usize, length: usize, identity: &Identity, table: &mut Table) {
-    let contenders: [(&str, Store); 3] = [
-        ("default", ServerSessionMemoryCache::new(sessions)),
-        ("mutex, O(1) take", Arc::new(HonestStore(Honest::new(sessions)))),
+fn measure(args: &Args, report: &mut Report, sessions: usize, length: usize, identity: &Identity) {
+    let contestants: [(&str, Store); 3] = [
         ("resumption", resumption_store(sessions)),
+        ("rustls default", ServerSessionMemoryCache::new(sessions)),
+        ("mutex, O(1) take", Arc::new(HonestStore(Honest::new(sessions)))),
     ];
     let side = |(name, store): (&'static str, Store)| {
         fill(&*store, sessions, length);
         let pairs = (0..THREADS).map(|_| Pair::new(identity, Arc::clone(&store))).collect();
         Side { name, pairs, rounds: Vec::new() }
     };
-    let mut sides = contenders.map(side);
-    let time = Duration::from_millis(args.pick(1_000, 400));
+    let mut sides = contestants.map(side);
+    let time = args.round_time(Duration::from_millis(1_000), Duration::from_millis(400));
     for side in &mut sides {
         // Fetches the first tickets.
         side.round(time / 4);
     }
-    for _ in 0..args.pick(7, 3) {
-        for side in &mut sides {
-            let round = side.round(time);
-            side.rounds.push(round);
+    let count = sides.len();
+    for round in 0..args.rounds() {
+        for place in 0..count {
+            let side = &mut sides[(round + place) % count];
+            let done = side.round(time);
+            side.rounds.push(done);
         }
     }
-    for side in &sides {
-        table.row(&side.row(sessions, &sides[0]));
+    show(report, sessions, &sides);
+}
+
+fn show(report: &mut Report, sessions: usize, sides: &[Side]) {
+    let title = format!("{} sessions", grouped(sessions));
+    let mut table = Table::new(&[
+        title.as_str(),
+        "handshakes/s",
+        "ours / theirs",
+        "",
+        "store's share of server time",
+        "ours / theirs",
+        "",
+        "store us/handshake",
+        "resumed",
+    ]);
+    for side in sides {
+        let mut compare = |question: &str, unit, better, of: fn(&Side) -> Vec<f64>| {
+            if side.name == sides[0].name {
+                return [String::new(), String::new()];
+            }
+            let question = question.to_owned();
+            let figure = Figure { question, unit, better, sessions, threads: THREADS };
+            let (ours, theirs) = (of(&sides[0]), of(side));
+            report.compare(&figure, Rounds::of(side.name, &ours, &theirs)).cells()
+        };
+        let rates = compare("rustls handshakes", "handshakes/s", Better::More, Side::rates);
+        let shares =
+            compare("the store in a rustls server", "% of server CPU", Better::Less, Side::shares);
+        table.row(&side.row(rates, shares));
     }
+    report.table(&table);
 }
 
 impl Side {
@@ -112,23 +129,25 @@ impl Side {
         self.rounds.iter().map(|(_, rate)| *rate).collect()
     }
 
-    fn row(&self, sessions: usize, default: &Self) -> [String; 7] {
-        let share = |done: &Done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0;
+    fn shares(&self) -> Vec<f64> {
+        self.each(|done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0)
+    }
+
+    fn row(&self, rates: [String; 2], shares: [String; 2]) -> [String; 9] {
         let micros = |done: &Done| done.store.as_secs_f64() * 1e6 / done.handshakes as f64;
         let resumed = |done: &Done| done.resumed as f64 * 100.0 / done.handshakes as f64;
-        let rates = self.rates();
-        let (slowest, fastest) = (
-            rates.iter().copied().fold(f64::MAX, f64::min),
-            rates.iter().copied().fold(0.0, f64::max),
-        );
+        let [rate, rate_verdict] = rates;
+        let [share, share_verdict] = shares;
         [
-            format!("{}, {sessions}", self.name),
-            format!("{:.0}", median(&rates)),
-            format!("{:.2}", ratio(&rates, &default.rates())),
-            format!("{:.2} %", median(&self.each(share))),
+            self.name.to_owned(),
+            format!("{:.0}", median(&self.rates())),
+            rate,
+            rate_verdict,
+            format!("{:.2} %", median(&self.shares())),
+            share,
+            share_verdict,
             format!("{:.2}", median(&self.each(micros))),
             format!("{:.1} %", median(&self.each(resumed))),
-            format!("{slowest:.0}..{fastest:.0}"),
         ]
     }
 }

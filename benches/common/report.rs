@@ -1,6 +1,117 @@
-//! How results are shown: the machine, then a table.
+//! How results are shown: tables for people, and the same as JSON lines for `cargo xtask bench`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args::Args;
+use super::rounds::{Better, Comparison, Spread};
+
+/// The results of one bench, as they come.
+#[derive(Debug)]
+pub(crate) struct Report {
+    json: Option<File>,
+}
+
+/// A number that is measured of several contestants.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    /// What is asked, in few words: `hit`.
+    pub(crate) question: String,
+    /// The unit that the values are in.
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    pub(crate) sessions: usize,
+    pub(crate) threads: usize,
+}
+
+/// What a contestant is to be compared with: those that bound their size, or a floor without limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bounded,
+    Unbounded,
+}
+
+/// One contestant's rounds beside ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds<'a> {
+    pub(crate) contestant: &'a str,
+    pub(crate) kind: Kind,
+    pub(crate) ours: &'a [f64],
+    pub(crate) theirs: &'a [f64],
+    /// What else is to be known of their side; mostly nothing.
+    pub(crate) note: &'a str,
+}
+
+impl<'a> Rounds<'a> {
+    /// A bounded contestant's, of which nothing else is to be known.
+    pub(crate) fn of(contestant: &'a str, ours: &'a [f64], theirs: &'a [f64]) -> Self {
+        Self { contestant, kind: Kind::Bounded, ours, theirs, note: "" }
+    }
+}
+
+impl Report {
+    /// Begins: says what is measured, and on what machine.
+    pub(crate) fn begin(args: &Args, about: &str) -> Self {
+        let json = args.json.as_ref().map(|path| File::create(path).expect("the file can be made"));
+        let mut report = Self { json };
+        println!("{about}\n{}\n", machine());
+        report.line(json!({ "about": about, "machine": machine() }));
+        report
+    }
+
+    /// A paragraph beside the tables.
+    pub(crate) fn note(&mut self, text: &str) {
+        println!("{text}\n");
+        self.line(json!({ "note": text }));
+    }
+
+    pub(crate) fn table(&mut self, table: &Table) {
+        table.print();
+        self.line(json!({ "table": table.0 }));
+    }
+
+    /// Something that was not measured, and why.
+    pub(crate) fn not_run(&mut self, what: &str, why: &str) {
+        println!("not run: {what}: {why}\n");
+        self.line(json!({ "not_run": what, "why": why }));
+    }
+
+    /// Compares a contestant's rounds with ours.
+    pub(crate) fn compare(&mut self, figure: &Figure, rounds: Rounds<'_>) -> Comparison {
+        let comparison = Comparison::of(rounds.ours, rounds.theirs, figure.better);
+        let better = if figure.better == Better::More { "more" } else { "less" };
+        let kind = if rounds.kind == Kind::Bounded { "bounded" } else { "unbounded" };
+        self.line(json!({ "figure": {
+            "question": figure.question,
+            "unit": figure.unit,
+            "better": better,
+            "sessions": figure.sessions,
+            "threads": figure.threads,
+            "contestant": rounds.contestant,
+            "kind": kind,
+            "ours": spread(rounds.ours),
+            "theirs": spread(rounds.theirs),
+            "ratio": [comparison.ratio.low, comparison.ratio.median, comparison.ratio.high],
+            "verdict": comparison.verdict.to_string(),
+            "note": rounds.note,
+            "rounds": rounds.ours.len(),
+        }}));
+        comparison
+    }
+
+    fn line(&mut self, value: Value) {
+        if let Some(json) = &mut self.json {
+            writeln!(json, "{value}").expect("the file can be written");
+        }
+    }
+}
+
+fn spread(values: &[f64]) -> [f64; 3] {
+    let Spread { median, low, high } = Spread::of(values);
+    [low, median, high]
+}
 
 /// The processor, how many of them, and the compiler.
 pub(crate) fn machine() -> String {
@@ -14,6 +125,13 @@ pub(crate) fn machine() -> String {
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let rustc = version.unwrap_or_else(|_| "rustc unknown".to_owned());
     format!("{model}, {processors} processors, {}, {rustc}", std::env::consts::OS)
+}
+
+/// A number of sessions as one reads it: `1 000 000`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(" ")
 }
 
 /// A table of text, its columns as wide as they have to be; the first one is aligned left.
@@ -31,7 +149,7 @@ impl Table {
         self.0.push(cells.iter().map(|cell| cell.as_ref().to_owned()).collect());
     }
 
-    pub(crate) fn print(&self) {
+    fn print(&self) {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.0.iter().filter_map(|row| row.get(column));

@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{deps, tidy};
+use crate::{deps, instructions, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
@@ -54,6 +54,7 @@ impl Work {
 
 fn steps(tests: &Tests) -> Vec<Step> {
     let commands = |name, commands| Step { name, work: Work::Commands(commands) };
+    let gate = if tests.counts_instructions() { instructions::check } else { instructions::skip };
     vec![
         commands("formatting", vec![cargo(&["fmt", "--all", "--check"])]),
         commands("clippy", clippy()),
@@ -62,6 +63,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         commands("docs", docs()),
         commands("doc tests", vec![tests.doc()]),
         Step { name: "models", work: models(tests) },
+        Step { name: "instructions", work: Work::Call(gate) },
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
         commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
         commands("tests", vec![tests.together(tests.of(&[]))]),
@@ -131,6 +133,12 @@ impl Tests {
         let runner: &[&str] =
             if self.nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
         with(self.told(cargo(runner)), selection)
+    }
+
+    /// Whether there is a program that counts instructions.
+    fn counts_instructions(&self) -> bool {
+        let mut skipped = self.skip.iter().flat_map(|skip| skip.split(','));
+        !skipped.any(|package| package == debian::VALGRIND)
     }
 
     fn doc(&self) -> Command {
@@ -214,6 +222,13 @@ mod tests {
         }
         let member = crate::root().join(MODELS).join("Cargo.toml");
         assert_eq!(Tests::new(&Skips::default()).models, member.exists());
+    }
+
+    #[test]
+    fn instructions_are_counted_unless_that_is_skipped() {
+        let counts = |skip| tests(true, true, skip).counts_instructions();
+        assert!(counts(None) && counts(Some("curl")) && !counts(Some("curl,valgrind")));
+        assert!(steps(&tests(true, true, None)).iter().any(|step| step.name == "instructions"));
     }
 
     #[test]
