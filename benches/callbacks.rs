@@ -7,8 +7,6 @@
 #[path = "common/allocator.rs"]
 #[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use std::sync::Arc;
 use std::thread;

@@ -8,8 +8,6 @@
 
 #[path = "common/allocator.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;

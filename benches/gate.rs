@@ -8,6 +8,7 @@
 #[path = "common/callgrind.rs"]
 mod callgrind;
 #[path = "common/ids.rs"]
+#[allow(unreachable_pub, reason = "the other benches have it in a library")]
 mod ids;
 
 use callgrind::{count, counted};

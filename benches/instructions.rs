@@ -8,8 +8,6 @@
 mod allocator;
 #[path = "common/callgrind.rs"]
 mod callgrind;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use callgrind::{count, counted};
 use common::args::Args;

@@ -8,8 +8,6 @@
 #[path = "common/allocator.rs"]
 #[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use common::args::Args;
 use common::contestants::honest::Id;
@@ -86,7 +84,7 @@ impl Cache for Arrays {
         None
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         // As many as were asked for: the room to spare is as large as the caches'.
         Some(self.entries.len() * 4 / 5)
     }
@@ -106,7 +104,7 @@ impl Cache for Pin {
         None
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         None
     }
 }

@@ -7,8 +7,6 @@
 
 #[path = "common/counting.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -181,7 +179,7 @@ fn churn(cache: &dyn Cache, lane: &mut Lane, sessions: usize, churns: usize) -> 
 
 fn len_of(cache: &dyn Cache, sessions: usize) -> f64 {
     // Who does not count has what was asked for.
-    cache.len().unwrap_or(sessions) as f64
+    cache.count().unwrap_or(sessions) as f64
 }
 
 /// Bytes of resumption's region for headers, which all caches of a process share.

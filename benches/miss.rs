@@ -4,8 +4,6 @@
 
 #[path = "common/allocator.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use common::args::Args;
 use common::contestants;

@@ -12,8 +12,6 @@
 
 #[path = "common/allocator.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
@@ -224,8 +222,8 @@ fn compare(report: &mut Report, name: &str, sessions: usize, sides: &[Side; 2]) 
         sessions,
         threads: 2,
     };
-    let rounds = Rounds::of("OpenSSL SSL_CTX", &slowed(&sides[1].1), &slowed(&sides[0].1));
-    report.compare(&figure, rounds);
+    let [own, ours] = sides;
+    report.compare(&figure, Rounds::of("OpenSSL SSL_CTX", &slowed(&ours.1), &slowed(&own.1)));
 }
 
 fn show(report: &mut Report, title: &str, sides: &[Side]) {

@@ -7,8 +7,6 @@
 
 #[path = "common/allocator.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use std::sync::Barrier;
 use std::thread;

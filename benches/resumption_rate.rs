@@ -13,8 +13,6 @@
 
 #[path = "common/allocator.rs"]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
 
 use std::sync::Mutex;
 use std::thread;
@@ -220,7 +218,7 @@ impl Cache for Reference {
         self.0.remove(id).map(|entry| *entry.value())
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.entries())
     }
 }

@@ -7,10 +7,6 @@
 #[path = "common/allocator.rs"]
 #[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
-#[allow(dead_code, reason = "each bench uses a part of it")]
-mod common;
-#[path = "common/handshakes.rs"]
-mod handshakes;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -19,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::contestants::honest::Honest;
+use common::handshakes::{Done, Identity, Pair};
 use common::report::{Figure, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
-use handshakes::{Done, Identity, Pair};
 use resumption::{Scope, SessionCache};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
@@ -34,7 +30,7 @@ fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 20_000, 400_000, 1_000_000], &[1_000, 400_000]];
     let args = Args::parse(ABOUT, sizes);
     let mut report = Report::begin(&args, ABOUT);
-    let identity = Identity::new();
+    let identity = Identity::generate();
     let length = length_of_a_session(&identity);
     report.note(&format!("a stored session has {length} bytes; {}", cost_of_a_measurement()));
     for &sessions in &args.sizes {
@@ -235,6 +231,6 @@ impl StoresServerSessions for HonestStore {
 
 impl fmt::Debug for HonestStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HonestStore").field("len", &self.0.len()).finish()
+        f.debug_struct("HonestStore").field("len", &self.0.count()).finish()
     }
 }

@@ -7,13 +7,13 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 /// The settings of a run.
 #[derive(Clone, Debug, Parser)]
-pub(crate) struct Args {
+pub struct Args {
     /// Fewer sizes, fewer rounds, and shorter ones
     #[arg(long)]
-    pub(crate) quick: bool,
+    pub quick: bool,
     /// Writes the results to this file as well, one JSON object a line
     #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    pub json: Option<PathBuf>,
     /// Runs the contestants with this in their names, and ours
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     round_ms: Option<u64>,
     /// Numbers of sessions
     #[arg(value_parser = size)]
-    pub(crate) sizes: Vec<usize>,
+    pub sizes: Vec<usize>,
     /// Cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
@@ -33,7 +33,7 @@ impl Args {
     ///
     /// `about` says what the bench measures, `sizes` are its numbers of sessions, with `--quick` the
     /// second ones.
-    pub(crate) fn parse(about: &'static str, sizes: [&[usize]; 2]) -> Self {
+    pub fn parse(about: &'static str, sizes: [&[usize]; 2]) -> Self {
         let default = format!("By default {:?} sessions, with --quick {:?}.", sizes[0], sizes[1]);
         let matches = Self::command().about(about).after_help(default).get_matches();
         let mut args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -44,22 +44,22 @@ impl Args {
     }
 
     /// `quick` of a quick run, `full` otherwise.
-    pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
+    pub fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 
     /// How many rounds there are: at least seven.
-    pub(crate) fn rounds(&self) -> usize {
+    pub fn rounds(&self) -> usize {
         self.pick(11, 7)
     }
 
     /// How long a round of one contestant is, if the command line does not say.
-    pub(crate) fn round_time(&self, full: Duration, quick: Duration) -> Duration {
+    pub fn round_time(&self, full: Duration, quick: Duration) -> Duration {
         self.round_ms.map_or(self.pick(full, quick), Duration::from_millis)
     }
 
     /// Whether a contestant of this name is to run.
-    pub(crate) fn is_wanted(&self, name: &str) -> bool {
+    pub fn is_wanted(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 }

@@ -9,14 +9,14 @@ use super::contestants::honest::Id;
 use super::ids::{id, mix};
 
 /// The payload of every session.
-pub(crate) static PAYLOAD: [u8; 300] = [0x5a; 300];
+pub static PAYLOAD: [u8; 300] = [0x5a; 300];
 
 /// Hostile lookups beside each connection of the flood: four of five connections are hostile.
 const HOSTILE: usize = 4;
 
 /// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Load {
+pub enum Load {
     /// Random lookups of sessions that are there.
     Hit,
     /// The same, each of which waits for the payload of the one before.
@@ -37,7 +37,7 @@ pub(crate) enum Load {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
     Put,
     Get,
     Take,
@@ -45,25 +45,25 @@ pub(crate) enum Call {
 
 /// One call to be made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Op {
-    pub(crate) call: Call,
-    pub(crate) id: Id,
+pub struct Op {
+    pub call: Call,
+    pub id: Id,
 }
 
 impl Load {
     /// Whether the cache is kept at its capacity, so that puts evict.
-    pub(crate) fn is_at_capacity(self) -> bool {
+    pub fn is_at_capacity(self) -> bool {
         matches!(self, Self::Tls13 | Self::Tls12 | Self::Flood)
     }
 
     /// The capacity that is asked for: room to spare where nothing is to be evicted, so that also
     /// caches of small parts keep them all.
-    pub(crate) fn capacity(self, sessions: usize) -> usize {
+    pub fn capacity(self, sessions: usize) -> usize {
         if self.is_at_capacity() { sessions } else { sessions + sessions / 4 }
     }
 
     /// Calls of one step.
-    pub(crate) fn calls(self) -> usize {
+    pub fn calls(self) -> usize {
         match self {
             Self::Tls13 => 3,
             Self::Flood => 3 + HOSTILE,
@@ -74,7 +74,7 @@ impl Load {
 
 /// A steady stream of work on one cache. Sessions are a lane's own, but for the hot one; a thread has
 /// one lane or several in turn.
-pub(crate) struct Lane {
+pub struct Lane {
     /// Above all numbers of this lane.
     base: u64,
     /// Sessions of this lane in a full cache.
@@ -92,7 +92,7 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Lane number `lane` of `lanes` on a cache of `sessions`.
-    pub(crate) fn new(lane: usize, lanes: usize, sessions: usize) -> Self {
+    pub fn new(lane: usize, lanes: usize, sessions: usize) -> Self {
         let share = (sessions / lanes).max(1);
         let delay = (share / 8).max(2);
         Self {
@@ -109,7 +109,7 @@ impl Lane {
 
     /// Makes one part of several of the puts that fill a cache. One that is to evict from the first
     /// put on gets more than it can hold, so that also its last shard is full.
-    pub(crate) fn fill(&mut self, load: Load, cache: &dyn Cache, part: u64, parts: u64) {
+    pub fn fill(&mut self, load: Load, cache: &dyn Cache, part: u64, parts: u64) {
         let is_crowded = matches!(load, Load::Tls13 | Load::Flood);
         let count = if is_crowded { self.share * 5 / 4 } else { self.share };
         let mut ops = Vec::new();
@@ -127,7 +127,7 @@ impl Lane {
     }
 
     /// Appends the calls of the next step.
-    pub(crate) fn step(&mut self, load: Load, ops: &mut Vec<Op>) {
+    pub fn step(&mut self, load: Load, ops: &mut Vec<Op>) {
         match load {
             Load::Hit | Load::HitChained => {
                 let number = self.random_below(self.share);
@@ -199,14 +199,14 @@ impl Lane {
 
 /// What came of some calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) lookups: usize,
-    pub(crate) found: usize,
+pub struct Found {
+    pub lookups: usize,
+    pub found: usize,
 }
 
 /// Makes the calls. `is_chained` makes each wait for the payload before, as if something else came in
 /// between: the time is then what one lookup takes, not how many overlap.
-pub(crate) fn play(cache: &dyn Cache, ops: &[Op], is_chained: bool) -> Found {
+pub fn play(cache: &dyn Cache, ops: &[Op], is_chained: bool) -> Found {
     let mut sum = Found::default();
     let mut skip = 0;
     for place in 0..ops.len() {
@@ -230,6 +230,6 @@ pub(crate) fn play(cache: &dyn Cache, ops: &[Op], is_chained: bool) -> Found {
 }
 
 /// Makes what the puts among some calls need.
-pub(crate) fn prepare(cache: &dyn Cache, ops: &[Op]) {
+pub fn prepare(cache: &dyn Cache, ops: &[Op]) {
     cache.prepare(&mut ops.iter().filter(|op| op.call == Call::Put).map(|op| &op.id));
 }

@@ -24,20 +24,15 @@ const PARTS: u64 = 64;
 
 /// A load under a name, at some numbers of threads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Question {
-    pub(crate) name: &'static str,
-    pub(crate) load: Load,
+pub struct Question {
+    pub name: &'static str,
+    pub load: Load,
     /// Every number of threads, or one thread alone.
-    pub(crate) is_threaded: bool,
+    pub is_threaded: bool,
 }
 
 /// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.
-pub(crate) fn ask(
-    args: &Args,
-    report: &mut Report,
-    questions: &[Question],
-    contestants: &[Contestant],
-) {
+pub fn ask(args: &Args, report: &mut Report, questions: &[Question], contestants: &[Contestant]) {
     for &sessions in &args.sizes {
         ask_at(args, report, questions, contestants, sessions);
     }
@@ -253,7 +248,7 @@ impl Side {
     /// The name, and what is in the cache; why, where that is not what was asked for.
     fn len(&self, sessions: usize) -> String {
         let name = self.contestant.name;
-        let Some(len) = self.cache.len() else {
+        let Some(len) = self.cache.count() else {
             return format!("{name} ({})", self.contestant.len);
         };
         let is_near = (len as f64 / sessions as f64 - 1.0).abs() <= 0.05;

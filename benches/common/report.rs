@@ -10,50 +10,50 @@ use super::rounds::{Better, Comparison, Spread};
 
 /// The results of one bench, as they come.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     json: Option<File>,
 }
 
 /// A number that is measured of several contestants.
 #[derive(Clone, Debug)]
-pub(crate) struct Figure {
+pub struct Figure {
     /// What is asked, in few words: `hit`.
-    pub(crate) question: String,
+    pub question: String,
     /// The unit that the values are in.
-    pub(crate) unit: &'static str,
-    pub(crate) better: Better,
-    pub(crate) sessions: usize,
-    pub(crate) threads: usize,
+    pub unit: &'static str,
+    pub better: Better,
+    pub sessions: usize,
+    pub threads: usize,
 }
 
 /// What a contestant is to be compared with: those that bound their size, or a floor without limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Bounded,
     Unbounded,
 }
 
 /// One contestant's rounds beside ours.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rounds<'a> {
-    pub(crate) contestant: &'a str,
-    pub(crate) kind: Kind,
-    pub(crate) ours: &'a [f64],
-    pub(crate) theirs: &'a [f64],
+pub struct Rounds<'a> {
+    pub contestant: &'a str,
+    pub kind: Kind,
+    pub ours: &'a [f64],
+    pub theirs: &'a [f64],
     /// What else is to be known of their side; mostly nothing.
-    pub(crate) note: &'a str,
+    pub note: &'a str,
 }
 
 impl<'a> Rounds<'a> {
     /// A bounded contestant's, of which nothing else is to be known.
-    pub(crate) fn of(contestant: &'a str, ours: &'a [f64], theirs: &'a [f64]) -> Self {
+    pub fn of(contestant: &'a str, ours: &'a [f64], theirs: &'a [f64]) -> Self {
         Self { contestant, kind: Kind::Bounded, ours, theirs, note: "" }
     }
 }
 
 impl Report {
     /// Begins: says what is measured, and on what machine.
-    pub(crate) fn begin(args: &Args, about: &str) -> Self {
+    pub fn begin(args: &Args, about: &str) -> Self {
         let json = args.json.as_ref().map(|path| File::create(path).expect("the file can be made"));
         let mut report = Self { json };
         println!("{about}\n{}\n", machine());
@@ -62,24 +62,24 @@ impl Report {
     }
 
     /// A paragraph beside the tables.
-    pub(crate) fn note(&mut self, text: &str) {
+    pub fn note(&mut self, text: &str) {
         println!("{text}\n");
         self.line(json!({ "note": text }));
     }
 
-    pub(crate) fn table(&mut self, table: &Table) {
+    pub fn table(&mut self, table: &Table) {
         table.print();
         self.line(json!({ "table": table.0 }));
     }
 
     /// Something that was not measured, and why.
-    pub(crate) fn not_run(&mut self, what: &str, why: &str) {
+    pub fn not_run(&mut self, what: &str, why: &str) {
         println!("not run: {what}: {why}\n");
         self.line(json!({ "not_run": what, "why": why }));
     }
 
     /// Compares a contestant's rounds with ours.
-    pub(crate) fn compare(&mut self, figure: &Figure, rounds: Rounds<'_>) -> Comparison {
+    pub fn compare(&mut self, figure: &Figure, rounds: Rounds<'_>) -> Comparison {
         let comparison = Comparison::of(rounds.ours, rounds.theirs, figure.better);
         let better = if figure.better == Better::More { "more" } else { "less" };
         let kind = if rounds.kind == Kind::Bounded { "bounded" } else { "unbounded" };
@@ -114,7 +114,7 @@ fn spread(values: &[f64]) -> [f64; 3] {
 }
 
 /// The processor, how many of them, and the compiler.
-pub(crate) fn machine() -> String {
+pub fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
@@ -128,7 +128,7 @@ pub(crate) fn machine() -> String {
 }
 
 /// A number of sessions as one reads it: `1 000 000`.
-pub(crate) fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(" ")
@@ -136,16 +136,16 @@ pub(crate) fn grouped(number: usize) -> String {
 
 /// A table of text, its columns as wide as they have to be; the first one is aligned left.
 #[derive(Debug)]
-pub(crate) struct Table(Vec<Vec<String>>);
+pub struct Table(Vec<Vec<String>>);
 
 impl Table {
-    pub(crate) fn new(header: &[&str]) -> Self {
+    pub fn new(header: &[&str]) -> Self {
         let mut table = Self(Vec::new());
         table.row(header);
         table
     }
 
-    pub(crate) fn row(&mut self, cells: &[impl AsRef<str>]) {
+    pub fn row(&mut self, cells: &[impl AsRef<str>]) {
         self.0.push(cells.iter().map(|cell| cell.as_ref().to_owned()).collect());
     }
 

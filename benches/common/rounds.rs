@@ -1,7 +1,7 @@
 //! What several rounds come to, and who is ahead.
 
 /// The middle one of some numbers; of two middle ones the lower.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
@@ -9,7 +9,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 /// How much larger `these` are than `those`: the median over the rounds, each with its neighbour in
 /// time.
-pub(crate) fn ratio(these: &[f64], those: &[f64]) -> f64 {
+pub fn ratio(these: &[f64], those: &[f64]) -> f64 {
     median(&these.iter().zip(those).map(|(this, that)| this / that).collect::<Vec<_>>())
 }
 
@@ -17,14 +17,14 @@ pub(crate) fn ratio(these: &[f64], those: &[f64]) -> f64 {
 /// highest, where there are at least five. Of 7 rounds it holds the true median in 87 of 100 cases, of
 /// 11 in 99.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(values: &[f64]) -> Self {
+    pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let cut = usize::from(sorted.len() >= 5);
@@ -36,14 +36,14 @@ impl Spread {
 
 /// What is good of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Better {
+pub enum Better {
     More,
     Less,
 }
 
 /// Who is ahead, as far as the rounds can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     Win,
     Tie,
     Loss,
@@ -51,9 +51,9 @@ pub(crate) enum Verdict {
 
 /// How many times as good ours are as theirs: above 1 we win.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Comparison {
-    pub(crate) ratio: Spread,
-    pub(crate) verdict: Verdict,
+pub struct Comparison {
+    pub ratio: Spread,
+    pub verdict: Verdict,
 }
 
 impl Comparison {
@@ -63,7 +63,7 @@ impl Comparison {
     /// A win needs intervals that do not overlap, both sides' own and the ratio's with 1. A loss
     /// needs no more than the ratio's interval below 1: whoever takes part in the race and judges it
     /// had better be stricter with himself.
-    pub(crate) fn of(ours: &[f64], theirs: &[f64], better: Better) -> Self {
+    pub fn of(ours: &[f64], theirs: &[f64], better: Better) -> Self {
         let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| match better {
             Better::More => ours / theirs,
             Better::Less => theirs / ours,
@@ -85,14 +85,14 @@ impl Comparison {
     }
 
     /// The ratio with its interval, and in words.
-    pub(crate) fn cells(&self) -> [String; 2] {
+    pub fn cells(&self) -> [String; 2] {
         let Spread { median, low, high } = self.ratio;
         [format!("{} ({}..{})", times(median), times(low), times(high)), self.verdict.to_string()]
     }
 }
 
 /// A ratio with as many digits as one reads.
-pub(crate) fn times(ratio: f64) -> String {
+pub fn times(ratio: f64) -> String {
     if ratio >= 99.5 { format!("{ratio:.0}") } else { format!("{ratio:.2}") }
 }
 

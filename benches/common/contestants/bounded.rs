@@ -10,7 +10,7 @@ use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 use super::honest::{Honest, Id};
 use super::{Cache, Contestant, LIFETIME, first};
-use crate::common::report::Kind;
+use crate::report::Kind;
 
 type Payload = Arc<[u8]>;
 
@@ -115,8 +115,8 @@ impl Cache for Mutex {
         first(self.0.take(id))
     }
 
-    fn len(&self) -> Option<usize> {
-        Some(self.0.len())
+    fn count(&self) -> Option<usize> {
+        Some(self.0.count())
     }
 }
 
@@ -136,7 +136,7 @@ impl Cache for Rustls {
         first(self.0.take(id))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         None
     }
 }
@@ -156,7 +156,7 @@ impl Cache for Moka {
         first(self.0.remove(id))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         // Only so its count is what it has.
         self.0.run_pending_tasks();
         Some(self.0.entry_count() as usize)
@@ -197,7 +197,7 @@ impl Cache for QuickCache {
         first(self.0.remove(id).map(|(_, payload)| payload))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.len())
     }
 }
@@ -219,7 +219,7 @@ impl Cache for Scc {
         first(self.0.remove_sync(id).map(|(_, payload)| payload))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.len())
     }
 }
@@ -240,7 +240,7 @@ impl Cache for TinyUfo {
         first(self.0.remove(id))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         None
     }
 }
@@ -261,7 +261,7 @@ impl Cache for Foyer {
         self.0.remove(id).map(|entry| entry.value()[0])
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.entries())
     }
 }

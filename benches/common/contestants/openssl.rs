@@ -19,7 +19,7 @@ use openssl_sys as sys;
 
 use super::honest::Id;
 use super::{Cache, Contestant, LIFETIME};
-use crate::common::report::Kind;
+use crate::report::Kind;
 
 pub(super) const OPENSSL: Contestant = Contestant {
     name: "OpenSSL SSL_CTX",
@@ -156,7 +156,7 @@ impl Cache for Context {
         })
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         let context = self.0.as_ptr();
         // SAFETY: the context lives; the call reads a number.
         let len = unsafe { sys::SSL_CTX_ctrl(context, SESS_NUMBER, 0, ptr::null_mut()) };

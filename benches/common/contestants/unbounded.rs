@@ -7,7 +7,7 @@ use ahash::RandomState;
 
 use super::honest::Id;
 use super::{Cache, Contestant, first};
-use crate::common::report::Kind;
+use crate::report::Kind;
 
 type Payload = Arc<[u8]>;
 
@@ -61,7 +61,7 @@ impl Cache for Papaya {
         first(self.0.pin().remove(id).cloned())
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.len())
     }
 }
@@ -81,7 +81,7 @@ impl Cache for Dash {
         first(self.0.remove(id).map(|(_, payload)| payload))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.len())
     }
 }
@@ -101,7 +101,7 @@ impl Cache for Scc {
         first(self.0.remove_sync(id).map(|(_, payload)| payload))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.0.len())
     }
 }
@@ -128,7 +128,7 @@ impl Cache for Locked {
         first(self.with(|map| map.remove(id)))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.with(|map| map.len()))
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
     }
     fs::create_dir_all(&folder)?;
     step::say("==> building the benches")?;
-    step::run(&mut cargo(&["bench", "--benches", "--no-run"]))?;
+    step::run(&mut cargo(&["bench", "--package", "benches", "--no-run"]))?;
     let wanted: Vec<_> = BENCHES.iter().copied().filter(|name| options.wants(name)).collect();
     let start = Instant::now();
     let mut outcomes = Vec::new();
@@ -132,7 +132,7 @@ fn bench(name: &'static str, options: &Options, folder: &Path) -> Result<Outcome
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let mut command = cargo(&["bench", "--bench", name, "--"]);
+    let mut command = cargo(&["bench", "--package", "benches", "--bench", name, "--"]);
     if options.quick {
         command.arg("--quick");
     }

@@ -51,7 +51,7 @@ fn head(command: &str, commit: Option<&str>, outcomes: &[Outcome]) -> String {
     if let Some(commit) = commit {
         head += &format!(", of commit {commit}");
     }
-    head + ".\n`cargo bench --bench <name> -- --help` says how to run one alone.\n\n"
+    head + ".\n`cargo bench -p benches --bench <name> -- --help` says how to run one alone.\n\n"
         + READING
         + "\n"
 }
@@ -106,7 +106,7 @@ fn interval(figure: &Figure) -> String {
 
 fn section(outcome: &Outcome, plots: &[Plot]) -> String {
     let mut text = format!(
-        "\n## {}\n\n{}\n`cargo bench --bench {}`, {} minutes.\n\n",
+        "\n## {}\n\n{}\n`cargo bench -p benches --bench {}`, {} minutes.\n\n",
         outcome.name,
         outcome.results.about,
         outcome.name,

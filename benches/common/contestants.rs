@@ -9,7 +9,7 @@
 //! and moka looks at lifetimes.
 
 mod bounded;
-pub(crate) mod honest;
+pub mod honest;
 mod openssl;
 mod unbounded;
 
@@ -24,7 +24,7 @@ use honest::Id;
 const LIFETIME: Duration = Duration::from_secs(7_200);
 
 /// A cache under test.
-pub(crate) trait Cache: Send + Sync {
+pub trait Cache: Send + Sync {
     /// Makes what this thread's next puts of these ids need, and what is not the cache's own work.
     fn prepare(&self, _ids: &mut dyn Iterator<Item = &Id>) {}
     /// Stores a payload of these bytes.
@@ -34,26 +34,26 @@ pub(crate) trait Cache: Send + Sync {
     /// As `get`; removes the session, and drops it.
     fn take(&self, id: &Id) -> Option<u8>;
     /// How many sessions there are, if the cache can tell.
-    fn len(&self) -> Option<usize>;
+    fn count(&self) -> Option<usize>;
 }
 
 /// A cache to be made.
 #[derive(Clone, Copy)]
-pub(crate) struct Contestant {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+pub struct Contestant {
+    pub name: &'static str,
+    pub kind: Kind,
     /// How it is set up: capacity and order of eviction, expiry, shards, hasher, maintenance.
-    pub(crate) set_up: [&'static str; 5],
+    pub set_up: [&'static str; 5],
     /// What it may be called on to hold.
-    pub(crate) len: &'static str,
+    pub len: &'static str,
     /// About how many bytes it takes for a session of 300.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Makes it for so many sessions.
-    pub(crate) make: fn(usize) -> Box<dyn Cache>,
+    pub make: fn(usize) -> Box<dyn Cache>,
 }
 
 /// Resumption.
-pub(crate) const OURS: Contestant = Contestant {
+pub const OURS: Contestant = Contestant {
     name: "resumption",
     kind: Kind::Bounded,
     set_up: ["never exceeded; SIEVE", "wheel, 2 h", "by size", "ahash, own keys", "with puts"],
@@ -63,7 +63,7 @@ pub(crate) const OURS: Contestant = Contestant {
 };
 
 /// All of them; resumption first.
-pub(crate) fn all() -> Vec<Contestant> {
+pub fn all() -> Vec<Contestant> {
     let mut all = vec![OURS];
     all.extend(bounded::ALL);
     all.push(openssl::OPENSSL);
@@ -72,7 +72,7 @@ pub(crate) fn all() -> Vec<Contestant> {
 }
 
 /// Shows how each is set up.
-pub(crate) fn show_set_up(report: &mut Report) {
+pub fn show_set_up(report: &mut Report) {
     let header = ["contestant", "capacity", "expiry", "shards", "hasher", "maintenance"];
     let mut table = Table::new(&header);
     for contestant in all() {
@@ -112,7 +112,7 @@ impl Cache for Ours {
         first(self.sessions.take(&SessionId::from(*id)).as_ref().map(Session::payload))
     }
 
-    fn len(&self) -> Option<usize> {
+    fn count(&self) -> Option<usize> {
         Some(self.cache.len())
     }
 }
