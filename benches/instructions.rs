@@ -2,14 +2,15 @@
 //!
 //! Unlike times, instructions are the same in each run, and on a busy machine too. valgrind counts
 //! them (`apt-get install valgrind`); it does so for one contestant and one load in a process of its
-//! own. Making the payloads is included, making the ids is not.
+//! own. Making the payloads is included, making the ids is not. *locked* are the read-modify-writes among
+//! them, those of the allocator and of OpenSSL's locks included.
 
 #[path = "common/allocator.rs"]
 mod allocator;
 #[path = "common/callgrind.rs"]
 mod callgrind;
 
-use callgrind::{count, counted};
+use callgrind::{Locked, Whose, count, counted};
 use common::args::Args;
 use common::contestants::{self, Contestant};
 use common::load::{Lane, Load, play, prepare};
@@ -39,10 +40,13 @@ fn main() {
 fn compare(args: &Args, report: &mut Report, sessions: usize) {
     let steps = args.pick(20_000, 5_000);
     let title = format!("{} sessions, instructions a call", grouped(sessions));
-    let header =
-        [title.as_str(), "hit", "theirs / ours", "miss", "theirs / ours", "tls13", "theirs / ours"];
+    let header: Vec<&str> = [title.as_str()]
+        .into_iter()
+        .chain(LOADS.iter().flat_map(|(name, _)| [*name, "theirs / ours", "locked"]))
+        .collect();
     let mut table = Table::new(&header);
     let mut ours = Vec::new();
+    let mut known = Locked::default();
     for (place, contestant) in contestants::all().iter().enumerate() {
         if place > 0 && !args.is_wanted(contestant.name) {
             continue;
@@ -50,16 +54,19 @@ fn compare(args: &Args, report: &mut Report, sessions: usize) {
         let mut row = vec![contestant.name.to_owned()];
         for (which, (name, load)) in LOADS.into_iter().enumerate() {
             if load.is_at_capacity() && contestant.kind == Kind::Unbounded {
-                row.extend([String::new(), String::new()]);
+                row.extend([String::new(), String::new(), String::new()]);
                 continue;
             }
             let task = format!("{place} {which} {sessions} {steps}");
-            let each = count(&task) / (steps * load.calls()) as f64;
+            let counted = count(&task, Whose::All, &mut known);
+            let calls = (steps * load.calls()) as f64;
+            let each = counted.instructions / calls;
+            let locked = counted.locked.map_or("?".to_owned(), |all| format!("{:.1}", all / calls));
             if place == 0 {
                 ours.push(each);
             }
             let ratio = of_one(report, name, sessions, contestant, [ours[which], each]);
-            row.extend([format!("{each:.0}"), ratio]);
+            row.extend([format!("{each:.0}"), ratio, locked]);
         }
         table.row(&row);
     }

@@ -21,7 +21,7 @@ const ABOUT: &str = "Hits against two dependent loads of the same memory, and a 
 
 const LIMIT: Contestant = Contestant {
     name: "two loads and a pin",
-    kind: Kind::Unbounded,
+    kind: Kind::Limit,
     set_up: ["exact", "none", "none", "none", "none"],
     len: "",
     bytes: 400,
@@ -30,7 +30,7 @@ const LIMIT: Contestant = Contestant {
 
 const PIN: Contestant = Contestant {
     name: "a pin alone",
-    kind: Kind::Unbounded,
+    kind: Kind::Limit,
     set_up: ["none", "none", "none", "none", "none"],
     len: "it holds nothing",
     bytes: 0,

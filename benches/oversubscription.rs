@@ -3,7 +3,9 @@
 //! Sixteen threads for each processor make the connections of `tls13` on one full cache, and each call
 //! is timed by the clock. The system takes the processor from a thread whenever it likes: where that
 //! one holds a lock, whoever needs it waits until it is back. That a thread itself is interrupted in the
-//! middle of its call is in all the figures, too; the shorter the calls, the rarer it is.
+//! middle of its call is in the figures, too; the shorter the calls, the rarer it is. So there is a
+//! second table, of the calls in which the system took the processor from nobody but others: what is
+//! long there has waited for somebody.
 
 #[path = "common/allocator.rs"]
 mod allocator;
@@ -24,7 +26,13 @@ const ABOUT: &str = "Sixteen threads for each processor: how long a put and a ta
 const PERCENTS: [(&str, f64); 5] =
     [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9), ("p99.99", 99.99), ("longest", 100.0)];
 
-const CALLS: [(&str, Call); 2] = [("put", Call::Put), ("take", Call::Take)];
+/// What is shown: each call, all of them and those whose own thread was not interrupted.
+const KINDS: [(&str, Call, bool); 4] = [
+    ("put", Call::Put, false),
+    ("take", Call::Take, false),
+    ("put, not interrupted itself", Call::Put, true),
+    ("take, not interrupted itself", Call::Take, true),
+];
 
 fn main() {
     let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]]);
@@ -40,8 +48,8 @@ struct Side {
     contestant: Contestant,
     cache: Box<dyn Cache>,
     lanes: Vec<Lane>,
-    /// Of put and of take each percentile, in microseconds, in each round.
-    micros: [[Vec<f64>; PERCENTS.len()]; CALLS.len()],
+    /// Of each kind each percentile, in microseconds, in each round.
+    micros: [[Vec<f64>; PERCENTS.len()]; KINDS.len()],
 }
 
 fn measure(args: &Args, report: &mut Report, sessions: usize) {
@@ -60,7 +68,7 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
             sides[(round + place) % count].round(time);
         }
     }
-    for which in 0..CALLS.len() {
+    for which in 0..KINDS.len() {
         show(report, sessions, threads, &sides, which);
     }
 }
@@ -88,7 +96,10 @@ impl Side {
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         for (which, micros) in self.micros.iter_mut().enumerate() {
-            let mut all: Vec<f64> = times.iter().flat_map(|times| times[which].clone()).collect();
+            let (_, call, is_quiet) = KINDS[which];
+            let all = times.iter().flatten().filter(|timed| timed.call == call);
+            let all = all.filter(|timed| !is_quiet || !timed.is_interrupted);
+            let mut all: Vec<f64> = all.map(|timed| timed.micros).collect();
             all.sort_by(f64::total_cmp);
             for (rounds, (_, percent)) in micros.iter_mut().zip(PERCENTS) {
                 rounds.push(percentile_of_sorted(&all, percent));
@@ -97,28 +108,54 @@ impl Side {
     }
 }
 
-/// One thread's connections; returns the microseconds of each put and of each take.
-fn connections(cache: &dyn Cache, lane: &mut Lane, time: Duration) -> [Vec<f64>; CALLS.len()] {
-    let mut times: [Vec<f64>; CALLS.len()] = Default::default();
-    let mut ops = Vec::new();
+/// A call, how long it took, and whether the system took the processor from its thread meanwhile.
+struct Timed {
+    call: Call,
+    micros: f64,
+    is_interrupted: bool,
+}
+
+/// One thread's connections.
+fn connections(cache: &dyn Cache, lane: &mut Lane, time: Duration) -> Vec<Timed> {
+    let (mut times, mut ops) = (Vec::new(), Vec::new());
     let start = Instant::now();
     while start.elapsed() < time {
         ops.clear();
         lane.step(Load::Tls13, &mut ops);
         prepare(cache, &ops);
         for op in &ops {
+            let before = interruptions();
             let start = Instant::now();
             play(cache, std::slice::from_ref(op), false);
             let micros = start.elapsed().as_nanos() as f64 / 1e3;
-            times[usize::from(op.call == Call::Take)].push(micros);
+            let is_interrupted = interruptions() != before;
+            times.push(Timed { call: op.call, micros, is_interrupted });
         }
     }
     times
 }
 
-/// A table of put or of take.
+/// How often the system took the processor from this thread against its will. A thread that yields
+/// counts as one that was interrupted; of the contestants' locks some yield a few times before they wait.
+#[cfg(target_os = "linux")]
+fn interruptions() -> i64 {
+    // SAFETY: all bits zero are a usage, and the system fills in the thread's own.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage.ru_nivcsw
+    }
+}
+
+/// Nobody can tell.
+#[cfg(not(target_os = "linux"))]
+fn interruptions() -> i64 {
+    0
+}
+
+/// A table of one kind.
 fn show(report: &mut Report, sessions: usize, threads: usize, sides: &[Side], which: usize) {
-    let (call, _) = CALLS[which];
+    let (call, _, _) = KINDS[which];
     let title = format!("{call}, {} sessions, {threads} threads, us", grouped(sessions));
     let mut header = vec![title.as_str()];
     for (name, _) in PERCENTS {

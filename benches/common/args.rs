@@ -17,6 +17,9 @@ pub struct Args {
     /// Runs the contestants with this in their names, and ours
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// One contestant in memory at a time, beside ours, also where there is room for all
+    #[arg(long)]
+    pub pairs: bool,
     /// How long a round of one contestant is
     #[arg(long, value_name = "MS")]
     round_ms: Option<u64>,

@@ -122,6 +122,12 @@ impl Lane {
                 ops.clear();
             }
         }
+        if load == Load::Hot {
+            // A cache that is not exact may have let go of it.
+            let hot = [Op { call: Call::Put, id: id(0) }];
+            prepare(cache, &hot);
+            play(cache, &hot, false);
+        }
         // They were the tickets of connections, or the first sessions of clients.
         self.step = count / 2;
     }

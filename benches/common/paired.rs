@@ -53,7 +53,7 @@ fn ask_at(
     };
     let available = available_bytes();
     touch_heap((400 * sessions).min(available / 4));
-    if need(&wanted) < available / 10 * 7 {
+    if need(&wanted) < available / 10 * 7 && !args.pairs {
         let mut sides = warm(report, &wanted, load, sessions);
         for &question in questions {
             measure(args, report, question, &mut [&mut sides[..]], sessions);
@@ -63,7 +63,7 @@ fn ask_at(
     let mut alone = warm(report, &[*ours], load, sessions);
     for other in others {
         let need = need(&[*ours, *other]);
-        if need > available / 10 * 8 {
+        if need > available / 10 * 9 {
             let why = format!("needs {} MB, {} MB are free", need >> 20, available >> 20);
             report.not_run(&format!("{} at {} sessions", other.name, grouped(sessions)), &why);
             continue;

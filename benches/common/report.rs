@@ -31,6 +31,8 @@ pub struct Figure {
 pub enum Kind {
     Bounded,
     Unbounded,
+    /// No store at all, but what no store can beat.
+    Limit,
 }
 
 /// One contestant's rounds beside ours.
@@ -82,7 +84,11 @@ impl Report {
     pub fn compare(&mut self, figure: &Figure, rounds: Rounds<'_>) -> Comparison {
         let comparison = Comparison::of(rounds.ours, rounds.theirs, figure.better);
         let better = if figure.better == Better::More { "more" } else { "less" };
-        let kind = if rounds.kind == Kind::Bounded { "bounded" } else { "unbounded" };
+        let kind = match rounds.kind {
+            Kind::Bounded => "bounded",
+            Kind::Unbounded => "unbounded",
+            Kind::Limit => "limit",
+        };
         self.line(json!({ "figure": {
             "question": figure.question,
             "unit": figure.unit,

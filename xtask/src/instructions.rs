@@ -21,15 +21,20 @@ use crate::step::{self, cargo};
 /// So many times the record is too much.
 const TOLERANCE: f64 = 1.05;
 
+/// So many locked instructions more are too many: one in two calls.
+const MORE_LOCKED: f64 = 0.5;
+
 const CALLS: [&str; 3] = ["get", "put", "take"];
 
 /// What was counted, and by which compiler's code.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 struct Record {
     rustc: String,
     arch: String,
     /// Instructions of one call.
-    instructions: BTreeMap<String, u64>,
+    instructions: Counts<u64>,
+    /// The locked ones among them, where they can be told.
+    locked: Counts<f64>,
 }
 
 pub(crate) fn run(mut parser: Parser) -> Result<()> {
@@ -79,21 +84,26 @@ fn path() -> PathBuf {
 fn count() -> Result<Record> {
     let mut gate = cargo(&["bench", "--package", "default-tests", "--bench", "gate"]);
     let rustc = step::read(Command::new("rustc").arg("--version").current_dir(crate::root()))?;
-    let instructions = parse(&step::read(&mut gate)?)?;
-    Ok(Record { rustc: rustc.trim().to_owned(), arch: ARCH.to_owned(), instructions })
+    let (instructions, locked) = parse(&step::read(&mut gate)?)?;
+    Ok(Record { rustc: rustc.trim().to_owned(), arch: ARCH.to_owned(), instructions, locked })
 }
 
-/// Reads lines like `get 333`.
-fn parse(text: &str) -> Result<BTreeMap<String, u64>> {
-    let pairs = text.lines().filter_map(|line| line.split_once(' '));
-    let counts: BTreeMap<_, _> = pairs
-        .filter(|(call, _)| CALLS.contains(call))
-        .filter_map(|(call, count)| Some((call.to_owned(), count.trim().parse().ok()?)))
-        .collect();
-    if counts.len() != CALLS.len() || counts.values().any(|count| *count == 0) {
+/// Counts by the call.
+type Counts<N> = BTreeMap<String, N>;
+
+/// Reads lines like `get 333 4.0`; the second number may be a question mark.
+fn parse(text: &str) -> Result<(Counts<u64>, Counts<f64>)> {
+    let (mut instructions, mut locked) = (BTreeMap::new(), BTreeMap::new());
+    for line in text.lines() {
+        let [call, count, lock] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+        let (true, Ok(count)) = (CALLS.contains(&call), count.parse()) else { continue };
+        instructions.insert(call.to_owned(), count);
+        locked.extend(lock.parse().ok().map(|lock| (call.to_owned(), lock)));
+    }
+    if instructions.len() != CALLS.len() || instructions.values().any(|count| *count == 0) {
         bail!("the gate counted no {}: {text}", CALLS.join(", "));
     }
-    Ok(counts)
+    Ok((instructions, locked))
 }
 
 /// One line for each call; an error if one costs too much.
@@ -105,8 +115,15 @@ fn judge(recorded: &Record, counted: &Record) -> Result<Vec<String>> {
         let then = recorded.instructions.get(call).context(call)?;
         let change = *now as f64 / *then as f64;
         let percent = (change - 1.0) * 100.0;
-        let line = format!("{call}: {now} instructions, {percent:+.1} % of the recorded {then}");
-        if change > TOLERANCE {
+        let mut line =
+            format!("{call}: {now} instructions, {percent:+.1} % from the recorded {then}");
+        let mut is_too_locked = false;
+        let locked = (counted.locked.get(call), recorded.locked.get(call));
+        if let (Some(now), Some(then)) = locked {
+            line += &format!("; {now:.1} of them locked, recorded {then:.1}");
+            is_too_locked = *now > then + MORE_LOCKED;
+        }
+        if change > TOLERANCE || is_too_locked {
             too_much.push(line.clone());
         }
         lines.push(line);
@@ -119,7 +136,7 @@ fn judge(recorded: &Record, counted: &Record) -> Result<Vec<String>> {
         ));
     } else if !too_much.is_empty() {
         bail!(
-            "more than {:.0} % over the record: {}; `cargo xtask instructions --record` makes a new one, \
+            "more than {:.0} % or {MORE_LOCKED} locked ones over the record: {}; `cargo xtask instructions --record` makes a new one, \
              for a commit of its own with its reason",
             (TOLERANCE - 1.0) * 100.0,
             too_much.join("; ")
@@ -133,8 +150,9 @@ mod tests {
     use super::*;
 
     fn record(rustc: &str, get: u64) -> Record {
-        let instructions = parse(&format!("get {get}\nput 2000\ntake 1500\n")).unwrap();
-        Record { rustc: rustc.to_owned(), arch: "x86_64".to_owned(), instructions }
+        let (instructions, locked) =
+            parse(&format!("get {get} 4.0\nput 2000 ?\ntake 1500 9.0\n")).unwrap();
+        Record { rustc: rustc.to_owned(), arch: "x86_64".to_owned(), instructions, locked }
     }
 
     #[test]
@@ -155,9 +173,20 @@ mod tests {
     #[test]
     fn a_gate_that_counts_nothing_is_an_error() {
         assert!(parse("").is_err());
-        assert!(parse("get 0\nput 1\ntake 1\n").is_err());
-        assert!(parse("get 3\nput 1\n").is_err());
-        assert!(parse("warning: x\nget 3\nput 1\ntake 2\n").is_ok());
+        assert!(parse("get 0 1\nput 1 1\ntake 1 1\n").is_err());
+        assert!(parse("get 3 1\nput 1 1\n").is_err());
+        assert!(parse("warning: x y\nget 3 1\nput 1 ?\ntake 2 1.5\n").is_ok());
+    }
+
+    #[test]
+    fn one_more_locked_instruction_in_two_calls_is_too_much() {
+        let recorded = record("1.95", 1000);
+        let mut counted = recorded.clone();
+        counted.locked.insert("get".to_owned(), 4.5);
+        assert!(judge(&recorded, &counted).is_ok());
+        counted.locked.insert("get".to_owned(), 4.6);
+        let error = judge(&recorded, &counted).unwrap_err().to_string();
+        assert!(error.contains("get: 1000") && error.contains("4.6 of them locked"), "{error}");
     }
 
     #[test]

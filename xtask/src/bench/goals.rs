@@ -68,6 +68,18 @@ const GOALS: &[Goal] = &[
     best("oversubscription, p99.99 of take", "oversubscribed take, p99.99", &[], 1.0),
     best("oversubscription, longest put", "oversubscribed put, longest", &[], 1.0),
     best("oversubscription, longest take", "oversubscribed take, longest", &[], 1.0),
+    best(
+        "oversubscription, longest put, not interrupted itself",
+        "oversubscribed put, not interrupted itself, longest",
+        &[],
+        1.0,
+    ),
+    best(
+        "oversubscription, longest take, not interrupted itself",
+        "oversubscribed take, not interrupted itself, longest",
+        &[],
+        1.0,
+    ),
     Goal {
         text: "expiry storm, p99.9 of put against quiet",
         question: "put while all expire",

@@ -10,6 +10,8 @@ mod plot;
 mod plots;
 mod results;
 mod svg;
+#[cfg(test)]
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -56,29 +56,51 @@ fn head(command: &str, commit: Option<&str>, outcomes: &[Outcome]) -> String {
         + "\n"
 }
 
+/// A line for each question in which we lose to anybody, the worst first.
 fn losses(figures: &[&Figure]) -> String {
-    let mut losses: Vec<&Figure> = of_verdict(figures, Verdict::Loss);
-    let worst = |figure: &Figure| figure.times().unwrap_or(0.0);
-    losses.sort_by(|one, other| worst(one).total_cmp(&worst(other)));
-    if losses.is_empty() {
+    let mut questions: Vec<(String, Vec<&Figure>)> = Vec::new();
+    for figure in of_verdict(figures, Verdict::Loss) {
+        let asked = figure.asked();
+        match questions.iter_mut().find(|(seen, of)| *seen == asked && of[0].unit == figure.unit) {
+            Some((_, losses)) => losses.push(figure),
+            None => questions.push((asked, vec![figure])),
+        }
+    }
+    if questions.is_empty() {
         return "Nowhere, in this run.\n".to_owned();
     }
-    let header = ["what", "to whom", "ours", "theirs", "unit", "ours / theirs"].map(String::from);
-    let mut rows = vec![header.to_vec()];
-    rows.extend(losses.into_iter().map(|figure| {
+    let times = |figure: &&Figure| figure.times().unwrap_or(0.0);
+    for (_, losses) in &mut questions {
+        losses.sort_by(|one, other| times(one).total_cmp(&times(other)));
+    }
+    questions.sort_by(|(_, one), (_, other)| times(&one[0]).total_cmp(&times(&other[0])));
+    let header = ["what", "ours", "theirs", "unit", "ours / theirs", "to whom", "and to"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for (asked, losses) in &questions {
+        let (worst, others) = losses.split_first().expect("there is one");
         let number = |values: [Option<f64>; 3]| values[1].map_or("".to_owned(), rounded);
-        let kind = if figure.kind == Kind::Unbounded { " (no limit)" } else { "" };
-        let note = if figure.note.is_empty() { "" } else { ", " };
-        vec![
-            figure.asked(),
-            format!("{}{kind}{note}{}", figure.contestant, figure.note),
-            number(figure.ours),
-            number(figure.theirs),
-            figure.unit.clone(),
-            interval(figure),
-        ]
-    }));
+        let others: Vec<_> = others
+            .iter()
+            .map(|figure| format!("{} {}", rounded(times(figure)), named(figure)))
+            .collect();
+        rows.push(vec![
+            asked.clone(),
+            number(worst.ours),
+            number(worst.theirs),
+            worst.unit.clone(),
+            interval(worst),
+            named(worst),
+            others.join("; "),
+        ]);
+    }
     markdown(&rows)
+}
+
+/// A contestant, and what has to be known of it.
+fn named(figure: &Figure) -> String {
+    let limit = if figure.kind == Kind::Unbounded { " (no limit)" } else { "" };
+    let note = if figure.note.is_empty() { "" } else { ", which " };
+    format!("{}{limit}{note}{}", figure.contestant, figure.note)
 }
 
 fn ties(figures: &[&Figure]) -> String {
@@ -96,7 +118,8 @@ fn ties(figures: &[&Figure]) -> String {
 }
 
 fn of_verdict<'a>(figures: &[&'a Figure], verdict: Verdict) -> Vec<&'a Figure> {
-    figures.iter().copied().filter(|figure| figure.verdict == verdict).collect()
+    let contestants = figures.iter().copied().filter(|figure| figure.kind != Kind::Limit);
+    contestants.filter(|figure| figure.verdict == verdict).collect()
 }
 
 fn interval(figure: &Figure) -> String {
@@ -179,9 +202,9 @@ mod tests {
     fn losses_come_first_and_the_worst_of_them_first() {
         let page = page();
         let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text} in {page}"));
-        assert!(place("## Where we lose") < place("scc HashCache"));
-        assert!(place("scc HashCache") < place("| moka"));
-        assert!(place("| moka") < place("## Where it is a tie"));
+        assert!(place("## Where we lose") < place("0.30 (0.30..0.30) | scc HashCache"));
+        assert!(page.contains("scc HashCache | 0.90 moka |\n"), "{page}");
+        assert!(place("0.90 moka") < place("## Where it is a tie"));
         assert!(place("## Where it is a tie") < place("foyer"));
         assert!(place("foyer") < place("## The goals"));
         assert!(place("## The goals") < place("## hit"));

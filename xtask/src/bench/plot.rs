@@ -2,10 +2,10 @@
 
 use super::svg::{Anchor, Svg};
 
-const WIDTH: f64 = 820.0;
+const WIDTH: f64 = 860.0;
 /// Where bars begin, and the longest ends.
-const LEFT: f64 = 190.0;
-const RIGHT: f64 = 620.0;
+const LEFT: f64 = 200.0;
+const RIGHT: f64 = 610.0;
 const BAR: f64 = 14.0;
 const GAP: f64 = 3.0;
 const GROUP_GAP: f64 = 11.0;

@@ -20,15 +20,16 @@ const INSTEAD: [(&str, Colour); 3] = [
     ("mutex, O(1) take", Colour::Floor),
 ];
 
-/// The questions of the overview, with the numbers of threads; 0 is any number.
-const OVERVIEW: [(&str, u64); 7] = [
-    ("hit", 2),
-    ("miss", 2),
-    ("tls13", 2),
-    ("tls12", 2),
-    ("rustls handshakes", 2),
-    ("oversubscribed put, p99.99", 0),
-    ("memory beyond the payload", 1),
+/// The questions of the overview, with the numbers of threads, 0 for any, and how they are called there.
+const OVERVIEW: [(&str, u64, &str); 8] = [
+    ("tls13", 2, "TLS 1.3: put, put, take"),
+    ("tls12", 2, "TLS 1.2: 9 gets, 1 put"),
+    ("hit", 2, "hit"),
+    ("miss", 2, "miss"),
+    ("rustls handshakes", 2, "rustls handshakes"),
+    ("oversubscribed put, p99.99", 0, "put, 32 threads, p99.99"),
+    ("memory beyond the payload", 1, "memory beside the payload"),
+    ("found, multi-use, flooded", 1, "found in a flood"),
 ];
 
 /// The benches whose contestants are compared at each size; the others show all sizes at once.
@@ -39,7 +40,7 @@ pub(super) fn all(outcomes: &[Outcome]) -> Vec<Plot> {
     let mut plots: Vec<_> = overview(outcomes).into_iter().collect();
     for outcome in outcomes {
         let by_size = BY_SIZE.contains(&outcome.name);
-        let figures = &outcome.results.figures;
+        let figures = outcome.results.figures.iter().filter(|figure| is_worth_a_plot(figure));
         for same in sets(figures, |figure| {
             (figure.question.clone(), figure.unit.clone(), by_size.then_some(figure.sessions))
         }) {
@@ -57,8 +58,17 @@ pub(super) fn all(outcomes: &[Outcome]) -> Vec<Plot> {
     plots
 }
 
+/// Of the oversubscribed calls the worst are shown; the tables have the others.
+fn is_worth_a_plot(figure: &Figure) -> bool {
+    let is_worst = ["p99.99", "longest"].iter().any(|end| figure.question.ends_with(end));
+    is_worst || !figure.question.starts_with("oversubscribed")
+}
+
 /// The figures that have the same key, in the order in which the keys come.
-fn sets<K: PartialEq>(figures: &[Figure], key: impl Fn(&Figure) -> K) -> Vec<Vec<&Figure>> {
+fn sets<'a, K: PartialEq>(
+    figures: impl Iterator<Item = &'a Figure>,
+    key: impl Fn(&Figure) -> K,
+) -> Vec<Vec<&'a Figure>> {
     let mut sets: Vec<(K, Vec<&Figure>)> = Vec::new();
     for figure in figures {
         let key = key(figure);
@@ -74,7 +84,7 @@ fn sets<K: PartialEq>(figures: &[Figure], key: impl Fn(&Figure) -> K) -> Vec<Vec
 fn overview(outcomes: &[Outcome]) -> Option<Plot> {
     let all: Vec<&Figure> = outcomes.iter().flat_map(|one| &one.results.figures).collect();
     let mut groups = Vec::new();
-    for (question, threads) in OVERVIEW {
+    for (question, threads, label) in OVERVIEW {
         let of = |figure: &&&Figure| {
             figure.question == question && [0, figure.threads].contains(&threads)
         };
@@ -83,12 +93,12 @@ fn overview(outcomes: &[Outcome]) -> Option<Plot> {
         let Some(size) = sizes.min_by_key(|size| size.abs_diff(1_000_000)) else { continue };
         let bar = |(name, colour): &(&str, Colour)| {
             let mut these = all.iter().filter(of).filter(|figure| figure.sessions == size);
-            let ratio = these.find(|figure| figure.contestant == *name)?.times()?;
+            let ratio = these.find(|figure| is_named(figure, name))?.times()?;
             Some(Bar { value: ratio, note: format!("×{}", rounded(ratio)), colour: *colour })
         };
         let bars: Vec<_> = INSTEAD.iter().filter_map(bar).collect();
         if !bars.is_empty() {
-            groups.push(Group { label: question.to_owned(), bars });
+            groups.push(Group { label: label.to_owned(), bars });
         }
     }
     let chart = Chart {
@@ -106,6 +116,11 @@ fn overview(outcomes: &[Outcome]) -> Option<Plot> {
         bench: None,
         svg: chart.draw(),
     })
+}
+
+/// Whether a figure is this contestant's, under whatever name.
+fn is_named(figure: &Figure, name: &str) -> bool {
+    figure.contestant == name || figure.contestant.ends_with(&format!("({name})"))
 }
 
 /// Contestants under each other, ours first, a bar for each number of threads.
@@ -141,7 +156,7 @@ fn contestants(figures: &[&Figure]) -> Chart {
     };
     Chart {
         title: format!("{}, {} sessions", first.question, grouped(first.sessions)),
-        subtitle: format!("{}; grey: maps without a limit", first.unit),
+        subtitle: format!("{}; grey: without a limit on sessions", first.unit),
         scale: scale(&groups),
         groups,
         legend,
@@ -163,7 +178,7 @@ fn sizes(figures: &[&Figure]) -> Chart {
             seen.push(figure.sessions);
             let mut bars = Vec::new();
             if let Some(mut ours) = bar_of_ours(figure, true) {
-                ours.note += ", resumption";
+                ours.note = format!("resumption {}", ours.note);
                 bars.push(ours);
             }
             groups.push(Group { label: grouped(figure.sessions), bars });
@@ -171,7 +186,7 @@ fn sizes(figures: &[&Figure]) -> Chart {
         let place = seen.iter().position(|size| *size == figure.sessions);
         let group = &mut groups[place.expect("it was pushed")];
         if let Some(mut theirs) = bar_of_theirs(figure, true) {
-            theirs.note = format!("{}, {}", theirs.note, figure.contestant);
+            theirs.note = format!("{} {}", figure.contestant, theirs.note);
             group.bars.push(theirs);
         }
     }
@@ -199,8 +214,8 @@ fn bar_of_theirs(figure: &Figure, is_dark: bool) -> Option<Bar> {
     let colour = match (figure.kind, is_dark) {
         (Kind::Bounded, true) => Colour::Theirs,
         (Kind::Bounded, false) => Colour::TheirsLight,
-        (Kind::Unbounded, true) => Colour::Floor,
-        (Kind::Unbounded, false) => Colour::FloorLight,
+        (_, true) => Colour::Floor,
+        (_, false) => Colour::FloorLight,
     };
     Some(Bar { value, note, colour })
 }

@@ -46,6 +46,8 @@ pub(super) struct Figure {
 pub(super) enum Kind {
     Bounded,
     Unbounded,
+    /// No contestant, but what none can beat.
+    Limit,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
