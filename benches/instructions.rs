@@ -27,7 +27,7 @@ fn main() {
     if let Some(task) = callgrind::task() {
         return run(&task);
     }
-    let args = Args::parse(ABOUT, [&[20_000], &[20_000]]);
+    let args = Args::parse(ABOUT, [&[20_000], &[4_000]]);
     let mut report = Report::begin(&args, ABOUT);
     if std::process::Command::new("valgrind").arg("--version").output().is_err() {
         return report.not_run("all of it", "valgrind is not installed");

@@ -23,9 +23,6 @@ const ABOUT: &str = "Memory of a full cache beyond the payloads of 300 bytes, fo
 /// Set for a child: which contestant it measures, with how many sessions, and how long.
 const CHILD: &str = "RESUMPTION_BENCH_MEMORY";
 
-/// As long as a contestant may take for its churns.
-const LONGEST: Duration = Duration::from_secs(60);
-
 /// What a child has measured, for each session; bytes beyond the payload.
 struct Measured {
     /// Usable bytes when it is full, and after the churns.
@@ -49,16 +46,18 @@ fn main() {
     for &sessions in &args.sizes {
         // A hundred times at the smallest size; the others take too long.
         let churns = if sessions <= 100_000 { args.pick(100, 2) } else { args.pick(5, 1) };
-        compare(&args, &mut report, sessions, churns);
+        // As long as a contestant may take for them.
+        let seconds = args.pick(60, 4);
+        compare(&args, &mut report, sessions, [churns, seconds]);
     }
 }
 
-fn compare(args: &Args, report: &mut Report, sessions: usize, churns: usize) {
+fn compare(args: &Args, report: &mut Report, sessions: usize, how_long: [usize; 2]) {
     let all: Vec<_> = contestants::all()
         .into_iter()
         .enumerate()
         .filter(|(place, one)| *place == 0 || args.is_wanted(one.name))
-        .map(|(place, one)| (one, run_child(place, sessions, churns)))
+        .map(|(place, one)| (one, run_child(place, sessions, how_long)))
         .collect();
     let title = format!("{} sessions", grouped(sessions));
     let mut table = Table::new(&[
@@ -119,9 +118,10 @@ impl Measured {
 }
 
 /// Measures a contestant in a process of its own.
-fn run_child(place: usize, sessions: usize, churns: usize) -> Measured {
+fn run_child(place: usize, sessions: usize, [churns, seconds]: [usize; 2]) -> Measured {
     let program = std::env::current_exe().expect("the program has a path");
-    let child = Command::new(program).env(CHILD, format!("{place} {sessions} {churns}")).output();
+    let task = format!("{place} {sessions} {churns} {seconds}");
+    let child = Command::new(program).env(CHILD, task).output();
     let output = child.expect("the program starts");
     let numbers = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<f64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
@@ -134,7 +134,7 @@ fn run_child(place: usize, sessions: usize, churns: usize) -> Measured {
 /// What a child does: prints what it has measured.
 fn measure(child: &str) {
     let numbers = child.split(' ').map(|number| number.parse::<usize>().expect("a number"));
-    let [place, sessions, churns] = numbers.collect::<Vec<_>>()[..] else {
+    let [place, sessions, churns, seconds] = numbers.collect::<Vec<_>>()[..] else {
         panic!("not understood: {child}")
     };
     allocator::for_openssl();
@@ -149,8 +149,8 @@ fn measure(child: &str) {
     let payload = PAYLOAD.len() as f64;
     let filled = each(all()) - payload;
     // What has no limit would grow.
-    let churned =
-        if load == Load::Tls13 { churn(&*cache, &mut lane, sessions, churns) } else { 0.0 };
+    let longest = Duration::from_secs(if load == Load::Tls13 { seconds as u64 } else { 0 });
+    let churned = churn(&*cache, &mut lane, churns * sessions, longest) / sessions as f64;
     let (bytes, blocks) = (each(all()) - payload, each(allocator::blocks() - before[1]));
     let headers = bytes + 8.0 * blocks;
     let resident = each(resident_bytes().saturating_sub(before[2])) - payload;
@@ -160,21 +160,21 @@ fn measure(child: &str) {
     std::mem::forget(cache);
 }
 
-/// Connections of TLS 1.3 until so many times as many sessions came anew as there are, or until it
-/// takes too long; returns how many times it was. (A half of what is put is taken.)
-fn churn(cache: &dyn Cache, lane: &mut Lane, sessions: usize, churns: usize) -> f64 {
+/// So many connections of TLS 1.3, or less if it takes too long; returns how many. Of what is put a
+/// half is taken: each leaves one session more.
+fn churn(cache: &dyn Cache, lane: &mut Lane, wanted: usize, longest: Duration) -> f64 {
     const STEPS: usize = 100;
     let mut ops = Vec::new();
-    let (start, wanted) = (Instant::now(), churns * sessions);
+    let start = Instant::now();
     let mut done = 0;
-    while done < wanted && start.elapsed() < LONGEST {
+    while done < wanted && start.elapsed() < longest {
         ops.clear();
         (0..STEPS).for_each(|_| lane.step(Load::Tls13, &mut ops));
         prepare(cache, &ops);
         play(cache, &ops, false);
         done += STEPS;
     }
-    done as f64 / sessions as f64
+    done as f64
 }
 
 fn len_of(cache: &dyn Cache, sessions: usize) -> f64 {

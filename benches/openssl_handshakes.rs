@@ -1,7 +1,7 @@
 //! How many handshakes does an OpenSSL server resume, with OpenSSL's own cache and with ours?
 //!
 //! Two threads make real handshakes in memory, TLS 1.2 by session ids and TLS 1.3 by stateful
-//! tickets, all of them resumed. Each comes back with another one of the sessions in the cache, in an
+//! tickets, all of them resumed, and then all of them full. Each comes back with another one of the sessions in the cache, in an
 //! order that looks random. The servers take turns, round after round; medians are shown.
 //!
 //! `handshakes/s` has the clients' work in it; the time of the server is its own, of the processor's
@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::args::Args;
+use common::handshakes::Mix;
 use common::ids::{id, mix};
 use common::report::{Figure, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
@@ -33,11 +34,11 @@ use peers::{TLS12, TLS13};
 use resumption::SessionCache;
 
 const ABOUT: &str = "OpenSSL servers, 2 threads, all handshakes resumed, by session ids (TLS 1.2) \
-                     and stateful tickets (TLS 1.3).";
+                     and stateful tickets (TLS 1.3), and all full.";
 const THREADS: usize = 2;
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000, 20_000]]);
+    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000]]);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
@@ -66,17 +67,24 @@ fn measure(args: &Args, report: &mut Report, sessions: usize, name: &str, versio
     let cache = SessionCache::builder().max_sessions(max).lifetime(LIFETIME).build();
     let servers = [Server::own(max), Server::ours(cache.expect("the settings are valid"))];
     let mut sides = servers.map(|server| Side::new(server, sessions, version));
-    for side in &mut sides {
-        side.round(handshakes / 4 + 1);
-    }
-    for _ in 0..rounds {
+    for mix in [Mix::Resumed, Mix::Full] {
+        // A full one takes several times as long.
+        let handshakes = if mix == Mix::Full { handshakes / 4 + 1 } else { handshakes };
         for side in &mut sides {
-            let (rate, micros) = side.round(handshakes);
-            side.rates.push(rate);
-            side.micros.push(micros);
+            (side.rates.clear(), side.micros.clear());
+            side.round(handshakes / 4 + 1, mix);
         }
+        for round in 0..rounds {
+            for place in 0..2 {
+                let side = &mut sides[(round + place) % 2];
+                let (rate, micros) = side.round(handshakes, mix);
+                side.rates.push(rate);
+                side.micros.push(micros);
+            }
+        }
+        let full = if mix == Mix::Full { ", all full" } else { "" };
+        show(report, &format!("{name}{full}"), sessions, &sides);
     }
-    show(report, name, sessions, &sides);
 }
 
 impl Side {
@@ -96,15 +104,21 @@ impl Side {
 
     /// Makes so many handshakes in each thread; returns how many there were in a second, and how
     /// many microseconds of the processor's time the server took for one.
-    fn round(&mut self, handshakes: usize) -> (f64, f64) {
+    fn round(&mut self, handshakes: usize, mix: Mix) -> (f64, f64) {
         let (server, master) = (&self.server, &self.master);
         let together = Barrier::new(THREADS);
         let run = |returning: &mut Returning| {
-            let offers = returning.offers(handshakes, master);
+            let count = if mix == Mix::Full { 0 } else { handshakes };
+            let offers = returning.offers(count, master);
             together.wait();
             let start = Instant::now();
-            let at_work: Duration =
-                offers.iter().map(|offer| returning.visit(server, offer).processor).sum();
+            let mut at_work = Duration::ZERO;
+            for offer in &offers {
+                at_work += returning.visit(server, offer).processor;
+            }
+            for _ in count..handshakes {
+                at_work += returning.full(server).processor;
+            }
             (start.elapsed(), at_work)
         };
         let times: Vec<_> = thread::scope(|scope| {

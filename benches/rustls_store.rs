@@ -1,6 +1,6 @@
 //! What does the store cost a rustls server, and does that depend on how many sessions it has?
 //!
-//! Two threads make real TLS 1.3 handshakes in memory, 95 % of them resumed, on one full store: the
+//! Two threads make real TLS 1.3 handshakes in memory, 95 % of them resumed and then none, on one full store: the
 //! default store of rustls, a mutex with a take in constant time, and resumption. Stores take turns,
 //! round after round; medians are shown.
 
@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::contestants::honest::Honest;
-use common::handshakes::{Done, Identity, Pair};
+use common::handshakes::{Done, Identity, Mix, Pair};
 use common::report::{Figure, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
 use resumption::{Scope, SessionCache};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
-const ABOUT: &str = "rustls, TLS 1.3, 2 threads, 95 % resumed: handshakes and the store's share.";
+const ABOUT: &str =
+    "rustls, TLS 1.3, 2 threads, 95 % resumed, and all full: handshakes, the store's share.";
 const THREADS: usize = 2;
 
 type Store = Arc<dyn StoresServerSessions>;
@@ -58,23 +59,27 @@ fn measure(args: &Args, report: &mut Report, sessions: usize, length: usize, ide
     };
     let mut sides = contestants.map(side);
     let time = args.round_time(Duration::from_millis(1_000), Duration::from_millis(400));
-    for side in &mut sides {
-        // Fetches the first tickets.
-        side.round(time / 4);
-    }
     let count = sides.len();
-    for round in 0..args.rounds() {
-        for place in 0..count {
-            let side = &mut sides[(round + place) % count];
-            let done = side.round(time);
-            side.rounds.push(done);
+    for mix in [Mix::Resumed, Mix::Full] {
+        for side in &mut sides {
+            side.rounds.clear();
+            // Fetches the first tickets.
+            side.round(time / 4, mix);
         }
+        for round in 0..args.rounds() {
+            for place in 0..count {
+                let side = &mut sides[(round + place) % count];
+                let done = side.round(time, mix);
+                side.rounds.push(done);
+            }
+        }
+        show(report, sessions, mix, &sides);
     }
-    show(report, sessions, &sides);
 }
 
-fn show(report: &mut Report, sessions: usize, sides: &[Side]) {
-    let title = format!("{} sessions", grouped(sessions));
+fn show(report: &mut Report, sessions: usize, mix: Mix, sides: &[Side]) {
+    let full = if mix == Mix::Full { ", all full" } else { "" };
+    let title = format!("{} sessions{full}", grouped(sessions));
     let mut table = Table::new(&[
         title.as_str(),
         "handshakes/s",
@@ -83,7 +88,8 @@ fn show(report: &mut Report, sessions: usize, sides: &[Side]) {
         "store's share of server time",
         "ours / theirs",
         "",
-        "store us/handshake",
+        "server us/handshake",
+        "store's us",
         "resumed",
     ]);
     for side in sides {
@@ -91,7 +97,7 @@ fn show(report: &mut Report, sessions: usize, sides: &[Side]) {
             if side.name == sides[0].name {
                 return [String::new(), String::new()];
             }
-            let question = question.to_owned();
+            let question = format!("{question}{full}");
             let figure = Figure { question, unit, better, sessions, threads: THREADS };
             let (ours, theirs) = (of(&sides[0]), of(side));
             report.compare(&figure, Rounds::of(side.name, &ours, &theirs)).cells()
@@ -105,11 +111,11 @@ fn show(report: &mut Report, sessions: usize, sides: &[Side]) {
 }
 
 impl Side {
-    fn round(&mut self, time: Duration) -> (Done, f64) {
+    fn round(&mut self, time: Duration, mix: Mix) -> (Done, f64) {
         let start = Instant::now();
         let done = thread::scope(|scope| {
             let threads: Vec<_> =
-                self.pairs.iter_mut().map(|pair| scope.spawn(|| pair.run(time))).collect();
+                self.pairs.iter_mut().map(|pair| scope.spawn(|| pair.run(time, mix))).collect();
             let done = threads.into_iter().map(|thread| thread.join().expect("no panic"));
             done.fold(Done::default(), Done::and)
         });
@@ -129,7 +135,8 @@ impl Side {
         self.each(|done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0)
     }
 
-    fn row(&self, rates: [String; 2], shares: [String; 2]) -> [String; 9] {
+    fn row(&self, rates: [String; 2], shares: [String; 2]) -> [String; 10] {
+        let server = |done: &Done| done.server.as_secs_f64() * 1e6 / done.handshakes as f64;
         let micros = |done: &Done| done.store.as_secs_f64() * 1e6 / done.handshakes as f64;
         let resumed = |done: &Done| done.resumed as f64 * 100.0 / done.handshakes as f64;
         let [rate, rate_verdict] = rates;
@@ -142,6 +149,7 @@ impl Side {
             format!("{:.2} %", median(&self.shares())),
             share,
             share_verdict,
+            format!("{:.0}", median(&self.each(server))),
             format!("{:.2}", median(&self.each(micros))),
             format!("{:.1} %", median(&self.each(resumed))),
         ]
@@ -177,7 +185,7 @@ fn length_of_a_session(identity: &Identity) -> usize {
         }
     }
     let store = Arc::new(Length::default());
-    Pair::new(identity, Arc::clone(&store) as Store).run(Duration::ZERO);
+    Pair::new(identity, Arc::clone(&store) as Store).run(Duration::ZERO, Mix::Resumed);
     *store.0.lock().expect("no panic")
 }
 

@@ -12,8 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ServerConnection, StoresServerSessions};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, ServerConfig};
 
-/// Of so many handshakes one is full, the others are resumed: 95 %.
-const FULL_EVERY: u64 = 20;
+/// Which handshakes are resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// 95 %.
+    Resumed,
+    /// None.
+    Full,
+}
 
 /// Tickets that a client keeps: it comes back about so many handshakes later.
 const TICKETS: usize = 64;
@@ -80,13 +86,13 @@ impl Pair {
     }
 
     /// Makes handshakes for `time`, one at least.
-    pub fn run(&mut self, time: Duration) -> Done {
+    pub fn run(&mut self, time: Duration, mix: Mix) -> Done {
         let mut done = Done::default();
         IN_STORE.set(Duration::ZERO);
         let start = Instant::now();
         while done.handshakes == 0 || start.elapsed() < time {
             self.count += 1;
-            let is_new = self.count.is_multiple_of(FULL_EVERY);
+            let is_new = mix == Mix::Full || self.count.is_multiple_of(20);
             let client = if is_new { &self.new } else { &self.returning };
             let client = ClientConnection::new(Arc::clone(client), self.name.clone());
             self.handshake(client.expect("the configuration is valid"), &mut done);

@@ -217,6 +217,15 @@ impl Returning {
         self.tickets.drain(..count).map(offer).collect()
     }
 
+    /// A full handshake of somebody else, who does not come back; returns the server's part.
+    pub(crate) fn full(&self, server: &Server) -> Part {
+        let mut visit = Visit::new(&self.client, server, None);
+        visit.run();
+        assert!(!visit.link.server.ssl().session_reused(), "nothing was offered");
+        drop(self.client.sessions());
+        visit.end()
+    }
+
     /// A resumed handshake; returns the server's part.
     pub(crate) fn visit(&mut self, server: &Server, (session, ticket): &Offer) -> Part {
         let mut visit = Visit::new(&self.client, server, Some(session));
