@@ -71,7 +71,8 @@ fn measure(args: &Args, report: &mut Report, sessions: usize, name: &str, versio
         // A full one takes several times as long.
         let handshakes = if mix == Mix::Full { handshakes / 4 + 1 } else { handshakes };
         for side in &mut sides {
-            (side.rates.clear(), side.micros.clear());
+            side.rates.clear();
+            side.micros.clear();
             side.round(handshakes / 4 + 1, mix);
         }
         for round in 0..rounds {
