@@ -103,8 +103,8 @@ fn run(task: &str) {
     let mut lane = Lane::new(0, 1, sessions);
     lane.fill(load, &*cache, 0, 1);
     let mut ops = Vec::new();
-    // Until a full cache has been full for a while.
-    let warm = if load.is_at_capacity() { sessions / 4 } else { 0 };
+    // Until a full cache has been full for a while, and lookups have linked their cells.
+    let warm = if load.is_at_capacity() { sessions / 4 } else { 4 * sessions };
     (0..warm).for_each(|_| lane.step(load, &mut ops));
     prepare(&*cache, &ops);
     play(&*cache, &ops, false);

@@ -57,11 +57,11 @@ const WORKLOADS: [Workload; 4] = [
 type Policy = (&'static str, fn(usize) -> Box<dyn Cache>);
 
 fn main() {
-    let sizes: [&[usize]; 2] = [&[2_500, 5_000, 12_500, 25_000, 50_000], &[500, 2_000]];
+    let sizes: [&[usize]; 2] = [&[1_000, 2_000, 5_000, 10_000, 20_000], &[500, 2_000]];
     let args = Args::parse(ABOUT, sizes);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
-    let clients = args.pick(50_000, 5_000);
+    let clients = args.pick(20_000, 5_000);
     report.note(&format!("{} clients, {} rounds", grouped(clients), args.rounds()));
     for workload in WORKLOADS {
         for &sessions in &args.sizes {

@@ -110,6 +110,16 @@ struct Side {
     found: Found,
 }
 
+/// What came of one round.
+struct Round {
+    /// Millions of calls in a second, of all threads together.
+    rate: f64,
+    /// Seconds of the thread that was done first: how long the others waited for a processor is not in
+    /// it.
+    quickest: f64,
+    found: Found,
+}
+
 /// The numbers of threads that this machine can run, at least two.
 fn threads() -> Vec<usize> {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get).max(2);
@@ -171,10 +181,10 @@ fn measure(
             let count = sides.len();
             for place in 0..count {
                 let side = &mut sides[(round + place) % count];
-                let (rate, found) = side.round(load, threads, side.steps);
-                side.rates.push(rate);
-                side.found.lookups += found.lookups;
-                side.found.found += found.found;
+                let round = side.round(load, threads, side.steps);
+                side.rates.push(round.rate);
+                side.found.lookups += round.found.lookups;
+                side.found.found += round.found.found;
             }
         }
         show(report, question, sessions, threads, &sides);
@@ -198,8 +208,7 @@ impl Side {
         let mut steps = 4;
         let most = MAX_CALLS / load.calls();
         loop {
-            let (rate, _) = self.round(load, threads, steps);
-            let took = (steps * threads * load.calls()) as f64 / rate / 1e6;
+            let took = self.round(load, threads, steps).quickest;
             let wanted = (steps as f64 * time.as_secs_f64() / took) as usize;
             // What is long enough tells how long the rounds have to be.
             if took > time.as_secs_f64() / 4.0 || steps == most {
@@ -212,8 +221,8 @@ impl Side {
         self.found = Found::default();
     }
 
-    /// Makes so many steps in each thread; returns millions of calls in a second, and what was found.
-    fn round(&mut self, load: Load, threads: usize, steps: usize) -> (f64, Found) {
+    /// Makes so many steps in each thread.
+    fn round(&mut self, load: Load, threads: usize, steps: usize) -> Round {
         let together = Barrier::new(threads);
         let (cache, together) = (&*self.cache, &together);
         let run = move |lanes: &mut [Lane]| {
@@ -242,7 +251,9 @@ impl Side {
             lookups: sum.lookups + found.lookups,
             found: sum.found + found.found,
         });
-        (calls / (end - start).as_secs_f64() / 1e6, found)
+        let own = rounds.iter().map(|(start, end, _)| (*end - *start).as_secs_f64());
+        let quickest = own.fold(f64::INFINITY, f64::min);
+        Round { rate: calls / (end - start).as_secs_f64() / 1e6, quickest, found }
     }
 
     /// The name, and what is in the cache; why, where that is not what was asked for.
