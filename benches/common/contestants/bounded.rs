@@ -37,7 +37,7 @@ pub(super) const ALL: [Contestant; 8] = [
     Contestant {
         name: "moka",
         kind: Kind::Bounded,
-        set_up: ["about; W-TinyLFU", "2 h after the put", "1 map of 64", "ahash", "by its callers"],
+        set_up: ["about; W-TinyLFU", "2 h after the put", "lock-free", "ahash", "by its callers"],
         len: "",
         bytes: 650,
         make: |max| {
@@ -82,7 +82,7 @@ pub(super) const ALL: [Contestant; 8] = [
     Contestant {
         name: "TinyUFO",
         kind: Kind::Bounded,
-        set_up: ["about; S3-FIFO and TinyLFU", "none", "lock-free", "ahash", "with puts"],
+        set_up: ["about; S3-FIFO and TinyLFU", "none", "a lock a bin", "ahash", "with puts"],
         len: "it does not count",
         bytes: 600,
         make: |max| Box::new(TinyUfo(tinyufo::TinyUfo::new(max, max))),
