@@ -5,6 +5,9 @@
 //! themselves; OpenSSL's are flushed by another thread, as a server has to. The two take turns, round
 //! after round, each time with a new cache; medians over the rounds are shown, also of the
 //! percentiles.
+//!
+//! A call is due every 10 us, as if clients came at that rate, and its time is counted from then: what
+//! is due while another call waits for a lock has waited as well.
 
 #[path = "common/allocator.rs"]
 mod allocator;
@@ -16,6 +19,7 @@ mod openssl_servers;
 mod peers;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +39,9 @@ const ABOUT: &str = "A put and a take while SESSIONS expire in the same second."
 
 /// The lifetime of those that expire.
 const SHORT: Duration = Duration::from_secs(3_600);
+
+/// A call is due so often.
+const EVERY: Duration = Duration::from_micros(10);
 
 /// A session is taken after so many others were put.
 const BEHIND: usize = 1_000;
@@ -75,11 +82,11 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
     let (mut ours, mut own) = (Side::default(), Side::default());
     for _ in 0..args.rounds() {
         let mut stage = Ours::new(sessions);
-        ours[0].note(quietly(quiet, || stage.step()));
+        ours[0].note(quietly(quiet, |taken| stage.step(taken)));
         ours[1].note(stage.storm(sessions));
         drop(stage);
         let mut stage = Openssl::new(sessions);
-        own[0].note(quietly(quiet, || stage.step()));
+        own[0].note(quietly(quiet, |taken| stage.step(taken)));
         own[1].note(stage.storm());
     }
     show(report, sessions, &ours, &own);
@@ -99,7 +106,8 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
     }
 }
 
-/// The microseconds of each put and of each take in some time.
+/// The microseconds of each put and of each take in some time, each from the moment at which it was
+/// due.
 struct Taken {
     start: Instant,
     micros: [Vec<f64>; CALLS.len()],
@@ -110,25 +118,25 @@ impl Taken {
         Self { start: Instant::now(), micros: Default::default() }
     }
 
-    fn add(&mut self, step: [Duration; CALLS.len()]) {
-        for (all, time) in self.micros.iter_mut().zip(step) {
-            all.push(time.as_nanos() as f64 / 1e3);
+    /// Makes a call once it is due: puts and takes by turns.
+    fn timed<R>(&mut self, which: usize, run: impl FnOnce() -> R) -> R {
+        let before = self.micros.iter().map(Vec::len).sum::<usize>();
+        let due = self.start + EVERY * u32::try_from(before).expect("a storm ends soon");
+        while Instant::now() < due {
+            std::hint::spin_loop();
         }
+        let result = run();
+        self.micros[which].push(due.elapsed().as_nanos() as f64 / 1e3);
+        result
     }
 }
 
-fn quietly(time: Duration, mut step: impl FnMut() -> [Duration; 2]) -> Taken {
+fn quietly(time: Duration, mut step: impl FnMut(&mut Taken)) -> Taken {
     let mut taken = Taken::begin();
     while taken.start.elapsed() < time {
-        taken.add(step());
+        step(&mut taken);
     }
     taken
-}
-
-fn timed<R>(run: impl FnOnce() -> R) -> (Duration, R) {
-    let start = Instant::now();
-    let result = run();
-    (start.elapsed(), result)
 }
 
 /// Our cache, as its builder makes it, but for the clock.
@@ -152,26 +160,23 @@ impl Ours {
             assert!(put.is_stored(), "a put was refused");
         }
         let mut stage = Self { cache, sessions: scope, clock, next: sessions as u64 };
-        for _ in 0..BEHIND {
-            stage.put();
-        }
+        let mut taken = Taken::begin();
+        (0..BEHIND).for_each(|_| stage.put(&mut taken));
         stage
     }
 
-    fn put(&mut self) -> Duration {
+    fn put(&mut self, taken: &mut Taken) {
         let name = name(self.next);
         self.next += 1;
-        let (time, put) = timed(|| self.sessions.put(&name, SecretBytes::from(&PAYLOAD)));
+        let put = taken.timed(0, || self.sessions.put(&name, SecretBytes::from(&PAYLOAD)));
         assert!(put.is_stored(), "a put was refused");
-        time
     }
 
-    fn step(&mut self) -> [Duration; 2] {
-        let put = self.put();
+    fn step(&mut self, taken: &mut Taken) {
+        self.put(taken);
         let name = name(self.next - BEHIND as u64);
-        let (take, taken) = timed(|| drop(self.sessions.take(&name).expect("it was put")));
-        let () = taken;
-        [put, take]
+        let is_there = taken.timed(1, || self.sessions.take(&name).is_some());
+        assert!(is_there, "it was put");
     }
 
     /// From the moment at which they expire until the last one has left.
@@ -179,9 +184,7 @@ impl Ours {
         self.clock.advance(2 * SHORT);
         let mut taken = Taken::begin();
         loop {
-            for _ in 0..16 {
-                taken.add(self.step());
-            }
+            (0..16).for_each(|_| self.step(&mut taken));
             if self.cache.stats().removals.expired >= sessions as u64 {
                 return taken;
             }
@@ -195,7 +198,7 @@ fn name(number: u64) -> SessionId {
 
 /// OpenSSL's own cache. What it stores is made outside the timed part.
 struct Openssl {
-    server: Server,
+    server: Arc<Server>,
     master: Master,
     put: VecDeque<SslSession>,
     next: u64,
@@ -203,59 +206,44 @@ struct Openssl {
 
 impl Openssl {
     fn new(sessions: usize) -> Self {
-        let server = Server::own(2 * sessions + 4 * BEHIND);
+        let server = Arc::new(Server::own(2 * sessions + 4 * BEHIND));
         let master = Master::new(&server, TLS12);
         for number in 0..sessions as u64 {
             server.add(&master.for_server(&id(number)), SHORT);
         }
         let mut stage = Self { server, master, put: VecDeque::new(), next: sessions as u64 };
-        for _ in 0..BEHIND {
-            stage.put();
-        }
+        let mut taken = Taken::begin();
+        (0..BEHIND).for_each(|_| stage.put(&mut taken));
         stage
     }
 
-    fn put(&mut self) -> Duration {
+    fn put(&mut self, taken: &mut Taken) {
         let session = self.master.for_server(&id(self.next));
         self.next += 1;
-        let (time, ()) = timed(|| self.server.add(&session, LIFETIME));
+        taken.timed(0, || self.server.add(&session, LIFETIME));
         self.put.push_back(session);
-        time
     }
 
-    fn step(&mut self) -> [Duration; 2] {
-        let put = self.put();
+    fn step(&mut self, taken: &mut Taken) {
+        self.put(taken);
         let session = self.put.pop_front().expect("it was put");
-        let (take, ()) = timed(|| self.server.remove(&session));
-        [put, take]
+        taken.timed(1, || self.server.remove(&session));
     }
 
     /// While another thread flushes what has expired: at least one step.
     fn storm(&mut self) -> Taken {
-        let is_over = AtomicBool::new(false);
-        let is_over = &is_over;
-        let mut taken = Taken::begin();
-        let Self { server, master, put, next } = self;
-        let server = &*server;
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                server.flush(2 * SHORT);
-                // It says when to stop, and nothing else.
-                is_over.store(true, Ordering::Relaxed);
-            });
-            loop {
-                let session = master.for_server(&id(*next));
-                *next += 1;
-                let (added, ()) = timed(|| server.add(&session, LIFETIME));
-                put.push_back(session);
-                let session = put.pop_front().expect("it was put");
-                let (removed, ()) = timed(|| server.remove(&session));
-                taken.add([added, removed]);
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (server, ends) = (Arc::clone(&self.server), Arc::clone(&is_over));
+        let flush = thread::spawn(move || {
+            server.flush(2 * SHORT);
+            // It says when to stop, and nothing else.
+            ends.store(true, Ordering::Relaxed);
         });
+        let mut taken = Taken::begin();
+        while taken.micros[0].is_empty() || !is_over.load(Ordering::Relaxed) {
+            self.step(&mut taken);
+        }
+        flush.join().expect("no panic");
         taken
     }
 }
