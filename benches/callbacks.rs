@@ -4,38 +4,31 @@
 //! that do nothing. Then the latency of each call beside a callback that sleeps for 10 ms, until the
 //! mark is reached at which puts are refused.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/percentile.rs"]
-mod percentile;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
+#[path = "common/allocator.rs"]
+#[allow(dead_code, reason = "there is no OpenSSL in this one")]
+mod allocator;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
+use common::args::Args;
+use common::load::PAYLOAD;
+use common::percentile::percentile;
+use common::report::{Report, Table, grouped};
+use common::rounds::{median, ratio};
 use cpu_time::ThreadTime;
-use percentile::percentile;
-use report::{Table, machine};
 use resumption::{Dispatch, Scope, SecretBytes, SessionCache, SessionId, Sessions, Verdict};
-use rounds::{median, ratio};
 
 const ABOUT: &str =
     "The cost of callbacks to the thread that puts, and the latency beside a slow one.";
 
-/// The payload of each session.
-const PAYLOAD: [u8; 250] = [0x5a; 250];
-
 fn main() {
     let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]]);
-    println!("{ABOUT}\n{}\n", machine());
+    let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
-        cost(&args, sessions);
-        latency(&args, sessions);
+        cost(&args, &mut report, sessions);
+        latency(&args, &mut report, sessions);
     }
 }
 
@@ -102,7 +95,7 @@ fn id(number: u64) -> SessionId {
     SessionId::from(bytes)
 }
 
-fn cost(args: &Args, max: usize) {
+fn cost(args: &Args, report: &mut Report, max: usize) {
     let side = |name, dispatch, callback| Side::new(name, max, dispatch, callback);
     let nothing = Some(Duration::ZERO);
     let mut sides = [
@@ -113,7 +106,7 @@ fn cost(args: &Args, max: usize) {
     ];
     // Two events for each put, below the mark.
     let puts = args.pick(10_000, 5_000);
-    for _ in 0..args.pick(15, 7) {
+    for _ in 0..args.rounds() {
         for side in &mut sides {
             let start = ThreadTime::now();
             for _ in 0..puts {
@@ -124,19 +117,19 @@ fn cost(args: &Args, max: usize) {
             side.settle();
         }
     }
-    let title = format!("put that evicts, {max} sessions");
+    let title = format!("put that evicts, {} sessions", grouped(max));
     let mut table = Table::new(&[&title, "processor ns of the caller", "to none"]);
     for side in &sides {
         let ratio = format!("{:.2}", ratio(&side.nanos, &sides[0].nanos));
         table.row(&[side.name.to_owned(), format!("{:.0}", median(&side.nanos)), ratio]);
     }
-    table.print();
+    report.table(&table);
 }
 
-fn latency(args: &Args, max: usize) {
+fn latency(args: &Args, report: &mut Report, max: usize) {
     let callback = |pause| Side::new("", max, Dispatch::Workers(1), Some(pause));
-    let rounds = args.pick(7, 3);
-    let title = format!("latency, {max} sessions, medians of {rounds}");
+    let rounds = args.rounds();
+    let title = format!("latency, {} sessions, medians of {rounds}", grouped(max));
     let columns = ["put p50", "put p99", "take p50", "take p99", "p99s to the first"];
     let mut table = Table::new(&[&[title.as_str()][..], &columns[..]].concat());
     let mut first = None;
@@ -169,7 +162,7 @@ fn latency(args: &Args, max: usize) {
         row.push(format!("{:.2}, {:.2}", medians[1] / first[1], medians[3] / first[3]));
         table.row(&row);
     }
-    table.print();
+    report.table(&table);
 }
 
 fn timed(run: impl FnOnce()) -> f64 {

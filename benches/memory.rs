@@ -5,83 +5,36 @@
 //! the lengths of the payloads; resumption's region for headers is added. Each runs in a process of
 //! its own, so that the resident set is its own as well.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/caches.rs"]
-mod caches;
-#[path = "common/honest.rs"]
-mod honest;
-#[path = "common/ids.rs"]
-mod ids;
-#[path = "common/load.rs"]
-mod load;
-#[path = "common/report.rs"]
-mod report;
+#[path = "common/counting.rs"]
+mod allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use args::Args;
-use caches::CONTENDERS;
-use load::{Stream, payload};
-use report::{Table, machine};
+use common::args::Args;
+use common::contestants::{self, Cache, Contestant};
+use common::load::{Lane, Load, PAYLOAD, play, prepare};
+use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
+use common::rounds::Better;
 use resumption::SessionCache;
 
-const ABOUT: &str = "Memory of a full cache beyond the payloads, in bytes for each session.";
+const ABOUT: &str = "Memory of a full cache beyond the payloads of 300 bytes, for each session.";
 
-/// Set for a child: which contender it measures, with how many sessions, and how long.
+/// Set for a child: which contestant it measures, with how many sessions, and how long.
 const CHILD: &str = "RESUMPTION_BENCH_MEMORY";
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Usable bytes, and blocks, that are allocated. Relaxed: read when nobody writes.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-static BLOCKS: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, counted by usable sizes.
-struct Counting;
-
-// SAFETY: every call is the system's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: by the caller's promise.
-        let block = unsafe { System.alloc(layout) };
-        count(block);
-        block
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: by the caller's promise.
-        let block = unsafe { System.alloc_zeroed(layout) };
-        count(block);
-        block
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(usable_size(block), Ordering::Relaxed);
-        BLOCKS.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: by the caller's promise.
-        unsafe { System.dealloc(block, layout) };
-    }
-}
-
-fn count(block: *mut u8) {
-    BYTES.fetch_add(usable_size(block), Ordering::Relaxed);
-    BLOCKS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// How many bytes of a block can be used; none of a null pointer.
-#[cfg(target_os = "linux")]
-fn usable_size(block: *mut u8) -> usize {
-    // SAFETY: null, or a live block of malloc, which is the system's allocator here.
-    unsafe { libc::malloc_usable_size(block.cast()) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn usable_size(_block: *mut u8) -> usize {
-    panic!("this bench asks glibc for the sizes of blocks")
+/// What a child has measured, for each session; bytes beyond the payload.
+struct Measured {
+    /// Usable bytes when it is full, and after the churns.
+    filled: f64,
+    churned: f64,
+    /// With the word before each block of glibc's.
+    with_headers: f64,
+    resident: f64,
+    blocks: f64,
+    len: f64,
+    /// How often as many sessions came anew as there are.
+    churns: f64,
 }
 
 fn main() {
@@ -89,80 +42,144 @@ fn main() {
         return measure(&child);
     }
     let args = Args::parse(ABOUT, [&[100_000, 1_000_000], &[100_000]]);
-    println!("{ABOUT}\n{}\nPayloads of 200 to 300 bytes; ids of 32 bytes.\n", machine());
+    let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
-        let mut table = Table::new(&[
-            &format!("{sessions} sessions"),
-            "filled",
-            "after churn",
-            "with malloc's headers",
-            "resident",
-            "blocks",
-            "sessions there",
-        ]);
-        for (place, contender) in CONTENDERS.iter().enumerate() {
-            let measured = run_child(place, sessions, args.pick(2, 1));
-            let [filled, heap, headers, resident, blocks, len] = measured[..] else {
-                panic!("a child printed {measured:?}")
-            };
-            table.row(&[
-                contender.name.to_owned(),
-                format!("{filled:.1}"),
-                format!("{heap:.1}"),
-                format!("{headers:.1}"),
-                format!("{resident:.1}"),
-                format!("{blocks:.2}"),
-                format!("{len:.0}"),
-            ]);
-        }
-        table.print();
+        // A hundred times at the smallest size; the others take too long.
+        let churns = if sessions <= 100_000 { args.pick(100, 2) } else { args.pick(5, 1) };
+        // As long as a contestant may take for them.
+        let seconds = args.pick(60, 4);
+        compare(&args, &mut report, sessions, [churns, seconds]);
     }
 }
 
-/// Measures a contender in a process of its own.
-fn run_child(place: usize, sessions: usize, churns: usize) -> Vec<f64> {
-    let program = std::env::current_exe().expect("the program has a path");
-    let child = Command::new(program).env(CHILD, format!("{place} {sessions} {churns}")).output();
-    let output = child.expect("the program starts").stdout;
-    let numbers = String::from_utf8_lossy(&output);
-    numbers.split_whitespace().map(|number| number.parse().unwrap_or(f64::NAN)).collect()
+fn compare(args: &Args, report: &mut Report, sessions: usize, how_long: [usize; 2]) {
+    let all: Vec<_> = contestants::all()
+        .into_iter()
+        .enumerate()
+        .filter(|(place, one)| *place == 0 || args.is_wanted(one.name))
+        .map(|(place, one)| (one, run_child(place, sessions, how_long)))
+        .collect();
+    let title = format!("{} sessions", grouped(sessions));
+    let mut table = Table::new(&[
+        title.as_str(),
+        "filled",
+        "after churns",
+        "with malloc's headers",
+        "resident",
+        "blocks",
+        "churns",
+        "sessions there",
+        "ours / theirs",
+        "",
+    ]);
+    for (contestant, measured) in &all {
+        let comparison = report_of(report, sessions, &all[0].1, contestant, measured);
+        table.row(&[&measured.row(contestant)[..], &comparison[..]].concat());
+    }
+    report.table(&table);
 }
 
-/// What a child does: prints bytes and blocks for each session.
+/// How ours compares to a contestant, but to itself.
+fn report_of(
+    report: &mut Report,
+    sessions: usize,
+    ours: &Measured,
+    contestant: &Contestant,
+    theirs: &Measured,
+) -> [String; 2] {
+    if contestant.name == contestants::OURS.name {
+        return Default::default();
+    }
+    let figure = Figure {
+        question: "memory beyond the payload".to_owned(),
+        unit: "bytes a session",
+        better: Better::Less,
+        sessions,
+        threads: 1,
+    };
+    let (ours, theirs) = (&[ours.churned], &[theirs.churned]);
+    let rounds = Rounds { kind: contestant.kind, ..Rounds::of(contestant.name, ours, theirs) };
+    report.compare(&figure, rounds).cells()
+}
+
+impl Measured {
+    fn row(&self, contestant: &Contestant) -> [String; 8] {
+        [
+            contestant.name.to_owned(),
+            format!("{:.1}", self.filled),
+            format!("{:.1}", self.churned),
+            format!("{:.1}", self.with_headers),
+            format!("{:.1}", self.resident),
+            format!("{:.2}", self.blocks),
+            format!("{:.1}", self.churns),
+            format!("{:.0}", self.len),
+        ]
+    }
+}
+
+/// Measures a contestant in a process of its own.
+fn run_child(place: usize, sessions: usize, [churns, seconds]: [usize; 2]) -> Measured {
+    let program = std::env::current_exe().expect("the program has a path");
+    let task = format!("{place} {sessions} {churns} {seconds}");
+    let child = Command::new(program).env(CHILD, task).output();
+    let output = child.expect("the program starts");
+    let numbers = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let [filled, churned, with_headers, resident, blocks, len, churns] = numbers[..] else {
+        panic!("a child said {}", String::from_utf8_lossy(&output.stderr))
+    };
+    Measured { filled, churned, with_headers, resident, blocks, len, churns }
+}
+
+/// What a child does: prints what it has measured.
 fn measure(child: &str) {
     let numbers = child.split(' ').map(|number| number.parse::<usize>().expect("a number"));
-    let [place, sessions, churns] = numbers.collect::<Vec<_>>()[..] else {
+    let [place, sessions, churns, seconds] = numbers.collect::<Vec<_>>()[..] else {
         panic!("not understood: {child}")
     };
-    let (bytes, blocks, resident) = (now(&BYTES), now(&BLOCKS), resident_bytes());
-    let cache = (CONTENDERS[place].make)(sessions);
-    let mut stream = Stream::new(0, 1, sessions);
-    stream.fill(&*cache, sessions as u64);
-    let all = || now(&BYTES) - bytes + region_bytes();
-    let filled = all() as f64 / cache.len() as f64 - mean_length();
-    // A half of what is put is taken: each time this stores as many again as fit.
-    stream.churn(&*cache, (churns * sessions) as u64);
-    let (bytes, blocks) = (all(), now(&BLOCKS) - blocks);
-    let resident = resident_bytes().saturating_sub(resident);
-    let found = stream.hit(&*cache, 4 * sessions as u64, 1_000, true);
-    assert!(found > 5.0, "of what was put only {found} % is there");
-    let each = |bytes: usize| bytes as f64 / cache.len() as f64;
-    let heap = each(bytes) - mean_length();
-    // glibc has a word before each block.
-    let headers = heap + 8.0 * each(blocks);
-    let resident = each(resident) - mean_length();
-    println!("{filled} {heap} {headers} {resident} {} {}", each(blocks), cache.len());
+    allocator::for_openssl();
+    let contestant = contestants::all()[place];
+    let mut lane = Lane::new(0, 1, sessions);
+    let load = if contestant.kind == Kind::Bounded { Load::Tls13 } else { Load::Hit };
+    let before = [allocator::bytes(), allocator::blocks(), resident_bytes()];
+    let cache = (contestant.make)(sessions);
+    lane.fill(load, &*cache, 0, 1);
+    let all = || allocator::bytes() - before[0] + region_bytes();
+    let each = |amount: usize| amount as f64 / len_of(&*cache, sessions);
+    let payload = PAYLOAD.len() as f64;
+    let filled = each(all()) - payload;
+    // What has no limit would grow.
+    let longest = Duration::from_secs(if load == Load::Tls13 { seconds as u64 } else { 0 });
+    let churned = churn(&*cache, &mut lane, churns * sessions, longest) / sessions as f64;
+    let (bytes, blocks) = (each(all()) - payload, each(allocator::blocks() - before[1]));
+    let headers = bytes + 8.0 * blocks;
+    let resident = each(resident_bytes().saturating_sub(before[2])) - payload;
+    let len = len_of(&*cache, sessions);
+    println!("{filled} {bytes} {headers} {resident} {blocks} {len} {churned}");
     // Not a part of the measurement, and slow.
     std::mem::forget(cache);
 }
 
-/// The mean length of payloads.
-fn mean_length() -> f64 {
-    (0..10_000).map(|number| payload(number).len() as f64).sum::<f64>() / 10_000.0
+/// So many connections of TLS 1.3, or less if it takes too long; returns how many. Of what is put a
+/// half is taken: each leaves one session more.
+fn churn(cache: &dyn Cache, lane: &mut Lane, wanted: usize, longest: Duration) -> f64 {
+    const STEPS: usize = 100;
+    let mut ops = Vec::new();
+    let start = Instant::now();
+    let mut done = 0;
+    while done < wanted && start.elapsed() < longest {
+        ops.clear();
+        (0..STEPS).for_each(|_| lane.step(Load::Tls13, &mut ops));
+        prepare(cache, &ops);
+        play(cache, &ops, false);
+        done += STEPS;
+    }
+    done as f64
 }
 
-fn now(count: &AtomicUsize) -> usize {
-    count.load(Ordering::Relaxed)
+fn len_of(cache: &dyn Cache, sessions: usize) -> f64 {
+    // Who does not count has what was asked for.
+    cache.count().unwrap_or(sessions) as f64
 }
 
 /// Bytes of resumption's region for headers, which all caches of a process share.

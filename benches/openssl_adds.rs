@@ -9,33 +9,27 @@
 //! Ours is shown as what stands for `SSL_CTX_add_session`: a copy, its id in the cache, which is a
 //! digest, and the put; and as the put alone. OpenSSL's own add makes no copy.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/ids.rs"]
-mod ids;
+#[path = "common/allocator.rs"]
+mod allocator;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
 #[path = "../tests/common/openssl.rs"]
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
 
 use std::time::Duration;
 
-use args::Args;
+use common::args::Args;
+use common::ids::{id, mix};
+use common::report::{Figure, Report, Rounds, Table};
+use common::rounds::{Better, median};
 use cpu_time::ThreadTime;
-use ids::{id, mix};
 use openssl::ssl::SslSession;
 use openssl_servers::{LIFETIME, Master, Server};
 use peers::{HOST, TLS12};
-use report::{Table, machine};
 use resumption::tls::openssl::OpensslSession;
 use resumption::{Scope, SessionCache, Sessions};
-use rounds::{median, ratio};
 
 const ABOUT: &str = "The time of an add to OpenSSL's own cache and to ours, by lifetimes and ids.";
 
@@ -56,11 +50,13 @@ const ALL: [Like; 3] = [
 fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 2_000, 5_000, 10_000, 20_000], &[1_000, 4_000]];
     let args = Args::parse(ABOUT, sizes);
-    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    report.note(openssl::version::version());
     for like in ALL {
         let sizes: Vec<_> =
             args.sizes.iter().map(|&sessions| (sessions, measure(&args, sessions, like))).collect();
-        show(like.name, &sizes);
+        show(&mut report, like.name, &sizes);
     }
 }
 
@@ -100,7 +96,7 @@ fn measure(args: &Args, sessions: usize, like: Like) -> [Vec<f64>; 3] {
     for side in &mut sides {
         side.way.add(made(sessions));
     }
-    for _ in 0..args.pick(21, 5) {
+    for _ in 0..args.rounds() {
         for side in &mut sides {
             side.nanos.push(side.way.round(made(adds)));
         }
@@ -165,30 +161,39 @@ fn ours(session: &SslSession) -> OpensslSession {
 }
 
 /// One line for each number of sessions, and how much longer the last took than the first.
-fn show(title: &str, sizes: &[(usize, [Vec<f64>; 3])]) {
+fn show(report: &mut Report, title: &str, sizes: &[(usize, [Vec<f64>; 3])]) {
     let mut table = Table::new(&[
         &format!("{title}, sessions"),
         "OpenSSL ns/add",
         "ours ns/add",
-        "ours / OpenSSL",
+        "ours / theirs",
+        "",
         "of ours the put, ns",
-        "put / OpenSSL",
     ]);
     for (sessions, [own, add, put]) in sizes {
+        let figure = Figure {
+            question: format!("add to an OpenSSL server, {title}"),
+            unit: "ns",
+            better: Better::Less,
+            sessions: *sessions,
+            threads: 1,
+        };
+        let rounds = Rounds::of("OpenSSL SSL_CTX", add, own);
+        let [ratio, verdict] = report.compare(&figure, rounds).cells();
         table.row(&[
             sessions.to_string(),
             format!("{:.0}", median(own)),
             format!("{:.0}", median(add)),
-            format!("{:.2}", ratio(add, own)),
+            ratio,
+            verdict,
             format!("{:.0}", median(put)),
-            format!("{:.2}", ratio(put, own)),
         ]);
     }
     if let [(_, first), .., (_, last)] = sizes {
         let growth = |side: usize| format!("x {:.2}", median(&last[side]) / median(&first[side]));
         let none = String::new();
         let title = "last / first".to_owned();
-        table.row(&[title, growth(0), growth(1), none.clone(), growth(2), none]);
+        table.row(&[title, growth(0), growth(1), none.clone(), none, growth(2)]);
     }
-    table.print();
+    report.table(&table);
 }

@@ -11,37 +11,29 @@
 //! show how the system shares one. The last two columns are of the processor's time, which a busy
 //! machine changes little; waiting is not in it.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/ids.rs"]
-mod ids;
+#[path = "common/allocator.rs"]
+mod allocator;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
 #[path = "../tests/common/openssl.rs"]
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
-#[path = "common/percentile.rs"]
-mod percentile;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
-use ids::id;
+use common::args::Args;
+use common::ids::id;
+use common::percentile::percentile;
+use common::report::{Figure, Report, Rounds, Table};
+use common::rounds::{Better, median, ratio};
 use openssl::ssl::SslVersion;
 use openssl_servers::{LIFETIME, Master, Part, Returning, Server};
 use peers::{TLS12, TLS13};
-use percentile::percentile;
-use report::{Table, machine};
 use resumption::tls::openssl::OpensslSession;
 use resumption::{Clock, SessionCache};
-use rounds::{median, ratio};
 
 const ABOUT: &str =
     "OpenSSL servers: a resumed handshake while SESSIONS expire in the same second.";
@@ -54,10 +46,12 @@ const SHORT: Duration = Duration::from_secs(3_600);
 
 fn main() {
     let args = Args::parse(ABOUT, [&[1_000_000], &[50_000]]);
-    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    report.note(openssl::version::version());
     for &sessions in &args.sizes {
         for (name, version) in [("TLS 1.2", TLS12), ("TLS 1.3", TLS13)] {
-            measure(&args, sessions as u64, name, version);
+            measure(&args, &mut report, sessions as u64, name, version);
         }
     }
 }
@@ -77,11 +71,11 @@ struct Times {
 /// A contender: quiet, and while sessions expire.
 type Side = (&'static str, [Times; 2]);
 
-fn measure(args: &Args, sessions: u64, name: &str, version: SslVersion) {
+fn measure(args: &Args, report: &mut Report, sessions: u64, name: &str, version: SslVersion) {
     let mut sides: [Side; 2] =
         [("OpenSSL", Default::default()), ("resumption", Default::default())];
-    let quiet_time = Duration::from_millis(args.pick(2_000, 300));
-    for _ in 0..args.pick(5, 3) {
+    let quiet_time = Duration::from_millis(args.pick(1_000, 200));
+    for _ in 0..args.rounds() {
         let own = Server::own((sessions + 2 * STAYING) as usize * 2);
         let mut own = Stage::new(own, sessions, version);
         sides[0].1[0].note(own.quiet(quiet_time));
@@ -93,7 +87,8 @@ fn measure(args: &Args, sessions: u64, name: &str, version: SslVersion) {
         clock.advance(2 * SHORT);
         sides[1].1[1].note(ours.beside_expiry(&cache, sessions));
     }
-    show(&format!("{name}, {sessions} sessions"), &sides);
+    show(report, &format!("{name}, {sessions} sessions"), &sides);
+    compare(report, name, sessions as usize, &sides);
 }
 
 /// Our cache, as its builder makes it, but for the clock.
@@ -223,7 +218,24 @@ impl Times {
     }
 }
 
-fn show(title: &str, sides: &[Side]) {
+/// How much longer than in quiet the 99.9th percentile was, ours and OpenSSL's.
+fn compare(report: &mut Report, name: &str, sessions: usize, sides: &[Side; 2]) {
+    let slowed = |[quiet, expiring]: &[Times; 2]| -> Vec<f64> {
+        let pairs = expiring.micros[2].iter().zip(&quiet.micros[2]);
+        pairs.map(|(expiring, quiet)| expiring / quiet).collect()
+    };
+    let figure = Figure {
+        question: format!("handshakes of OpenSSL while all expire, {name}"),
+        unit: "p99.9 / quiet",
+        better: Better::Less,
+        sessions,
+        threads: 2,
+    };
+    let [own, ours] = sides;
+    report.compare(&figure, Rounds::of("OpenSSL SSL_CTX", &slowed(&ours.1), &slowed(&own.1)));
+}
+
+fn show(report: &mut Report, title: &str, sides: &[Side]) {
     let title = format!("{title}, server us");
     let columns = [
         "p50",
@@ -242,5 +254,5 @@ fn show(title: &str, sides: &[Side]) {
         let title = if *name == "OpenSSL" { "flushed beside" } else { "expiring" };
         table.row(&expiring.row(format!("{name}, {title}"), quiet));
     }
-    table.print();
+    report.table(&table);
 }

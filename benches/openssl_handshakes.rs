@@ -1,9 +1,9 @@
 //! How many handshakes does an OpenSSL server resume, with OpenSSL's own cache and with ours?
 //!
 //! Two threads make real handshakes in memory, TLS 1.2 by session ids and TLS 1.3 by stateful
-//! tickets, all of them resumed. Each comes back with another one of the sessions in the cache, in an
-//! order that looks random. The servers take turns, in short rounds, so that a slow second of the
-//! machine is both's; medians are shown.
+//! tickets, all of them resumed, and then all of them full. Each comes back with another one of the
+//! sessions in the cache, in an order that looks random. The servers take turns, in short rounds, so that
+//! a slow second of the machine is both's; medians are shown.
 //!
 //! `handshakes/s` has the clients' work in it; the time of the server is its own, of the processor's
 //! time, and has no waiting in it.
@@ -15,44 +15,41 @@
 //! A TLS 1.3 handshake gives out one new ticket. OpenSSL's own cache leaves the old one where it is,
 //! to be used again; ours takes it out.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/ids.rs"]
-mod ids;
+#[path = "common/allocator.rs"]
+mod allocator;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
 #[path = "../tests/common/openssl.rs"]
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
-use ids::id;
+use common::args::Args;
+use common::handshakes::Mix;
+use common::ids::{id, mix};
+use common::report::{Figure, Report, Rounds, Table, grouped};
+use common::rounds::{Better, median};
 use openssl::ssl::SslVersion;
 use openssl_servers::{LIFETIME, Master, Returning, Server};
 use peers::{TLS12, TLS13};
-use report::{Table, machine};
 use resumption::SessionCache;
-use rounds::{median, ratio};
 
 const ABOUT: &str = "OpenSSL servers, 2 threads, all handshakes resumed, by session ids (TLS 1.2) \
-                     and stateful tickets (TLS 1.3).";
+                     and stateful tickets (TLS 1.3), and all full.";
 const THREADS: usize = 2;
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[400_000], &[20_000]]);
-    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000]]);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    report.note(openssl::version::version());
     for &sessions in &args.sizes {
         for (name, version) in [("TLS 1.2", TLS12), ("TLS 1.3", TLS13)] {
-            measure(&args, sessions, name, version);
+            measure(&args, &mut report, sessions, name, version);
         }
     }
 }
@@ -67,25 +64,33 @@ struct Side {
     micros: Vec<f64>,
 }
 
-fn measure(args: &Args, sessions: usize, name: &str, version: SslVersion) {
+fn measure(args: &Args, report: &mut Report, sessions: usize, name: &str, version: SslVersion) {
     let handshakes = 400.min(sessions / THREADS);
-    let rounds = args.pick(81, 3);
+    let rounds = args.pick(81, 7);
     // Room to spare: ours divides it among shards, and OpenSSL keeps used tickets.
     let max = sessions + sessions / 4 + handshakes * THREADS * (rounds + 1);
     let cache = SessionCache::builder().max_sessions(max).lifetime(LIFETIME).build();
     let servers = [Server::own(max), Server::ours(cache.expect("the settings are valid"))];
     let mut sides = servers.map(|server| Side::new(server, sessions, version));
-    for side in &mut sides {
-        side.round(handshakes / 4 + 1);
-    }
-    for _ in 0..rounds {
+    for mix in [Mix::Resumed, Mix::Full] {
+        // A full one takes several times as long.
+        let handshakes = if mix == Mix::Full { handshakes / 4 + 1 } else { handshakes };
         for side in &mut sides {
-            let (rate, micros) = side.round(handshakes);
-            side.rates.push(rate);
-            side.micros.push(micros);
+            side.rates.clear();
+            side.micros.clear();
+            side.round(handshakes / 4 + 1, mix);
         }
+        for round in 0..rounds {
+            for place in 0..2 {
+                let side = &mut sides[(round + place) % 2];
+                let (rate, micros) = side.round(handshakes, mix);
+                side.rates.push(rate);
+                side.micros.push(micros);
+            }
+        }
+        let full = if mix == Mix::Full { ", all full" } else { "" };
+        show(report, &format!("{name}{full}"), sessions, &sides);
     }
-    show(&format!("{name}, {sessions} sessions"), &sides);
 }
 
 impl Side {
@@ -106,15 +111,21 @@ impl Side {
 
     /// Makes so many handshakes in each thread; returns how many there were in a second, and how
     /// many microseconds of the processor's time the server took for one.
-    fn round(&mut self, handshakes: usize) -> (f64, f64) {
+    fn round(&mut self, handshakes: usize, mix: Mix) -> (f64, f64) {
         let (server, master) = (&self.server, &self.master);
         let together = Barrier::new(THREADS);
         let run = |returning: &mut Returning| {
-            let offers = returning.offers(handshakes, master);
+            let count = if mix == Mix::Full { 0 } else { handshakes };
+            let offers = returning.offers(count, master);
             together.wait();
             let start = Instant::now();
-            let at_work: Duration =
-                offers.iter().map(|offer| returning.visit(server, offer).processor).sum();
+            let mut at_work = Duration::ZERO;
+            for offer in &offers {
+                at_work += returning.visit(server, offer).processor;
+            }
+            for _ in count..handshakes {
+                at_work += returning.full(server).processor;
+            }
             (start.elapsed(), at_work)
         };
         let times: Vec<_> = thread::scope(|scope| {
@@ -131,34 +142,44 @@ impl Side {
 
 /// The numbers in an order that looks random.
 fn shuffled(mut numbers: Vec<u64>) -> Vec<u64> {
-    numbers.sort_by_cached_key(|number| ids::mix(*number));
+    numbers.sort_by_cached_key(|number| mix(*number));
     numbers
 }
 
-fn show(title: &str, sides: &[Side]) {
+fn show(report: &mut Report, name: &str, sessions: usize, sides: &[Side; 2]) {
+    let [own, ours] = sides;
+    let mut compare = |unit, better, ours: &[f64], theirs: &[f64]| {
+        let question = format!("OpenSSL handshakes, {name}");
+        let figure = Figure { question, unit, better, sessions, threads: THREADS };
+        let rounds = Rounds::of("OpenSSL SSL_CTX", ours, theirs);
+        report.compare(&figure, rounds).cells()
+    };
+    let rates = compare("handshakes/s", Better::More, &ours.rates, &own.rates);
+    let micros = compare("server us/handshake", Better::Less, &ours.micros, &own.micros);
+    let title = format!("{name}, {} sessions", grouped(sessions));
     let mut table = Table::new(&[
-        title,
+        title.as_str(),
         "handshakes/s",
-        "x OpenSSL",
+        "ours / theirs",
+        "",
         "server us/handshake",
-        "x OpenSSL",
+        "ours / theirs",
+        "",
         "sessions at the end",
-        "slowest..fastest",
     ]);
-    for side in sides {
-        let (slowest, fastest) = (
-            side.rates.iter().copied().fold(f64::MAX, f64::min),
-            side.rates.iter().copied().fold(0.0, f64::max),
-        );
+    let none = || [String::new(), String::new()];
+    for (side, rates, micros) in [(own, rates, micros), (ours, none(), none())] {
+        let [[rate, rate_verdict], [time, time_verdict]] = [rates, micros];
         table.row(&[
             side.server.name.to_owned(),
             format!("{:.0}", median(&side.rates)),
-            format!("{:.2}", ratio(&side.rates, &sides[0].rates)),
+            rate,
+            rate_verdict,
             format!("{:.1}", median(&side.micros)),
-            format!("{:.2}", ratio(&side.micros, &sides[0].micros)),
+            time,
+            time_verdict,
             side.server.len().to_string(),
-            format!("{slowest:.0}..{fastest:.0}"),
         ]);
     }
-    table.print();
+    report.table(&table);
 }

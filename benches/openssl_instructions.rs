@@ -4,43 +4,37 @@
 //! Unlike times, instructions are the same in each run, and on a busy machine too. They do not show
 //! what waits for memory or for locks: `openssl_handshakes` and `openssl_adds` do.
 
-#[path = "common/args.rs"]
-mod args;
 #[path = "common/callgrind.rs"]
+#[allow(dead_code, reason = "what is counted here is the server's work")]
 mod callgrind;
-#[path = "common/ids.rs"]
-mod ids;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod openssl_servers;
 #[path = "../tests/common/openssl.rs"]
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
-#[path = "common/report.rs"]
-mod report;
 
-use args::Args;
-use ids::id;
+use callgrind::{Locked, Whose};
+use common::args::Args;
+use common::ids::id;
+use common::report::{Report, Table};
 use openssl_servers::{LIFETIME, Master, Returning, Server, at_work};
 use peers::{TLS12, TLS13};
-use report::{Table, machine};
 use resumption::SessionCache;
 
 const ABOUT: &str =
     "OpenSSL servers: instructions of a resumed handshake, the server's part, and of an add.";
 
-/// Set for a child: whose cache, what is done, the number of sessions, and how often.
-const CHILD: &str = "RESUMPTION_BENCH_OPENSSL_INSTRUCTIONS";
-
 /// What is counted of a child: the server's work.
 const COUNTED: &str = "*at_work*";
 
 fn main() {
-    if let Ok(child) = std::env::var(CHILD) {
-        return run(&child);
+    if let Some(task) = callgrind::task() {
+        return run(&task);
     }
     let args = Args::parse(ABOUT, [&[10_000], &[1_000]]);
-    println!("{ABOUT}\n{}, {}\n", machine(), openssl::version::version());
+    let mut report = Report::begin(&args, ABOUT);
+    report.note(openssl::version::version());
     let steps = args.pick(400, 100);
     for &sessions in &args.sizes {
         let mut table = Table::new(&[
@@ -60,7 +54,7 @@ fn main() {
                 format!("{:.3}", ours / own),
             ]);
         }
-        table.print();
+        report.table(&table);
     }
 }
 
@@ -69,7 +63,7 @@ fn main() {
 fn count(whose: &str, load: &str, sessions: usize, steps: u64) -> f64 {
     let [some, more] = [1, 2].map(|times| {
         let child = format!("{whose} {load} {sessions} {}", times * steps);
-        callgrind::instructions(CHILD, &child, COUNTED)
+        callgrind::count(&child, COUNTED, Whose::All, &mut Locked::default()).instructions
     });
     (more - some) / steps as f64
 }

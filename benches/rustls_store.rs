@@ -1,59 +1,42 @@
 //! What does the store cost a rustls server, and does that depend on how many sessions it has?
 //!
-//! Two threads make real TLS 1.3 handshakes in memory, 95 % of them resumed, on one full store: the
+//! Two threads make real TLS 1.3 handshakes in memory, 95 % of them resumed and then none, on one full store: the
 //! default store of rustls, a mutex with a take in constant time, and resumption. Stores take turns,
 //! round after round; medians are shown.
 
-#[path = "common/args.rs"]
-mod args;
-#[path = "common/handshakes.rs"]
-mod handshakes;
-#[path = "common/honest.rs"]
-mod honest;
-#[path = "common/report.rs"]
-mod report;
-#[path = "common/rounds.rs"]
-mod rounds;
+#[path = "common/allocator.rs"]
+#[allow(dead_code, reason = "there is no OpenSSL in this one")]
+mod allocator;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use args::Args;
-use handshakes::{Done, Identity, Pair};
-use honest::Honest;
-use report::{Table, machine};
+use common::args::Args;
+use common::contestants::honest::Honest;
+use common::handshakes::{Done, Identity, Mix, Pair};
+use common::report::{Figure, Report, Rounds, Table, grouped};
+use common::rounds::{Better, median};
 use resumption::{Scope, SessionCache};
-use rounds::{median, ratio};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
-const ABOUT: &str = "rustls, TLS 1.3, 2 threads, 95 % resumed: handshakes and the store's share.";
+const ABOUT: &str =
+    "rustls, TLS 1.3, 2 threads, 95 % resumed, and all full: handshakes, the store's share.";
 const THREADS: usize = 2;
 
 type Store = Arc<dyn StoresServerSessions>;
 
 fn main() {
-    let sizes: [&[usize]; 2] =
-        [&[1_000, 20_000, 100_000, 400_000, 1_000_000], &[1_000, 100_000, 400_000]];
+    let sizes: [&[usize]; 2] = [&[1_000, 20_000, 400_000, 1_000_000], &[1_000, 400_000]];
     let args = Args::parse(ABOUT, sizes);
-    println!("{ABOUT}\n{}", machine());
-    let identity = Identity::new();
+    let mut report = Report::begin(&args, ABOUT);
+    let identity = Identity::generate();
     let length = length_of_a_session(&identity);
-    println!("a stored session has {length} bytes; {}\n", cost_of_a_measurement());
-    let mut table = Table::new(&[
-        "store, sessions",
-        "handshakes/s",
-        "x default",
-        "store's share of server time",
-        "store us/handshake",
-        "resumed",
-        "slowest..fastest",
-    ]);
+    report.note(&format!("a stored session has {length} bytes; {}", cost_of_a_measurement()));
     for &sessions in &args.sizes {
-        measure(&args, sessions, length, &identity, &mut table);
+        measure(&args, &mut report, sessions, length, &identity);
     }
-    table.print();
 }
 
 /// A store, the connections of each thread, and how its rounds went: what was done, and how fast.
@@ -63,40 +46,76 @@ struct Side {
     rounds: Vec<(Done, f64)>,
 }
 
-fn measure(args: &Args, sessions: usize, length: usize, identity: &Identity, table: &mut Table) {
-    let contenders: [(&str, Store); 3] = [
-        ("default", ServerSessionMemoryCache::new(sessions)),
-        ("mutex, O(1) take", Arc::new(HonestStore(Honest::new(sessions)))),
+fn measure(args: &Args, report: &mut Report, sessions: usize, length: usize, identity: &Identity) {
+    let contestants: [(&str, Store); 3] = [
         ("resumption", resumption_store(sessions)),
+        ("rustls default", ServerSessionMemoryCache::new(sessions)),
+        ("mutex, O(1) take", Arc::new(HonestStore(Honest::new(sessions)))),
     ];
     let side = |(name, store): (&'static str, Store)| {
         fill(&*store, sessions, length);
         let pairs = (0..THREADS).map(|_| Pair::new(identity, Arc::clone(&store))).collect();
         Side { name, pairs, rounds: Vec::new() }
     };
-    let mut sides = contenders.map(side);
-    let time = Duration::from_millis(args.pick(1_000, 400));
-    for side in &mut sides {
-        // Fetches the first tickets.
-        side.round(time / 4);
-    }
-    for _ in 0..args.pick(7, 3) {
+    let mut sides = contestants.map(side);
+    let time = args.round_time(Duration::from_millis(1_000), Duration::from_millis(400));
+    let count = sides.len();
+    for mix in [Mix::Resumed, Mix::Full] {
         for side in &mut sides {
-            let round = side.round(time);
-            side.rounds.push(round);
+            side.rounds.clear();
+            // Fetches the first tickets.
+            side.round(time / 4, mix);
         }
-    }
-    for side in &sides {
-        table.row(&side.row(sessions, &sides[0]));
+        for round in 0..args.rounds() {
+            for place in 0..count {
+                let side = &mut sides[(round + place) % count];
+                let done = side.round(time, mix);
+                side.rounds.push(done);
+            }
+        }
+        show(report, sessions, mix, &sides);
     }
 }
 
+fn show(report: &mut Report, sessions: usize, mix: Mix, sides: &[Side]) {
+    let full = if mix == Mix::Full { ", all full" } else { "" };
+    let title = format!("{} sessions{full}", grouped(sessions));
+    let mut table = Table::new(&[
+        title.as_str(),
+        "handshakes/s",
+        "ours / theirs",
+        "",
+        "store's share of server time",
+        "ours / theirs",
+        "",
+        "server us/handshake",
+        "store's us",
+        "resumed",
+    ]);
+    for side in sides {
+        let mut compare = |question: &str, unit, better, of: fn(&Side) -> Vec<f64>| {
+            if side.name == sides[0].name {
+                return [String::new(), String::new()];
+            }
+            let question = format!("{question}{full}");
+            let figure = Figure { question, unit, better, sessions, threads: THREADS };
+            let (ours, theirs) = (of(&sides[0]), of(side));
+            report.compare(&figure, Rounds::of(side.name, &ours, &theirs)).cells()
+        };
+        let rates = compare("rustls handshakes", "handshakes/s", Better::More, Side::rates);
+        let shares =
+            compare("the store in a rustls server", "% of server CPU", Better::Less, Side::shares);
+        table.row(&side.row(rates, shares));
+    }
+    report.table(&table);
+}
+
 impl Side {
-    fn round(&mut self, time: Duration) -> (Done, f64) {
+    fn round(&mut self, time: Duration, mix: Mix) -> (Done, f64) {
         let start = Instant::now();
         let done = thread::scope(|scope| {
             let threads: Vec<_> =
-                self.pairs.iter_mut().map(|pair| scope.spawn(|| pair.run(time))).collect();
+                self.pairs.iter_mut().map(|pair| scope.spawn(|| pair.run(time, mix))).collect();
             let done = threads.into_iter().map(|thread| thread.join().expect("no panic"));
             done.fold(Done::default(), Done::and)
         });
@@ -112,23 +131,27 @@ impl Side {
         self.rounds.iter().map(|(_, rate)| *rate).collect()
     }
 
-    fn row(&self, sessions: usize, default: &Self) -> [String; 7] {
-        let share = |done: &Done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0;
+    fn shares(&self) -> Vec<f64> {
+        self.each(|done| done.store.as_secs_f64() / done.server.as_secs_f64() * 100.0)
+    }
+
+    fn row(&self, rates: [String; 2], shares: [String; 2]) -> [String; 10] {
+        let server = |done: &Done| done.server.as_secs_f64() * 1e6 / done.handshakes as f64;
         let micros = |done: &Done| done.store.as_secs_f64() * 1e6 / done.handshakes as f64;
         let resumed = |done: &Done| done.resumed as f64 * 100.0 / done.handshakes as f64;
-        let rates = self.rates();
-        let (slowest, fastest) = (
-            rates.iter().copied().fold(f64::MAX, f64::min),
-            rates.iter().copied().fold(0.0, f64::max),
-        );
+        let [rate, rate_verdict] = rates;
+        let [share, share_verdict] = shares;
         [
-            format!("{}, {sessions}", self.name),
-            format!("{:.0}", median(&rates)),
-            format!("{:.2}", ratio(&rates, &default.rates())),
-            format!("{:.2} %", median(&self.each(share))),
+            self.name.to_owned(),
+            format!("{:.0}", median(&self.rates())),
+            rate,
+            rate_verdict,
+            format!("{:.2} %", median(&self.shares())),
+            share,
+            share_verdict,
+            format!("{:.0}", median(&self.each(server))),
             format!("{:.2}", median(&self.each(micros))),
             format!("{:.1} %", median(&self.each(resumed))),
-            format!("{slowest:.0}..{fastest:.0}"),
         ]
     }
 }
@@ -162,7 +185,7 @@ fn length_of_a_session(identity: &Identity) -> usize {
         }
     }
     let store = Arc::new(Length::default());
-    Pair::new(identity, Arc::clone(&store) as Store).run(Duration::ZERO);
+    Pair::new(identity, Arc::clone(&store) as Store).run(Duration::ZERO, Mix::Resumed);
     *store.0.lock().expect("no panic")
 }
 
@@ -216,6 +239,6 @@ impl StoresServerSessions for HonestStore {
 
 impl fmt::Debug for HonestStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HonestStore").field("len", &self.0.len()).finish()
+        f.debug_struct("HonestStore").field("len", &self.0.count()).finish()
     }
 }

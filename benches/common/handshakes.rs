@@ -12,8 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ServerConnection, StoresServerSessions};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, ServerConfig};
 
-/// Of so many handshakes one is full, the others are resumed: 95 %.
-const FULL_EVERY: u64 = 20;
+/// Which handshakes are resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// 95 %.
+    Resumed,
+    /// None.
+    Full,
+}
 
 /// Tickets that a client keeps: it comes back about so many handshakes later.
 const TICKETS: usize = 64;
@@ -22,22 +28,22 @@ thread_local!(static IN_STORE: Cell<Duration> = const { Cell::new(Duration::ZERO
 
 /// What was done in some time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Done {
-    pub(crate) handshakes: u64,
-    pub(crate) resumed: u64,
+pub struct Done {
+    pub handshakes: u64,
+    pub resumed: u64,
     /// Time in the server's part of the handshakes, and in the store.
-    pub(crate) server: Duration,
-    pub(crate) store: Duration,
+    pub server: Duration,
+    pub store: Duration,
 }
 
 /// A certificate and its key.
-pub(crate) struct Identity {
+pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
 /// One thread's clients and server.
-pub(crate) struct Pair {
+pub struct Pair {
     server: Arc<ServerConfig>,
     returning: Arc<ClientConfig>,
     new: Arc<ClientConfig>,
@@ -46,7 +52,7 @@ pub(crate) struct Pair {
 }
 
 impl Identity {
-    pub(crate) fn new() -> Self {
+    pub fn generate() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
         let made = made.expect("the name is valid");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a PKCS 8 key");
@@ -55,7 +61,7 @@ impl Identity {
 }
 
 impl Pair {
-    pub(crate) fn new(identity: &Identity, store: Arc<dyn StoresServerSessions>) -> Self {
+    pub fn new(identity: &Identity, store: Arc<dyn StoresServerSessions>) -> Self {
         let server = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key());
@@ -80,13 +86,13 @@ impl Pair {
     }
 
     /// Makes handshakes for `time`, one at least.
-    pub(crate) fn run(&mut self, time: Duration) -> Done {
+    pub fn run(&mut self, time: Duration, mix: Mix) -> Done {
         let mut done = Done::default();
         IN_STORE.set(Duration::ZERO);
         let start = Instant::now();
         while done.handshakes == 0 || start.elapsed() < time {
             self.count += 1;
-            let is_new = self.count.is_multiple_of(FULL_EVERY);
+            let is_new = mix == Mix::Full || self.count.is_multiple_of(20);
             let client = if is_new { &self.new } else { &self.returning };
             let client = ClientConnection::new(Arc::clone(client), self.name.clone());
             self.handshake(client.expect("the configuration is valid"), &mut done);
@@ -132,7 +138,7 @@ impl Pair {
 
 impl Done {
     /// The sum of what two threads have done.
-    pub(crate) fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self {
             handshakes: self.handshakes + other.handshakes,
             resumed: self.resumed + other.resumed,

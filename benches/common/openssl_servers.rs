@@ -17,8 +17,8 @@ use openssl_sys as sys;
 use resumption::tls::openssl::{OpensslSession, attach};
 use resumption::{Scope, SessionCache, Sessions};
 
-use crate::ids::id;
 use crate::peers::{Client, HOST, Link, server_builder, step};
+use common::ids::id;
 
 /// Longer than any bench.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(86_400);
@@ -228,6 +228,15 @@ impl Returning {
             Ticket::Given(session) => (session.clone(), ticket),
         };
         self.tickets.drain(..count).map(offer).collect()
+    }
+
+    /// A full handshake of somebody else, who does not come back; returns the server's part.
+    pub(crate) fn full(&self, server: &Server) -> Part {
+        let mut visit = Visit::new(&self.client, server, None);
+        visit.run();
+        assert!(!visit.link.server.ssl().session_reused(), "nothing was offered");
+        drop(self.client.sessions());
+        visit.end()
     }
 
     /// A resumed handshake; returns the server's part.

@@ -1,14 +1,107 @@
-//! What several rounds come to.
+//! What several rounds come to, and who is ahead.
 
 /// The middle one of some numbers; of two middle ones the lower.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// How much larger `these` are than `those`: the median over the rounds, each with its neighbour in
-/// time, so that a slow minute of the machine is both sides'.
-pub(crate) fn ratio(these: &[f64], those: &[f64]) -> f64 {
+/// time.
+pub fn ratio(these: &[f64], those: &[f64]) -> f64 {
     median(&these.iter().zip(those).map(|(this, that)| this / that).collect::<Vec<_>>())
+}
+
+/// The median of several rounds and the interval around it: all rounds but the lowest and the
+/// highest, where there are at least five. Of 7 rounds it holds the true median in 87 of 100 cases, of
+/// 11 in 99.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    pub fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let cut = usize::from(sorted.len() >= 5);
+        let at = |idx: usize| sorted.get(idx).copied().unwrap_or(f64::NAN);
+        let high = at(sorted.len().saturating_sub(1 + cut));
+        Self { median: median(values), low: at(cut), high }
+    }
+}
+
+/// What is good of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    More,
+    Less,
+}
+
+/// Who is ahead, as far as the rounds can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Win,
+    Tie,
+    Loss,
+}
+
+/// How many times as good ours are as theirs: above 1 we win.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison {
+    pub ratio: Spread,
+    pub verdict: Verdict,
+}
+
+impl Comparison {
+    /// Compares round by round, each with its neighbour in time, so that a slow minute of the machine
+    /// is both sides'.
+    ///
+    /// A win needs intervals that do not overlap, both sides' own and the ratio's with 1. A loss
+    /// needs no more than the ratio's interval below 1: whoever takes part in the race and judges it
+    /// had better be stricter with himself.
+    pub fn of(ours: &[f64], theirs: &[f64], better: Better) -> Self {
+        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| match better {
+            Better::More => ours / theirs,
+            Better::Less => theirs / ours,
+        });
+        let ratio = Spread::of(&ratios.collect::<Vec<_>>());
+        let (ours, theirs) = (Spread::of(ours), Spread::of(theirs));
+        let is_apart = match better {
+            Better::More => ours.low > theirs.high,
+            Better::Less => ours.high < theirs.low,
+        };
+        let verdict = if ratio.low > 1.0 && is_apart {
+            Verdict::Win
+        } else if ratio.high < 1.0 {
+            Verdict::Loss
+        } else {
+            Verdict::Tie
+        };
+        Self { ratio, verdict }
+    }
+
+    /// The ratio with its interval, and in words.
+    pub fn cells(&self) -> [String; 2] {
+        let Spread { median, low, high } = self.ratio;
+        [format!("{} ({}..{})", times(median), times(low), times(high)), self.verdict.to_string()]
+    }
+}
+
+/// A ratio with as many digits as one reads.
+pub fn times(ratio: f64) -> String {
+    if ratio >= 99.5 { format!("{ratio:.0}") } else { format!("{ratio:.2}") }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Win => "win",
+            Self::Tie => "tie",
+            Self::Loss => "loss",
+        })
+    }
 }

@@ -24,6 +24,9 @@ use crate::step;
 /// The environment variable that names to the tests what they have to do without.
 pub(crate) const SKIP: &str = "RESUMPTION_SKIP";
 
+/// The package, and the program, that counts instructions.
+pub(crate) const VALGRIND: &str = "valgrind";
+
 /// Something that cargo does not bring.
 struct Need {
     /// The Debian package.
@@ -60,6 +63,12 @@ const NEEDS: &[Need] = &[
         probe: Probe::Program(&["curl"]),
         because_of: None,
         without: Without::Skips("the tests that drive the server with `curl`"),
+    },
+    Need {
+        package: VALGRIND,
+        probe: Probe::Program(&["valgrind"]),
+        because_of: None,
+        without: Without::Skips("the count of instructions"),
     },
     Need {
         package: "gcc",

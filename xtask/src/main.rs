@@ -3,10 +3,12 @@
 //! A command is a row of [`COMMANDS`]: its name, one line for the help, and the function that runs
 //! it. The function parses what is left of the command line with [`flag`] or on its own.
 
+mod bench;
 mod chaos;
 mod debian;
 mod deps;
 mod fuzz;
+mod instructions;
 mod miri;
 mod models;
 mod nightly;
@@ -90,6 +92,18 @@ const COMMANDS: &[Command] = &[
         about: "unit tests under Miri (nightly)",
         run: miri::run,
     },
+    Command {
+        name: "bench",
+        arguments: "[--quick] [--only NAME] [--page]",
+        about: "every bench, then docs/benchmarks.md and its plots; --page makes them anew",
+        run: bench::run,
+    },
+    Command {
+        name: "instructions",
+        arguments: "[--record] [--no-skips]",
+        about: "the instructions of a get, a put and a take, against the recorded ones",
+        run: instructions::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -148,7 +162,7 @@ fn help() -> String {
     let mut text = String::from("Usage: cargo xtask <command>\n\nCommands:\n");
     for Command { name, arguments, about, .. } in COMMANDS {
         let usage = format!("{name} {arguments}");
-        text += &format!("  {usage:<30} {about}\n");
+        text += &format!("  {usage:<37} {about}\n");
     }
     text
 }

@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{chaos, deps, models, tidy};
+use crate::{chaos, deps, instructions, models, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
@@ -58,6 +58,7 @@ impl Work {
 
 fn steps(tests: &Tests) -> Vec<Step> {
     let commands = |name, commands| Step { name, work: Work::Commands(commands) };
+    let gate = if tests.counts_instructions() { instructions::check } else { instructions::skip };
     vec![
         commands("formatting", vec![cargo(&["fmt", "--all", "--check"])]),
         commands("clippy", clippy()),
@@ -68,6 +69,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         Step { name: "models", work: models(tests) },
         commands("chaos", chaos::quick()),
         commands("models on the real epoch", real_models(tests)),
+        Step { name: "instructions", work: Work::Call(gate) },
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
         commands("examples", vec![tests.together(cargo(&["build", "--examples"]))]),
         commands("tests", vec![tests.together(tests.of(&[]))]),
@@ -141,6 +143,12 @@ impl Tests {
         let runner: &[&str] =
             if self.nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
         with(self.told(cargo(runner)), selection)
+    }
+
+    /// Whether there is a program that counts instructions.
+    fn counts_instructions(&self) -> bool {
+        let mut skipped = self.skip.iter().flat_map(|skip| skip.split(','));
+        !skipped.any(|package| package == debian::VALGRIND)
     }
 
     fn doc(&self) -> Command {
@@ -235,6 +243,13 @@ mod tests {
         let name = "models on the real epoch";
         assert_eq!(lines(&steps(&tests(true, true, None)), name), [expected]);
         assert!(lines(&steps(&tests(true, false, None)), name).is_empty());
+    }
+
+    #[test]
+    fn instructions_are_counted_unless_that_is_skipped() {
+        let counts = |skip| tests(true, true, skip).counts_instructions();
+        assert!(counts(None) && counts(Some("curl")) && !counts(Some("curl,valgrind")));
+        assert!(steps(&tests(true, true, None)).iter().any(|step| step.name == "instructions"));
     }
 
     #[test]

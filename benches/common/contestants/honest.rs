@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use ahash::RandomState;
 
 /// A session id.
-pub(crate) type Id = [u8; 32];
+pub type Id = [u8; 32];
 
 /// The cache.
-pub(crate) struct Honest<V>(Mutex<Order<V>>);
+pub struct Honest<V>(Mutex<Order<V>>);
 
 struct Order<V> {
     map: HashMap<Id, V, RandomState>,
@@ -21,25 +21,25 @@ struct Order<V> {
 }
 
 impl<V: Clone> Honest<V> {
-    pub(crate) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         let map = HashMap::with_hasher(RandomState::new());
         Self(Mutex::new(Order { map, oldest: VecDeque::new(), max }))
     }
 
-    pub(crate) fn put(&self, id: Id, value: V) {
+    pub fn put(&self, id: Id, value: V) {
         // What has left is dropped after the lock.
         let _left = self.with(|order| order.put(id, value));
     }
 
-    pub(crate) fn get(&self, id: &Id) -> Option<V> {
+    pub fn get(&self, id: &Id) -> Option<V> {
         self.with(|order| order.map.get(id).cloned())
     }
 
-    pub(crate) fn take(&self, id: &Id) -> Option<V> {
+    pub fn take(&self, id: &Id) -> Option<V> {
         self.with(|order| order.map.remove(id))
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.with(|order| order.map.len())
     }
 

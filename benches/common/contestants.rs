@@ -1,0 +1,118 @@
+//! The caches that are compared, each behind the same calls, through its ordinary interface.
+//!
+//! All have the same ids and payloads that are made in the same way: one allocation, one copy. Every
+//! lookup returns something that owns the payload, as a TLS library needs it after the call: a count
+//! of the cache's own where it has one, an `Arc` elsewhere.
+//!
+//! Nobody but resumption keeps scopes apart, counts what it does, names the reasons of removals,
+//! bounds bytes, or wipes payloads; all that is on, because it is on by default. Nobody but resumption
+//! and moka looks at lifetimes.
+
+mod bounded;
+pub mod honest;
+mod openssl;
+mod unbounded;
+
+use std::time::Duration;
+
+use resumption::{Scope, SecretBytes, Session, SessionCache, SessionId, Sessions};
+
+use super::report::{Kind, Report, Table};
+use honest::Id;
+
+/// The lifetime of sessions where a cache asks for it; longer than any bench.
+const LIFETIME: Duration = Duration::from_secs(7_200);
+
+/// A cache under test.
+pub trait Cache: Send + Sync {
+    /// Makes what this thread's next puts of these ids need, and what is not the cache's own work.
+    fn prepare(&self, _ids: &mut dyn Iterator<Item = &Id>) {}
+    /// Stores a payload of these bytes.
+    fn put(&self, id: &Id, payload: &[u8]);
+    /// The first byte of the session's payload, if the session is there.
+    fn get(&self, id: &Id) -> Option<u8>;
+    /// As `get`; removes the session, and drops it.
+    fn take(&self, id: &Id) -> Option<u8>;
+    /// How many sessions there are, if the cache can tell.
+    fn count(&self) -> Option<usize>;
+}
+
+/// A cache to be made.
+#[derive(Clone, Copy)]
+pub struct Contestant {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// How it is set up: capacity and order of eviction, expiry, shards, hasher, maintenance.
+    pub set_up: [&'static str; 5],
+    /// What it may be called on to hold.
+    pub len: &'static str,
+    /// About how many bytes it takes for a session of 300.
+    pub bytes: usize,
+    /// Makes it for so many sessions.
+    pub make: fn(usize) -> Box<dyn Cache>,
+}
+
+/// Resumption.
+pub const OURS: Contestant = Contestant {
+    name: "resumption",
+    kind: Kind::Bounded,
+    set_up: ["never exceeded; SIEVE", "wheel, 2 h", "by size", "ahash, own keys", "with puts"],
+    len: "",
+    bytes: 450,
+    make: ours,
+};
+
+/// All of them; resumption first.
+pub fn all() -> Vec<Contestant> {
+    let mut all = vec![OURS];
+    all.extend(bounded::ALL);
+    all.push(openssl::OPENSSL);
+    all.extend(unbounded::ALL);
+    all
+}
+
+/// Shows how each is set up.
+pub fn show_set_up(report: &mut Report) {
+    let header = ["contestant", "capacity", "expiry", "shards", "hasher", "maintenance"];
+    let mut table = Table::new(&header);
+    for contestant in all() {
+        table.row(&[&[contestant.name], &contestant.set_up[..]].concat());
+    }
+    report.table(&table);
+}
+
+/// The first byte of a payload, so that its memory is waited for.
+fn first(payload: Option<impl AsRef<[u8]>>) -> Option<u8> {
+    payload.map(|payload| payload.as_ref()[0])
+}
+
+struct Ours {
+    cache: SessionCache,
+    sessions: Sessions,
+}
+
+fn ours(max: usize) -> Box<dyn Cache> {
+    let builder = SessionCache::builder().max_sessions(max);
+    let cache = builder.build().expect("the settings are valid");
+    let sessions = cache.scope(&Scope::new("bench"));
+    Box::new(Ours { cache, sessions })
+}
+
+impl Cache for Ours {
+    fn put(&self, id: &Id, payload: &[u8]) {
+        let put = self.sessions.put(&SessionId::from(*id), SecretBytes::from(payload));
+        assert!(put.is_stored(), "a put was refused");
+    }
+
+    fn get(&self, id: &Id) -> Option<u8> {
+        first(self.sessions.get(&SessionId::from(*id)).as_ref().map(Session::payload))
+    }
+
+    fn take(&self, id: &Id) -> Option<u8> {
+        first(self.sessions.take(&SessionId::from(*id)).as_ref().map(Session::payload))
+    }
+
+    fn count(&self) -> Option<usize> {
+        Some(self.cache.len())
+    }
+}

@@ -1,0 +1,347 @@
+//! Contestants that take turns, in one process, round after round.
+//!
+//! All caches are filled and kept busy first. Then each contestant has its turn in each round, and
+//! rounds begin with another one each time. A turn begins with a quarter as many calls that are not
+//! timed, which bring back what the others have displaced from the processor's caches. Ids, and what is
+//! not a cache's own work, are made outside the timed part. Where memory does not hold all of them at once they come one after the other, each
+//! beside ours, in as many rounds.
+
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::args::Args;
+use super::contestants::{Cache, Contestant};
+use super::load::{Found, Lane, Load, Op, PAYLOAD, play, prepare};
+use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
+use super::rounds::{Better, Spread};
+
+/// Calls that a thread has ready at once, at most: their ids are to stay in the memory of a round.
+const MAX_CALLS: usize = 400_000;
+
+/// Lanes fill a cache in turn, in so many parts each: none has older sessions than the other.
+const PARTS: u64 = 64;
+
+/// A load under a name, at some numbers of threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    pub name: &'static str,
+    pub load: Load,
+    /// Every number of threads, or one thread alone.
+    pub is_threaded: bool,
+}
+
+/// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.
+pub fn ask(args: &Args, report: &mut Report, questions: &[Question], contestants: &[Contestant]) {
+    for &sessions in &args.sizes {
+        ask_at(args, report, questions, contestants, sessions);
+    }
+}
+
+fn ask_at(
+    args: &Args,
+    report: &mut Report,
+    questions: &[Question],
+    contestants: &[Contestant],
+    sessions: usize,
+) {
+    let load = questions[0].load;
+    let wanted = wanted(args, report, contestants, load, sessions);
+    let (ours, others) = wanted.split_first().expect("ours is always wanted");
+    let need = |of: &[Contestant]| -> usize {
+        of.iter().map(|one| one.bytes * load.capacity(sessions)).sum()
+    };
+    let available = available_bytes();
+    touch_heap((400 * sessions).min(available / 4));
+    if need(&wanted) < available / 10 * 7 && !args.pairs {
+        let mut sides = warm(report, &wanted, load, sessions);
+        for &question in questions {
+            measure(args, report, question, &mut [&mut sides[..]], sessions);
+        }
+        return;
+    }
+    let mut alone = warm(report, &[*ours], load, sessions);
+    for other in others {
+        let need = need(&[*ours, *other]);
+        if need > available / 10 * 9 {
+            let why = format!("needs {} MB, {} MB are free", need >> 20, available >> 20);
+            report.not_run(&format!("{} at {} sessions", other.name, grouped(sessions)), &why);
+            continue;
+        }
+        let mut beside = warm(report, &[*other], load, sessions);
+        for &question in questions {
+            measure(args, report, question, &mut [&mut alone[..], &mut beside[..]], sessions);
+        }
+    }
+}
+
+/// The contestants that the command line and the load leave; says who is left out, and why.
+fn wanted(
+    args: &Args,
+    report: &mut Report,
+    contestants: &[Contestant],
+    load: Load,
+    sessions: usize,
+) -> Vec<Contestant> {
+    let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
+    for &contestant in contestants {
+        if contestant.kind == Kind::Unbounded && load.is_at_capacity() {
+            left_out.push(contestant.name);
+        } else if wanted.is_empty() || args.is_wanted(contestant.name) {
+            wanted.push(contestant);
+        }
+    }
+    if !left_out.is_empty() {
+        let what = format!("{} at {} sessions", left_out.join(", "), grouped(sessions));
+        report.not_run(&what, "without a capacity to be kept at they would grow");
+    }
+    wanted
+}
+
+/// A contestant's cache, the work for it, and how its rounds went.
+struct Side {
+    contestant: Contestant,
+    cache: Box<dyn Cache>,
+    lanes: Vec<Lane>,
+    /// Steps of one thread in a round.
+    steps: usize,
+    /// Millions of calls in a second, in each round.
+    rates: Vec<f64>,
+    found: Found,
+}
+
+/// What came of one round.
+struct Round {
+    /// Millions of calls in a second, of all threads together.
+    rate: f64,
+    /// Seconds of the thread that was done first: how long the others waited for a processor is not in
+    /// it.
+    quickest: f64,
+    found: Found,
+}
+
+/// The numbers of threads that this machine can run, at least two.
+fn threads() -> Vec<usize> {
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get).max(2);
+    (0..).map(|power| 1 << power).take_while(|threads| *threads <= processors).collect()
+}
+
+/// Takes so many bytes of memory in blocks of a payload's size, and gives them back: whoever
+/// allocates first does not pay for pages that the system has to find.
+fn touch_heap(bytes: usize) {
+    let blocks: Vec<_> = (0..bytes / PAYLOAD.len()).map(|_| PAYLOAD.to_vec()).collect();
+    drop(std::hint::black_box(blocks));
+}
+
+/// Fills the caches; shows what they hold.
+fn warm(report: &mut Report, contestants: &[Contestant], load: Load, sessions: usize) -> Vec<Side> {
+    let count = *threads().last().expect("there is one");
+    let mut sides = Vec::new();
+    for contestant in contestants {
+        let cache = (contestant.make)(load.capacity(sessions));
+        let mut lanes: Vec<_> = (0..count).map(|lane| Lane::new(lane, count, sessions)).collect();
+        for part in 0..PARTS {
+            lanes.iter_mut().for_each(|lane| lane.fill(load, &*cache, part, PARTS));
+        }
+        let mut side = Side {
+            contestant: *contestant,
+            cache,
+            lanes,
+            steps: 0,
+            rates: Vec::new(),
+            found: Found::default(),
+        };
+        side.stir(load, sessions);
+        sides.push(side);
+    }
+    let lens = sides.iter().map(|side| side.len(sessions));
+    let lens = format!("in the caches: {}", lens.collect::<Vec<_>>().join("; "));
+    report.note(&lens);
+    sides
+}
+
+/// Finds the length of the rounds, runs them, and shows what came of them. The sides may come in
+/// several groups; ours is the first of the first one.
+fn measure(
+    args: &Args,
+    report: &mut Report,
+    question: Question,
+    groups: &mut [&mut [Side]],
+    sessions: usize,
+) {
+    let load = question.load;
+    let time = args.round_time(Duration::from_millis(200), Duration::from_millis(40));
+    let counts = if question.is_threaded { threads() } else { vec![1] };
+    for threads in counts {
+        let mut sides: Vec<_> = groups.iter_mut().flat_map(|group| group.iter_mut()).collect();
+        for side in &mut sides {
+            side.begin(load, threads, time);
+        }
+        for round in 0..args.rounds() {
+            let count = sides.len();
+            for place in 0..count {
+                let side = &mut sides[(round + place) % count];
+                let round = side.round(load, threads, side.steps);
+                side.rates.push(round.rate);
+                side.found.lookups += round.found.lookups;
+                side.found.found += round.found.found;
+            }
+        }
+        show(report, question, sessions, threads, &sides);
+    }
+}
+
+impl Side {
+    /// Keeps a full cache busy until a half of it has come anew, or for a second.
+    fn stir(&mut self, load: Load, sessions: usize) {
+        let mut steps = sessions / 2 / load.calls();
+        let start = Instant::now();
+        while steps > 0 && start.elapsed() < Duration::from_secs(1) {
+            let some = steps.min(50);
+            self.round(load, 1, some);
+            steps -= some;
+        }
+    }
+
+    /// Sees how many steps take so long.
+    fn begin(&mut self, load: Load, threads: usize, time: Duration) {
+        let mut steps = 4;
+        let most = MAX_CALLS / load.calls();
+        loop {
+            let took = self.round(load, threads, steps).quickest;
+            let wanted = (steps as f64 * time.as_secs_f64() / took) as usize;
+            // What is long enough tells how long the rounds have to be.
+            if took > time.as_secs_f64() / 4.0 || steps == most {
+                self.steps = wanted.clamp(1, most);
+                break;
+            }
+            steps = wanted.clamp(steps, 8 * steps).min(most);
+        }
+        self.rates.clear();
+        self.found = Found::default();
+    }
+
+    /// Makes so many steps in each thread.
+    fn round(&mut self, load: Load, threads: usize, steps: usize) -> Round {
+        let together = Barrier::new(threads);
+        let (cache, together) = (&*self.cache, &together);
+        let lead = steps / 4;
+        let run = move |lanes: &mut [Lane]| {
+            let mut ops: Vec<Op> = Vec::with_capacity((lead + steps) * load.calls());
+            for step in 0..lead + steps {
+                let lane = step % lanes.len();
+                lanes[lane].step(load, &mut ops);
+            }
+            prepare(cache, &ops);
+            let (lead, ops) = ops.split_at(lead * load.calls());
+            play(cache, lead, load == Load::HitChained);
+            together.wait();
+            let start = Instant::now();
+            let found = play(cache, ops, load == Load::HitChained);
+            (start, Instant::now(), found)
+        };
+        let per_thread = self.lanes.len() / threads;
+        let rounds: Vec<_> = thread::scope(|scope| {
+            let lanes = self.lanes.chunks_mut(per_thread).take(threads);
+            let threads: Vec<_> = lanes.map(|lanes| scope.spawn(move || run(lanes))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        // By the threads' own clocks: whoever waits for them may sleep over their beginning.
+        let start = rounds.iter().map(|round| round.0).min().expect("there are threads");
+        let end = rounds.iter().map(|round| round.1).max().expect("there are threads");
+        let calls = (threads * steps * load.calls()) as f64;
+        let found = rounds.iter().fold(Found::default(), |sum, (_, _, found)| Found {
+            lookups: sum.lookups + found.lookups,
+            found: sum.found + found.found,
+        });
+        let own = rounds.iter().map(|(start, end, _)| (*end - *start).as_secs_f64());
+        let quickest = own.fold(f64::INFINITY, f64::min);
+        Round { rate: calls / (end - start).as_secs_f64() / 1e6, quickest, found }
+    }
+
+    /// The name, and what is in the cache; why, where that is not what was asked for.
+    fn len(&self, sessions: usize) -> String {
+        let name = self.contestant.name;
+        let Some(len) = self.cache.count() else {
+            return format!("{name} ({})", self.contestant.len);
+        };
+        let is_near = (len as f64 / sessions as f64 - 1.0).abs() <= 0.05;
+        let why = match (is_near, self.contestant.len) {
+            (true, _) => String::new(),
+            (false, "") => " (not what was asked for)".to_owned(),
+            (false, why) => format!(" ({why})"),
+        };
+        format!("{name} {}{why}", grouped(len))
+    }
+}
+
+/// One line for each contestant, ours first.
+fn show(
+    report: &mut Report,
+    question: Question,
+    sessions: usize,
+    threads: usize,
+    sides: &[&mut Side],
+) {
+    let figure = Figure {
+        question: question.name.to_owned(),
+        unit: "million calls/s",
+        better: Better::More,
+        sessions,
+        threads,
+    };
+    let plural = if threads == 1 { "" } else { "s" };
+    let title =
+        format!("{}, {} sessions, {threads} thread{plural}", question.name, grouped(sessions));
+    let mut table = Table::new(&[
+        title.as_str(),
+        "million calls/s",
+        "of the rounds",
+        "ns/call",
+        "ours / theirs",
+        "",
+        "found",
+    ]);
+    for (place, side) in sides.iter().enumerate() {
+        let Spread { median, low, high } = Spread::of(&side.rates);
+        let found = side.found.found as f64 * 100.0 / side.found.lookups.max(1) as f64;
+        let [ratio, verdict] = if place == 0 {
+            ["".to_owned(), "".to_owned()]
+        } else {
+            // Who finds fewer has less to do.
+            let note = format!("finds {found:.1} %");
+            let rounds = Rounds {
+                contestant: side.contestant.name,
+                kind: side.contestant.kind,
+                ours: &sides[0].rates,
+                theirs: &side.rates,
+                note: if load_finds_all(question.load) && found < 99.0 { &note } else { "" },
+            };
+            report.compare(&figure, rounds).cells()
+        };
+        table.row(&[
+            side.contestant.name.to_owned(),
+            format!("{median:.3}"),
+            format!("{low:.3}..{high:.3}"),
+            format!("{:.0}", threads as f64 * 1e3 / median),
+            ratio,
+            verdict,
+            format!("{found:.1} %"),
+        ]);
+    }
+    report.table(&table);
+}
+
+/// Whether every lookup finds its session, unless the cache has let go of it.
+fn load_finds_all(load: Load) -> bool {
+    !matches!(load, Load::Miss | Load::Flood)
+}
+
+/// Bytes that can still be had without swapping.
+fn available_bytes() -> usize {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kilobytes.unwrap_or(usize::MAX >> 10) << 10
+}

@@ -1,0 +1,285 @@
+//! How long do a put and a take last while very many sessions expire at once?
+//!
+//! One thread puts sessions and takes them again: first while nothing else happens, then from the
+//! moment at which the others expire until the last of them has left. From our cache they leave by
+//! themselves; OpenSSL's are flushed by another thread, as a server has to. The two take turns, round
+//! after round, each time with a new cache; medians over the rounds are shown, also of the
+//! percentiles.
+//!
+//! A call is due every 10 us, as if clients came at that rate, and its time is counted from then: what
+//! is due while another call waits for a lock has waited as well.
+
+#[path = "common/allocator.rs"]
+mod allocator;
+#[path = "common/openssl_servers.rs"]
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod openssl_servers;
+#[path = "../tests/common/openssl.rs"]
+#[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
+mod peers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::args::Args;
+use common::ids::id;
+use common::load::PAYLOAD;
+use common::percentile::percentile;
+use common::report::{Figure, Report, Rounds, Table, grouped};
+use common::rounds::{Better, median, ratio};
+use openssl::ssl::SslSession;
+use openssl_servers::{LIFETIME, Master, Server};
+use peers::TLS12;
+use resumption::{Clock, Scope, SecretBytes, SessionCache, SessionId, Sessions};
+
+const ABOUT: &str = "A put and a take while SESSIONS expire in the same second.";
+
+/// The lifetime of those that expire.
+const SHORT: Duration = Duration::from_secs(3_600);
+
+/// A call is due so often.
+const EVERY: Duration = Duration::from_micros(10);
+
+/// A session is taken after so many others were put.
+const BEHIND: usize = 1_000;
+
+const PERCENTS: [(&str, f64); 4] =
+    [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9), ("longest", 100.0)];
+
+/// Where among them the goal is set.
+const GOAL: usize = 2;
+
+const CALLS: [&str; 2] = ["put", "take"];
+
+fn main() {
+    let args = Args::parse(ABOUT, [&[1_000_000], &[200_000]]);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    report.not_run("moka", "its clock cannot be set, and it has no second in which all expire");
+    report.not_run("the others", "they have no expiry");
+    for &sessions in &args.sizes {
+        measure(&args, &mut report, sessions);
+    }
+}
+
+/// How the calls of some time went, round after round.
+#[derive(Default)]
+struct Times {
+    /// Of put and of take each percentile, in microseconds.
+    micros: [[Vec<f64>; PERCENTS.len()]; CALLS.len()],
+    /// How long all that took, in milliseconds.
+    millis: Vec<f64>,
+}
+
+/// A contestant: quiet, and while sessions expire.
+type Side = [Times; 2];
+
+fn measure(args: &Args, report: &mut Report, sessions: usize) {
+    let quiet = args.round_time(Duration::from_millis(500), Duration::from_millis(100));
+    let (mut ours, mut own) = (Side::default(), Side::default());
+    for _ in 0..args.rounds() {
+        let mut stage = Ours::new(sessions);
+        ours[0].note(quietly(quiet, |taken| stage.step(taken)));
+        ours[1].note(stage.storm(sessions));
+        drop(stage);
+        let mut stage = Openssl::new(sessions);
+        own[0].note(quietly(quiet, |taken| stage.step(taken)));
+        own[1].note(stage.storm());
+    }
+    show(report, sessions, &ours, &own);
+    for (which, call) in CALLS.into_iter().enumerate() {
+        let slowed = |[quiet, storm]: &Side| -> Vec<f64> {
+            let (quiet, storm) = (&quiet.micros[which][GOAL], &storm.micros[which][GOAL]);
+            storm.iter().zip(quiet).map(|(storm, quiet)| storm / quiet).collect()
+        };
+        let figure = Figure {
+            question: format!("{call} while all expire"),
+            unit: "p99.9 / quiet",
+            better: Better::Less,
+            sessions,
+            threads: 2,
+        };
+        report.compare(&figure, Rounds::of("OpenSSL SSL_CTX", &slowed(&ours), &slowed(&own)));
+    }
+}
+
+/// The microseconds of each put and of each take in some time, each from the moment at which it was
+/// due.
+struct Taken {
+    start: Instant,
+    micros: [Vec<f64>; CALLS.len()],
+}
+
+impl Taken {
+    fn begin() -> Self {
+        Self { start: Instant::now(), micros: Default::default() }
+    }
+
+    /// Makes a call once it is due: puts and takes by turns.
+    fn timed<R>(&mut self, which: usize, run: impl FnOnce() -> R) -> R {
+        let before = self.micros.iter().map(Vec::len).sum::<usize>();
+        let due = self.start + EVERY * u32::try_from(before).expect("a storm ends soon");
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        let result = run();
+        self.micros[which].push(due.elapsed().as_nanos() as f64 / 1e3);
+        result
+    }
+}
+
+fn quietly(time: Duration, mut step: impl FnMut(&mut Taken)) -> Taken {
+    let mut taken = Taken::begin();
+    while taken.start.elapsed() < time {
+        step(&mut taken);
+    }
+    taken
+}
+
+/// Our cache, as its builder makes it, but for the clock.
+struct Ours {
+    cache: SessionCache,
+    sessions: Sessions,
+    clock: Clock,
+    next: u64,
+}
+
+impl Ours {
+    /// With sessions that expire, and a few that do not.
+    fn new(sessions: usize) -> Self {
+        let clock = Clock::manual();
+        let builder = SessionCache::builder().max_sessions(2 * sessions + 4 * BEHIND);
+        let builder = builder.lifetime(LIFETIME).clock(clock.clone());
+        let cache: SessionCache = builder.build().expect("the settings are valid");
+        let scope = cache.scope(&Scope::new("bench"));
+        for number in 0..sessions as u64 {
+            let put = scope.put_with(&name(number), SecretBytes::from(&PAYLOAD), SHORT);
+            assert!(put.is_stored(), "a put was refused");
+        }
+        let mut stage = Self { cache, sessions: scope, clock, next: sessions as u64 };
+        let mut taken = Taken::begin();
+        (0..BEHIND).for_each(|_| stage.put(&mut taken));
+        stage
+    }
+
+    fn put(&mut self, taken: &mut Taken) {
+        let name = name(self.next);
+        self.next += 1;
+        let put = taken.timed(0, || self.sessions.put(&name, SecretBytes::from(&PAYLOAD)));
+        assert!(put.is_stored(), "a put was refused");
+    }
+
+    fn step(&mut self, taken: &mut Taken) {
+        self.put(taken);
+        let name = name(self.next - BEHIND as u64);
+        let is_there = taken.timed(1, || self.sessions.take(&name).is_some());
+        assert!(is_there, "it was put");
+    }
+
+    /// From the moment at which they expire until the last one has left.
+    fn storm(&mut self, sessions: usize) -> Taken {
+        self.clock.advance(2 * SHORT);
+        let mut taken = Taken::begin();
+        loop {
+            (0..16).for_each(|_| self.step(&mut taken));
+            if self.cache.stats().removals.expired >= sessions as u64 {
+                return taken;
+            }
+        }
+    }
+}
+
+fn name(number: u64) -> SessionId {
+    SessionId::from(id(number))
+}
+
+/// OpenSSL's own cache. What it stores is made outside the timed part.
+struct Openssl {
+    server: Arc<Server>,
+    master: Master,
+    put: VecDeque<SslSession>,
+    next: u64,
+}
+
+impl Openssl {
+    fn new(sessions: usize) -> Self {
+        let server = Arc::new(Server::own(2 * sessions + 4 * BEHIND));
+        let master = Master::new(&server, TLS12);
+        for number in 0..sessions as u64 {
+            server.add(&master.for_server(&id(number)), SHORT);
+        }
+        let mut stage = Self { server, master, put: VecDeque::new(), next: sessions as u64 };
+        let mut taken = Taken::begin();
+        (0..BEHIND).for_each(|_| stage.put(&mut taken));
+        stage
+    }
+
+    fn put(&mut self, taken: &mut Taken) {
+        let session = self.master.for_server(&id(self.next));
+        self.next += 1;
+        taken.timed(0, || self.server.add(&session, LIFETIME));
+        self.put.push_back(session);
+    }
+
+    fn step(&mut self, taken: &mut Taken) {
+        self.put(taken);
+        let session = self.put.pop_front().expect("it was put");
+        taken.timed(1, || self.server.remove(&session));
+    }
+
+    /// While another thread flushes what has expired: at least one step.
+    fn storm(&mut self) -> Taken {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (server, ends) = (Arc::clone(&self.server), Arc::clone(&is_over));
+        let flush = thread::spawn(move || {
+            server.flush(2 * SHORT);
+            // It says when to stop, and nothing else.
+            ends.store(true, Ordering::Relaxed);
+        });
+        let mut taken = Taken::begin();
+        while taken.micros[0].is_empty() || !is_over.load(Ordering::Relaxed) {
+            self.step(&mut taken);
+        }
+        flush.join().expect("no panic");
+        taken
+    }
+}
+
+impl Times {
+    fn note(&mut self, mut taken: Taken) {
+        self.millis.push(taken.start.elapsed().as_secs_f64() * 1e3);
+        for (rounds, micros) in self.micros.iter_mut().zip(&mut taken.micros) {
+            for (rounds, (_, percent)) in rounds.iter_mut().zip(PERCENTS) {
+                rounds.push(percentile(micros, percent));
+            }
+        }
+    }
+
+    /// The columns of put or of take, and how much longer than in quiet the goal's percentile was.
+    fn row(&self, title: &str, which: usize, quiet: &Self) -> Vec<String> {
+        let mut row = vec![title.to_owned()];
+        row.extend(self.micros[which].iter().map(|times| format!("{:.2}", median(times))));
+        let (these, those) = (&self.micros[which][GOAL], &quiet.micros[which][GOAL]);
+        row.push(format!("{:.2}", ratio(these, those)));
+        row.push(format!("{:.0}", median(&self.millis)));
+        row
+    }
+}
+
+fn show(report: &mut Report, sessions: usize, ours: &Side, own: &Side) {
+    for (which, call) in CALLS.into_iter().enumerate() {
+        let title = format!("{call}, {} sessions, us", grouped(sessions));
+        let mut header = vec![title.as_str()];
+        header.extend(PERCENTS.map(|(name, _)| name));
+        header.extend(["p99.9 / quiet", "in ms"]);
+        let mut table = Table::new(&header);
+        table.row(&ours[0].row("resumption, quiet", which, &ours[0]));
+        table.row(&ours[1].row("resumption, all expire", which, &ours[0]));
+        table.row(&own[0].row("OpenSSL SSL_CTX, quiet", which, &own[0]));
+        table.row(&own[1].row("OpenSSL SSL_CTX, flushed", which, &own[0]));
+        report.table(&table);
+    }
+}

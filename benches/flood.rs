@@ -1,0 +1,23 @@
+//! What do hostile lookups beside it cost the normal traffic?
+//!
+//! The connections of `tls13`, and beside each of them four takes of random ids.
+
+#[path = "common/allocator.rs"]
+mod allocator;
+
+use common::args::Args;
+use common::contestants;
+use common::load::Load;
+use common::paired::{Question, ask};
+use common::report::Report;
+
+const ABOUT: &str = "Four takes of random ids beside each connection of TLS 1.3, on a full store.";
+
+fn main() {
+    let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000]];
+    let args = Args::parse(ABOUT, sizes);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    let question = Question { name: "flood", load: Load::Flood, is_threaded: true };
+    ask(&args, &mut report, &[question], &contestants::all());
+}

@@ -1,0 +1,29 @@
+//! How long does it take to find a session?
+//!
+//! Random hits, in a rush, in which a processor begins the next lookup while it waits for memory; and
+//! one by one, each of which waits for the payload before, as it is in a server that does something
+//! else in between.
+
+#[path = "common/allocator.rs"]
+mod allocator;
+
+use common::args::Args;
+use common::contestants;
+use common::load::Load;
+use common::paired::{Question, ask};
+use common::report::Report;
+
+const ABOUT: &str = "Random hits, in a rush and one by one.";
+
+fn main() {
+    let sizes: [&[usize]; 2] = [&[20_000, 1_000_000, 10_000_000], &[20_000, 1_000_000]];
+    let args = Args::parse(ABOUT, sizes);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    contestants::show_set_up(&mut report);
+    let questions = [
+        Question { name: "hit", load: Load::Hit, is_threaded: true },
+        Question { name: "hit, one by one", load: Load::HitChained, is_threaded: false },
+    ];
+    ask(&args, &mut report, &questions, &contestants::all());
+}

@@ -1,0 +1,23 @@
+//! What does it cost when everybody wants the same session?
+//!
+//! All threads get one session, out of many that are there.
+
+#[path = "common/allocator.rs"]
+mod allocator;
+
+use common::args::Args;
+use common::contestants;
+use common::load::Load;
+use common::paired::{Question, ask};
+use common::report::Report;
+
+const ABOUT: &str = "All threads get the same session.";
+
+fn main() {
+    let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000]];
+    let args = Args::parse(ABOUT, sizes);
+    allocator::for_openssl();
+    let mut report = Report::begin(&args, ABOUT);
+    let question = Question { name: "hot session", load: Load::Hot, is_threaded: true };
+    ask(&args, &mut report, &[question], &contestants::all());
+}

@@ -1,0 +1,274 @@
+//! What the figures ought to be, and what they are in this run.
+
+use super::results::{Figure, Kind, rounded};
+
+/// A figure that ought to be reached.
+struct Goal {
+    text: &'static str,
+    question: &'static str,
+    /// In these sizes; any, if there are none.
+    sessions: &'static [u64],
+    want: Want,
+}
+
+#[derive(Clone, Copy)]
+enum Want {
+    /// So many times as good as the best of these.
+    Best(Kind, f64),
+    /// So many times as good as the best bounded one that finds what it was given.
+    BestThatFinds(f64),
+    /// So many times as good as this one.
+    Than(&'static str, f64),
+    /// Ours at most so much.
+    AtMost(f64),
+    /// At most so many points less than this one, or than the best of all.
+    PointsBelow(Option<&'static str>, f64),
+    /// So many times our rate of one thread with two.
+    SecondThread(f64),
+}
+
+const MILLION: &[u64] = &[1_000_000];
+const SMALL: &[u64] = &[20_000];
+
+const fn best(
+    text: &'static str,
+    question: &'static str,
+    sessions: &'static [u64],
+    at_least: f64,
+) -> Goal {
+    Goal { text, question, sessions, want: Want::Best(Kind::Bounded, at_least) }
+}
+
+const GOALS: &[Goal] = &[
+    best("hit, the best bounded one", "hit", MILLION, 1.3),
+    Goal {
+        text: "hit, the best map without a limit",
+        question: "hit",
+        sessions: MILLION,
+        want: Want::Best(Kind::Unbounded, 1.0),
+    },
+    best("tls13, the best bounded one", "tls13", MILLION, 1.5),
+    Goal {
+        text: "tls13, the best bounded one that finds its sessions",
+        question: "tls13",
+        sessions: MILLION,
+        want: Want::BestThatFinds(1.5),
+    },
+    best("tls12, the best bounded one", "tls12", MILLION, 1.5),
+    best("miss, the best bounded one", "miss", MILLION, 1.0),
+    best("hit, 20 000 sessions", "hit", SMALL, 1.0),
+    best("tls13, 20 000 sessions", "tls13", SMALL, 1.0),
+    best("tls12, 20 000 sessions", "tls12", SMALL, 1.0),
+    best("miss, 20 000 sessions", "miss", SMALL, 1.0),
+    Goal {
+        text: "hit, a second thread",
+        question: "hit",
+        sessions: MILLION,
+        want: Want::SecondThread(1.8),
+    },
+    Goal {
+        text: "tls13, a second thread",
+        question: "tls13",
+        sessions: MILLION,
+        want: Want::SecondThread(1.8),
+    },
+    best("oversubscription, p99.99 of put", "oversubscribed put, p99.99", &[], 1.0),
+    best("oversubscription, p99.99 of take", "oversubscribed take, p99.99", &[], 1.0),
+    best("oversubscription, longest put", "oversubscribed put, longest", &[], 1.0),
+    best("oversubscription, longest take", "oversubscribed take, longest", &[], 1.0),
+    best(
+        "oversubscription, longest put, not interrupted itself",
+        "oversubscribed put, not interrupted itself, longest",
+        &[],
+        1.0,
+    ),
+    best(
+        "oversubscription, longest take, not interrupted itself",
+        "oversubscribed take, not interrupted itself, longest",
+        &[],
+        1.0,
+    ),
+    Goal {
+        text: "expiry storm, p99.9 of put against quiet",
+        question: "put while all expire",
+        sessions: MILLION,
+        want: Want::AtMost(2.0),
+    },
+    Goal {
+        text: "expiry storm, p99.9 of take against quiet",
+        question: "take while all expire",
+        sessions: MILLION,
+        want: Want::AtMost(2.0),
+    },
+    Goal {
+        text: "rustls handshakes at 400 000, the default store",
+        question: "rustls handshakes",
+        sessions: &[400_000],
+        want: Want::Than("rustls default", 50.0),
+    },
+    Goal {
+        text: "rustls handshakes at 400 000, the mutex",
+        question: "rustls handshakes",
+        sessions: &[400_000],
+        want: Want::Than("mutex, O(1) take", 1.0),
+    },
+    Goal {
+        text: "the store's share of a rustls server, %",
+        question: "the store in a rustls server",
+        sessions: &[1_000, 400_000, 1_000_000],
+        want: Want::AtMost(1.0),
+    },
+    Goal {
+        text: "bytes of a session beyond the payload",
+        question: "memory beyond the payload",
+        sessions: MILLION,
+        want: Want::AtMost(112.0),
+    },
+    Goal {
+        text: "hit against two dependent loads and a pin",
+        question: "hit against the limit",
+        sessions: MILLION,
+        want: Want::Than("two loads and a pin", 1.0 / 1.4),
+    },
+    points("found, single use: the best policy", "found, single use", None, 0.1),
+    points("found, multi-use: SIEVE", "found, multi-use", Some("SIEVE"), 1.0),
+    points("found, flooded: LRU", "found, multi-use, flooded", Some("LRU"), 0.0),
+    points("found, flooded: SIEVE", "found, multi-use, flooded", Some("SIEVE"), 0.0),
+    points("found, flooded: moka", "found, multi-use, flooded", Some("W-TinyLFU (moka)"), 0.0),
+    points(
+        "found, flooded: S3-FIFO",
+        "found, multi-use, flooded",
+        Some("S3-FIFO (quick_cache)"),
+        1.0,
+    ),
+];
+
+const fn points(
+    text: &'static str,
+    question: &'static str,
+    whom: Option<&'static str>,
+    at_most: f64,
+) -> Goal {
+    Goal { text, question, sessions: &[], want: Want::PointsBelow(whom, at_most) }
+}
+
+/// A goal, what was reached, and whether that is enough; the latter two as words.
+pub(super) fn rows(figures: &[&Figure]) -> Vec<[String; 4]> {
+    GOALS.iter().map(|goal| goal.row(figures)).collect()
+}
+
+impl Goal {
+    fn row(&self, figures: &[&Figure]) -> [String; 4] {
+        let these = figures.iter().copied().filter(|figure| {
+            figure.question == self.question
+                && (self.sessions.is_empty() || self.sessions.contains(&figure.sessions))
+        });
+        let these: Vec<&Figure> = these.collect();
+        let (wanted, reached) = match self.want {
+            Want::Best(kind, times) => {
+                let of_kind = these.iter().filter(|figure| figure.kind == kind);
+                (format!("≥ {times} ×"), least(of_kind.filter_map(|figure| figure.times())))
+            }
+            Want::BestThatFinds(times) => {
+                let finds =
+                    |figure: &&&Figure| figure.kind == Kind::Bounded && figure.note.is_empty();
+                let of_kind = these.iter().filter(finds);
+                (format!("≥ {times} ×"), least(of_kind.filter_map(|figure| figure.times())))
+            }
+            Want::Than(name, times) => {
+                let of_name = these.iter().filter(|figure| figure.contestant == name);
+                let wanted = format!("≥ {} ×", rounded(times));
+                (wanted, least(of_name.filter_map(|figure| figure.times())))
+            }
+            Want::PointsBelow(name, most) => {
+                let of_name = these.iter().filter(|f| name.is_none_or(|name| f.contestant == name));
+                let below = of_name.filter_map(|figure| Some(figure.theirs[1]? - figure.ours[1]?));
+                (format!("≤ {most} points below"), below.max_by(f64::total_cmp))
+            }
+            Want::AtMost(most) => {
+                let ours = these.iter().filter_map(|figure| figure.ours[1]);
+                (format!("≤ {most}"), ours.max_by(f64::total_cmp))
+            }
+            Want::SecondThread(times) => (format!("≥ {times} ×"), second_thread(&these)),
+        };
+        let is_reached = reached.map(|reached| match self.want {
+            Want::AtMost(most) | Want::PointsBelow(_, most) => reached <= most,
+            Want::Best(_, times)
+            | Want::BestThatFinds(times)
+            | Want::Than(_, times)
+            | Want::SecondThread(times) => reached >= times,
+        });
+        let verdict = match is_reached {
+            Some(true) => "reached",
+            Some(false) => "**missed**",
+            None => "not in this run",
+        };
+        let reached = reached.map_or(String::new(), rounded);
+        [self.text.to_owned(), wanted, reached, verdict.to_owned()]
+    }
+}
+
+/// The worst of some ratios.
+fn least(ratios: impl Iterator<Item = f64>) -> Option<f64> {
+    ratios.min_by(f64::total_cmp)
+}
+
+/// Our rate of two threads against that of one.
+fn second_thread(figures: &[&Figure]) -> Option<f64> {
+    let ours = |threads| figures.iter().find(|figure| figure.threads == threads)?.ours[1];
+    Some(ours(2)? / ours(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::figure;
+    use super::*;
+
+    fn row(text: &str, figures: &[Figure]) -> [String; 4] {
+        let figures: Vec<_> = figures.iter().collect();
+        rows(&figures).into_iter().find(|row| row[0] == text).unwrap()
+    }
+
+    #[test]
+    fn the_best_contestant_decides() {
+        let figures = [figure("tls13", "moka", 5.0), figure("tls13", "scc HashCache", 1.4)];
+        let [_, wanted, reached, verdict] = row("tls13, the best bounded one", &figures);
+        assert_eq!([wanted, reached, verdict], ["≥ 1.5 ×", "1.40", "**missed**"]);
+        let figures = [figure("tls13", "moka", 1.5)];
+        assert_eq!(row("tls13, the best bounded one", &figures)[3], "reached");
+    }
+
+    #[test]
+    fn who_loses_sessions_does_not_decide_among_those_that_find_them() {
+        let mut loses = figure("tls13", "quick_cache", 0.5);
+        loses.note = "finds 3.0 %".to_owned();
+        let figures = [figure("tls13", "moka", 2.0), loses];
+        let of = |text| row(text, &figures)[2].clone();
+        assert_eq!(of("tls13, the best bounded one"), "0.50");
+        assert_eq!(of("tls13, the best bounded one that finds its sessions"), "2.00");
+    }
+
+    #[test]
+    fn what_was_not_run_is_neither_reached_nor_missed() {
+        assert_eq!(row("tls13, the best bounded one", &[])[3], "not in this run");
+        let mut other = figure("tls13", "moka", 9.0);
+        other.sessions = 20_000;
+        assert_eq!(row("tls13, the best bounded one", &[other])[3], "not in this run");
+    }
+
+    #[test]
+    fn the_worst_size_decides_what_has_to_be_little() {
+        let mut figures =
+            [0.5, 1.5].map(|share| figure("the store in a rustls server", "x", share));
+        figures[0].sessions = 1_000;
+        let row = row("the store's share of a rustls server, %", &figures);
+        assert_eq!([row[2].as_str(), row[3].as_str()], ["1.50", "**missed**"]);
+    }
+
+    #[test]
+    fn a_second_thread_is_measured_by_our_own_rates() {
+        let mut figures = [1.0, 1.9].map(|rate| figure("hit", "moka", rate));
+        figures[0].threads = 1;
+        assert_eq!(row("hit, a second thread", &figures)[2], "1.90");
+    }
+}

@@ -1,0 +1,226 @@
+//! `cargo xtask bench`: every bench, one after the other, then `docs/benchmarks.md` and the plots in
+//! `docs/plots/`, made of this one run.
+//!
+//! A bench writes its results as JSON lines ([`results`]) beside the tables that it prints. Who won is
+//! decided there (`benches/common/rounds.rs`); here it is only shown.
+
+mod goals;
+mod page;
+mod plot;
+mod plots;
+mod results;
+mod svg;
+#[cfg(test)]
+mod verdicts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use lexopt::{Arg, Parser, ValueExt};
+
+use self::results::Results;
+use crate::step::{self, cargo};
+
+/// The benches, in the order of the page.
+const BENCHES: &[&str] = &[
+    "tls13",
+    "tls12",
+    "hit",
+    "miss",
+    "flood",
+    "hot_session",
+    "limit",
+    "oversubscription",
+    "expiry_storm",
+    "resumption_rate",
+    "memory",
+    "rustls_store",
+    "openssl_handshakes",
+    "openssl_expiry",
+    "openssl_adds",
+    "callbacks",
+    "instructions",
+];
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Options {
+    quick: bool,
+    /// Only these benches; then nothing is written to `docs/`.
+    only: Vec<String>,
+    /// No bench; the page is made anew of the results that the last run has left.
+    page: bool,
+}
+
+/// One bench that was run.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    /// Why there are no results, or not all.
+    failure: Option<String>,
+    results: Results,
+}
+
+pub(crate) fn run(parser: Parser) -> Result<()> {
+    let options = Options::parse(parser)?;
+    let folder = crate::root().join("target/bench").join(options.mode());
+    if options.page {
+        return write(&options, &load(&folder)?);
+    }
+    fs::create_dir_all(&folder)?;
+    step::say("==> building the benches")?;
+    step::run(&mut cargo(&["bench", "--package", "benches", "--no-run"]))?;
+    let wanted: Vec<_> = BENCHES.iter().copied().filter(|name| options.wants(name)).collect();
+    let start = Instant::now();
+    let mut outcomes = Vec::new();
+    for (idx, name) in wanted.iter().enumerate() {
+        let elapsed = minutes(start.elapsed());
+        step::say(&format!("==> {name}: {} of {}, {elapsed} so far", idx + 1, wanted.len()))?;
+        outcomes.push(bench(name, &options, &folder)?);
+    }
+    step::say(&format!("==> {} benches in {}", wanted.len(), minutes(start.elapsed())))?;
+    if options.only.is_empty() {
+        write(&options, &outcomes)?;
+    }
+    let failed: Vec<_> = outcomes.iter().filter(|one| one.failure.is_some()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<_> = failed.iter().map(|one| one.name).collect();
+    bail!("did not end well: {}", failed.join(", "));
+}
+
+impl Options {
+    fn parse(mut parser: Parser) -> Result<Self> {
+        let mut options = Self::default();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Long("quick") => options.quick = true,
+                Arg::Long("page") => options.page = true,
+                Arg::Long("only") => {
+                    let names = parser.value()?.string()?;
+                    options.only.extend(names.split(',').map(String::from));
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        if let Some(name) = options.only.iter().find(|name| !BENCHES.contains(&name.as_str())) {
+            bail!("no bench {name:?}; there are {}", BENCHES.join(", "));
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    fn mode(&self) -> &'static str {
+        if self.quick { "quick" } else { "full" }
+    }
+
+    /// The command line that leads to the same page.
+    fn command(&self) -> &'static str {
+        if self.quick { "cargo xtask bench --quick" } else { "cargo xtask bench" }
+    }
+}
+
+/// Runs one bench; that it fails is a result, too.
+fn bench(name: &'static str, options: &Options, folder: &Path) -> Result<Outcome> {
+    let json = path_of(folder, name);
+    match fs::remove_file(&json) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut command = cargo(&["bench", "--package", "benches", "--bench", name, "--"]);
+    if options.quick {
+        command.arg("--quick");
+    }
+    command.arg("--json").arg(&json);
+    let start = Instant::now();
+    let failure = step::run(&mut command).err().map(|error| format!("{error:#}"));
+    let took = start.elapsed();
+    fs::write(folder.join(format!("{name}.seconds")), format!("{:.1}", took.as_secs_f64()))?;
+    Ok(Outcome { name, took, failure, results: read(&json)? })
+}
+
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.jsonl"))
+}
+
+fn read(json: &Path) -> Result<Results> {
+    match fs::read_to_string(json) {
+        Ok(text) => Results::parse(&text).with_context(|| json.display().to_string()),
+        Err(_) => Ok(Results::default()),
+    }
+}
+
+/// What the last run has left.
+fn load(folder: &Path) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for name in BENCHES {
+        let results = read(&path_of(folder, name))?;
+        let seconds = fs::read_to_string(folder.join(format!("{name}.seconds")));
+        let seconds = seconds.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0.0);
+        let is_empty = results == Results::default();
+        let failure = is_empty.then(|| "the last run has left no results".to_owned());
+        outcomes.push(Outcome { name, took: Duration::from_secs_f64(seconds), failure, results });
+    }
+    Ok(outcomes)
+}
+
+/// Writes the page and the plots.
+fn write(options: &Options, outcomes: &[Outcome]) -> Result<()> {
+    let docs = crate::root().join("docs");
+    let folder = docs.join("plots");
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            fs::remove_file(path)?;
+        }
+    }
+    let plots = plots::all(outcomes);
+    for plot in &plots {
+        fs::write(folder.join(&plot.file), &plot.svg)?;
+    }
+    let commit = step::read(Command::new("git").args(["log", "-1", "--format=%h of %cs"]));
+    let commit = commit.map(|text| text.trim().to_owned()).ok();
+    let page = page::of(options.command(), commit.as_deref(), outcomes, &plots);
+    fs::write(docs.join("benchmarks.md"), page)?;
+    step::say(&format!("    written: docs/benchmarks.md and {} plots in docs/plots/", plots.len()))
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bench_of_the_tree_is_run() {
+        let folder = crate::root().join("benches");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| {
+                Some(entry.unwrap().file_name().to_str()?.strip_suffix(".rs")?.into())
+            })
+            .collect();
+        files.retain(|name| name != "gate");
+        files.sort();
+        let mut benches: Vec<_> = BENCHES.to_vec();
+        benches.sort_unstable();
+        assert_eq!(files, benches, "`gate` alone belongs to `cargo xtask instructions`");
+    }
+
+    #[test]
+    fn an_unknown_bench_is_an_error() {
+        assert!(Options::parse(Parser::from_args(["--only", "hit,hot"])).is_err());
+        let options = Options::parse(Parser::from_args(["--quick", "--only", "hit,miss"])).unwrap();
+        assert!(options.wants("hit") && !options.wants("tls13"));
+    }
+}

@@ -1,0 +1,45 @@
+//! The benches decide who won; this holds them to it. (Their own package is too large to be built for
+//! a few tests.)
+
+#[path = "../../../benches/common/rounds.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
+mod rounds;
+
+use rounds::{Better, Comparison, Spread, Verdict};
+
+fn verdict(ours: &[f64], theirs: &[f64], better: Better) -> Verdict {
+    Comparison::of(ours, theirs, better).verdict
+}
+
+#[test]
+fn a_win_needs_intervals_that_do_not_overlap() {
+    let theirs = [10.0, 10.1, 10.2, 10.0, 10.1];
+    assert_eq!(verdict(&[12.0; 5], &theirs, Better::More), Verdict::Win);
+    // Ahead in each round, but a slow round of ours is as slow as a fast one of theirs.
+    let (ours, theirs) = ([9.0, 11.0, 13.0, 15.0, 17.0], [8.0, 10.0, 12.0, 14.0, 16.0]);
+    assert_eq!(verdict(&ours, &theirs, Better::More), Verdict::Tie);
+}
+
+#[test]
+fn a_loss_needs_no_more_than_to_be_behind_in_the_rounds() {
+    let (ours, theirs) = ([8.0, 10.0, 12.0, 14.0, 16.0], [9.0, 11.0, 13.0, 15.0, 17.0]);
+    assert_eq!(verdict(&ours, &theirs, Better::More), Verdict::Loss);
+    assert_eq!(verdict(&[10.0; 5], &[10.0; 5], Better::More), Verdict::Tie);
+}
+
+#[test]
+fn less_is_better_where_it_is_said() {
+    assert_eq!(verdict(&[1.0; 7], &[2.0; 7], Better::Less), Verdict::Win);
+    assert_eq!(verdict(&[2.0; 7], &[1.0; 7], Better::Less), Verdict::Loss);
+    let ratio = Comparison::of(&[1.0; 7], &[2.0; 7], Better::Less).ratio;
+    assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 2.0, 2.0));
+}
+
+#[test]
+fn the_lowest_and_the_highest_round_are_left_out() {
+    let spread = Spread::of(&[5.0, 1.0, 3.0, 2.0, 100.0]);
+    assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 5.0));
+    // Of so few rounds none is.
+    let spread = Spread::of(&[1.0, 2.0, 3.0]);
+    assert_eq!((spread.low, spread.high), (1.0, 3.0));
+}

@@ -1,0 +1,199 @@
+//! `cargo xtask instructions`: what a get, a put and a take cost, counted and not timed.
+//!
+//! valgrind counts the instructions of `benches/gate.rs`; they are the same in each run but for
+//! random keys of the hash, which move them by less than one in a hundred. More than 5 % over the
+//! record in `benches/gate.json` is a failure. A new record is written by `--record`, and stands in a
+//! commit of its own with its reason. Another compiler, or another processor's instructions, cannot
+//! be held to the record: then the check tells, and does not fail.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use lexopt::{Arg, Parser};
+use serde::{Deserialize, Serialize};
+
+use crate::step::{self, cargo};
+
+/// So many times the record is too much.
+const TOLERANCE: f64 = 1.05;
+
+/// So many locked instructions more are too many: one in two calls.
+const MORE_LOCKED: f64 = 0.5;
+
+const CALLS: [&str; 3] = ["get", "put", "take"];
+
+/// What was counted, and by which compiler's code.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+struct Record {
+    rustc: String,
+    arch: String,
+    /// Instructions of one call.
+    instructions: Counts<u64>,
+    /// The locked ones among them, where they can be told.
+    locked: Counts<f64>,
+}
+
+pub(crate) fn run(mut parser: Parser) -> Result<()> {
+    let (mut is_record, mut no_skips) = (false, false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("record") => is_record = true,
+            Arg::Long("no-skips") => no_skips = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if step::read(Command::new("valgrind").arg("--version")).is_err() {
+        if no_skips || is_record {
+            bail!("`valgrind` is missing: nothing counts the instructions");
+        }
+        return skip();
+    }
+    if is_record { record() } else { check() }
+}
+
+/// Says that nothing was counted.
+pub(crate) fn skip() -> Result<()> {
+    step::say("    skipped: the count of instructions (`valgrind` is missing)")
+}
+
+/// Counts, and fails if that is too much.
+pub(crate) fn check() -> Result<()> {
+    let text = fs::read_to_string(path()).context("benches/gate.json")?;
+    let recorded = serde_json::from_str(&text).context("benches/gate.json")?;
+    for line in judge(&recorded, &count()?)? {
+        step::say(&format!("    {line}"))?;
+    }
+    Ok(())
+}
+
+fn record() -> Result<()> {
+    let counted = count()?;
+    fs::write(path(), serde_json::to_string_pretty(&counted)? + "\n")?;
+    step::say(&format!("    recorded in benches/gate.json: {:?}", counted.instructions))
+}
+
+fn path() -> PathBuf {
+    crate::root().join("benches/gate.json")
+}
+
+/// What the calls cost now.
+fn count() -> Result<Record> {
+    let mut gate = cargo(&["bench", "--package", "default-tests", "--bench", "gate"]);
+    let rustc = step::read(Command::new("rustc").arg("--version").current_dir(crate::root()))?;
+    let (instructions, locked) = parse(&step::read(&mut gate)?)?;
+    Ok(Record { rustc: rustc.trim().to_owned(), arch: ARCH.to_owned(), instructions, locked })
+}
+
+/// Counts by the call.
+type Counts<N> = BTreeMap<String, N>;
+
+/// Reads lines like `get 333 4.0`; the second number may be a question mark.
+fn parse(text: &str) -> Result<(Counts<u64>, Counts<f64>)> {
+    let (mut instructions, mut locked) = (BTreeMap::new(), BTreeMap::new());
+    for line in text.lines() {
+        let [call, count, lock] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+        let (true, Ok(count)) = (CALLS.contains(&call), count.parse()) else { continue };
+        instructions.insert(call.to_owned(), count);
+        locked.extend(lock.parse().ok().map(|lock| (call.to_owned(), lock)));
+    }
+    if instructions.len() != CALLS.len() || instructions.values().any(|count| *count == 0) {
+        bail!("the gate counted no {}: {text}", CALLS.join(", "));
+    }
+    Ok((instructions, locked))
+}
+
+/// One line for each call; an error if one costs too much.
+fn judge(recorded: &Record, counted: &Record) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut too_much = Vec::new();
+    for call in CALLS {
+        let now = counted.instructions.get(call).context(call)?;
+        let then = recorded.instructions.get(call).context(call)?;
+        let change = *now as f64 / *then as f64;
+        let percent = (change - 1.0) * 100.0;
+        let mut line =
+            format!("{call}: {now} instructions, {percent:+.1} % from the recorded {then}");
+        let mut is_too_locked = false;
+        let locked = (counted.locked.get(call), recorded.locked.get(call));
+        if let (Some(now), Some(then)) = locked {
+            line += &format!("; {now:.1} of them locked, recorded {then:.1}");
+            is_too_locked = *now > then + MORE_LOCKED;
+        }
+        if change > TOLERANCE || is_too_locked {
+            too_much.push(line.clone());
+        }
+        lines.push(line);
+    }
+    let same = recorded.rustc == counted.rustc && recorded.arch == counted.arch;
+    if !same {
+        lines.push(format!(
+            "not judged: the record is of {} on {}, this is {} on {}",
+            recorded.rustc, recorded.arch, counted.rustc, counted.arch
+        ));
+    } else if !too_much.is_empty() {
+        bail!(
+            "more than {:.0} % or {MORE_LOCKED} locked ones over the record: {}; `cargo xtask instructions --record` makes a new one, \
+             for a commit of its own with its reason",
+            (TOLERANCE - 1.0) * 100.0,
+            too_much.join("; ")
+        );
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(rustc: &str, get: u64) -> Record {
+        let (instructions, locked) =
+            parse(&format!("get {get} 4.0\nput 2000 ?\ntake 1500 9.0\n")).unwrap();
+        Record { rustc: rustc.to_owned(), arch: "x86_64".to_owned(), instructions, locked }
+    }
+
+    #[test]
+    fn more_than_a_twentieth_fails_and_is_named() {
+        let recorded = record("1.95", 1000);
+        assert_eq!(judge(&recorded, &record("1.95", 1050)).unwrap().len(), 3);
+        let error = judge(&recorded, &record("1.95", 1051)).unwrap_err().to_string();
+        assert!(error.contains("get: 1051") && error.contains("--record"), "{error}");
+        assert!(!error.contains("put"), "{error}");
+    }
+
+    #[test]
+    fn another_compiler_is_told_and_not_judged() {
+        let lines = judge(&record("1.95", 1000), &record("1.96", 2000)).unwrap();
+        assert!(lines[3].starts_with("not judged") && lines[3].contains("1.96"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_gate_that_counts_nothing_is_an_error() {
+        assert!(parse("").is_err());
+        assert!(parse("get 0 1\nput 1 1\ntake 1 1\n").is_err());
+        assert!(parse("get 3 1\nput 1 1\n").is_err());
+        assert!(parse("warning: x y\nget 3 1\nput 1 ?\ntake 2 1.5\n").is_ok());
+    }
+
+    #[test]
+    fn one_more_locked_instruction_in_two_calls_is_too_much() {
+        let recorded = record("1.95", 1000);
+        let mut counted = recorded.clone();
+        counted.locked.insert("get".to_owned(), 4.5);
+        assert!(judge(&recorded, &counted).is_ok());
+        counted.locked.insert("get".to_owned(), 4.6);
+        let error = judge(&recorded, &counted).unwrap_err().to_string();
+        assert!(error.contains("get: 1000") && error.contains("4.6 of them locked"), "{error}");
+    }
+
+    #[test]
+    fn the_record_in_the_tree_is_one() {
+        let text = fs::read_to_string(path()).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert!(CALLS.iter().all(|call| record.instructions[*call] > 0), "{text}");
+        assert!(record.rustc.starts_with("rustc "), "{text}");
+    }
+}
