@@ -8,10 +8,6 @@
 //! `handshakes/s` has the clients' work in it; the time of the server is its own, of the processor's
 //! time, and has no waiting in it.
 //!
-//! Before that, ours is asked for unknown ids until its table has linked its cells: that is done once for a
-//! cell, by whoever meets it first after a growth, and OpenSSL's table does what it does about growth
-//! in adds, which are not measured here.
-//!
 //! A TLS 1.3 handshake gives out one new ticket. OpenSSL's own cache leaves the old one where it is,
 //! to be used again; ours takes it out.
 
@@ -100,7 +96,6 @@ impl Side {
         for number in 0..sessions {
             server.add(&master.for_server(&id(number)), LIFETIME);
         }
-        server.settle(sessions as usize);
         let returning = |thread| {
             let numbers = (thread..sessions).step_by(THREADS);
             Returning::new(version, shuffled(numbers.collect()).into_iter().map(id))

@@ -108,18 +108,6 @@ impl Server {
         }
     }
 
-    /// Brings the table to rest after its growth, as it is in a server that has run for a while: in ours
-    /// whoever looks first links a cell, where OpenSSL's grows in adds alone.
-    pub(crate) fn settle(&self, sessions: usize) {
-        // No session has their ids; two to four cells for a session are met four times or more.
-        const UNKNOWN: u64 = 1 << 40;
-        if let Keeper::Ours(_, ours) = &self.keeper {
-            for number in UNKNOWN..UNKNOWN + 16 * sessions as u64 {
-                assert!(!ours.contains(&id(number).into()), "it is unknown");
-            }
-        }
-    }
-
     /// How many sessions it has.
     pub(crate) fn len(&self) -> usize {
         match &self.keeper {

@@ -16,8 +16,8 @@ use zeroize::optimization_barrier;
 
 use super::pool;
 
-/// Bytes of the room: what a header takes whose payload is [`SecretBytes`](super::SecretBytes). The words
-/// of a model are larger.
+/// Bytes of the room: what a header takes whose payload is `SecretBytes`. The words of a model are
+/// larger.
 pub(crate) const ROOM: usize = if cfg!(loom) { 4096 } else { 88 };
 
 /// How the room is aligned.
