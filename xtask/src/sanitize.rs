@@ -54,6 +54,12 @@ const TESTS: &[&str] = &[
     "stress",
 ];
 
+/// Asserts a time, which a sanitizer's slowness and a busy machine exceed together.
+const SKIPPED: &str = "many_lookups_of_one_id_come_and_go";
+
+/// How long the soak runs after the tests, in seconds.
+const SOAK: &str = "60";
+
 pub(crate) fn run(parser: Parser) -> Result<()> {
     let (sanitizers, tests) = choice(parser)?;
     let toolchain = nightly::toolchain()?;
@@ -67,7 +73,12 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
                      left out; `rustup component add rust-src --toolchain nightly` brings them",
                 )?;
             }
-            step::run(&mut sanitizer.command(&host, has_sources, &tests))
+            step::run(&mut sanitizer.tests(&host, has_sources, &tests))?;
+            // Everything at once, if everything is asked for. It uses the standard library's locks.
+            if tests.is_empty() && (*sanitizer == Sanitizer::Address || has_sources) {
+                step::run(&mut sanitizer.soak(&host, has_sources))?;
+            }
+            Ok(())
         })?;
     }
     Ok(())
@@ -99,12 +110,30 @@ impl Sanitizer {
         }
     }
 
-    fn command(self, host: &str, has_sources: bool, tests: &[String]) -> Command {
-        let mut command =
-            nightly::cargo(&["test", "--release", "--no-fail-fast", "--target", host]);
+    fn tests(self, host: &str, has_sources: bool, tests: &[String]) -> Command {
+        let mut command = self.cargo(&["test", "--no-fail-fast"], host, has_sources);
+        if tests.is_empty() {
+            command.arg("--lib");
+            command.args(TESTS.iter().flat_map(|test| ["--test", test]));
+        }
+        command.args(tests.iter().flat_map(|test| ["--test", test]));
+        command.args(["--", "--skip", SKIPPED]);
+        command
+    }
+
+    fn soak(self, host: &str, has_sources: bool) -> Command {
+        let mut command = self.cargo(&["run", "--package", "soak"], host, has_sources);
+        command.args(["--", "--seconds", SOAK]);
+        command
+    }
+
+    /// `cargo` with the sanitizer on.
+    fn cargo(self, args: &[&str], host: &str, has_sources: bool) -> Command {
+        let mut command = nightly::cargo(args);
+        command.args(["--release", "--target", host]);
         let suppressions = |file: &str| {
             let path = crate::root().join("xtask").join(file);
-            format!("halt_on_error=1 second_deadlock_stack=1 suppressions={}", path.display())
+            format!("halt_on_error=1 suppressions={}", path.display())
         };
         match self {
             Self::Address => {
@@ -125,11 +154,6 @@ impl Sanitizer {
                 command.env("TSAN_OPTIONS", suppressions("tsan-prebuilt.supp"));
             }
         }
-        if tests.is_empty() {
-            command.arg("--lib");
-            command.args(TESTS.iter().flat_map(|test| ["--test", test]));
-        }
-        command.args(tests.iter().flat_map(|test| ["--test", test]));
         command
     }
 }
