@@ -15,7 +15,7 @@
 //! | `replace-in-two-steps` | no_limit | 7 000 |
 //! | `miss-what-was-replaced` | no_limit | 7 000 |
 //! | `unlink-by-store` | no_limit | 7 000 |
-//! | `start-early` | no_limit | 7 000 |
+//! | `start-early` | no_limit | 15 000 |
 //! | `ancestor-region-ends` | no_limit | 7 000 |
 //! | `no-size-recheck` | no_limit | 100 000 |
 //! | `decide-by-load-and-store` | extensions | 600 000 |
