@@ -18,7 +18,6 @@ use resumption::tls::openssl::{OpensslSession, attach};
 use resumption::{Scope, SessionCache, Sessions};
 
 use crate::peers::{Client, HOST, Link, server_builder, step};
-use common::ids::id;
 
 /// Longer than any bench.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(86_400);
