@@ -53,7 +53,7 @@ use crate::settings::SettingsLock;
 use crate::shard::{Departed, Shard, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{CACHE_LINE, Found, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
+use crate::table::{Found, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;
@@ -634,16 +634,12 @@ fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
     payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
 }
 
-/// Asks the processor for the bytes that a payload points to, at least for the first of them: the
-/// caller reads them next, or they are wiped. Asking for what lies behind a short payload costs less
-/// than finding out.
+/// Asks the processor for the first of the bytes that a payload points to: the caller reads them next,
+/// or they are wiped, and the processor goes on by itself.
 #[inline]
 fn prefetch_payload<S: 'static>(payload: &S) {
-    const LINES: usize = 1;
     if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
-        for line in 0..LINES {
-            prefetch(bytes.as_ptr().wrapping_add(line * CACHE_LINE));
-        }
+        prefetch(bytes.as_ptr());
     }
 }
 

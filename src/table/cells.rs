@@ -128,7 +128,7 @@ impl Drop for Cells {
 }
 
 /// Bytes that a processor fetches together, on most of them.
-pub(crate) const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
 /// Asks the processor for a cache line; a no-op where there is no such instruction in Rust.
 #[inline]
