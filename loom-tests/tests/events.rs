@@ -390,7 +390,7 @@ const BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ take, by the engine with callbacks",
     preemptions: [0, 3],
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [1, 4_340],
+    floors: [1, 3_720],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

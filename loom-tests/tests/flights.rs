@@ -76,7 +76,7 @@ fn a_session_that_is_shown_at_once_is_caught() {
 const GET_TAKE_GET: Scenario = Scenario {
     name: "a get that asks ∥ take, get",
     preemptions: [1, 2],
-    floors: [311, 3_590],
+    floors: [234, 2_900],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(

@@ -68,7 +68,7 @@ fn a_header_that_does_not_wait_for_the_readers_is_caught() {
 const GET_TAKE_READ: Scenario = Scenario {
     name: "get, read, drop ∥ get, read, drop ∥ take, read, drop",
     preemptions: [2, 2],
-    floors: [2_420, 492],
+    floors: [2_420, 397],
     run: || {
         let table = table();
         let read = |t: &Table<Payload>| get(t).map(|session| session.payload().read());
@@ -147,7 +147,7 @@ fn a_clone_keeps_the_payload() {
 const GET_EVICT: Scenario = Scenario {
     name: "get, read, drop ∥ put that evicts, by the engine",
     preemptions: [2, 2],
-    floors: [1_230, 345],
+    floors: [1_230, 306],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -335,7 +335,7 @@ fn a_callback_that_is_read_before_it_is_counted_is_caught() {
 const UNSET_GET: Scenario = Scenario {
     name: "a get that may ask ∥ unset of the get callback, a get",
     preemptions: [2, 3],
-    floors: [473, 1_195],
+    floors: [266, 846],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));
