@@ -211,6 +211,9 @@ fn conversions_wipe_what_they_take() {
         let mut roomy = Vec::with_capacity(1_000);
         roomy.extend_from_slice(&secret(100));
         assert!(web.put(&id(60), roomy.into()).is_stored());
+        let mut shortened = secret(100).to_vec();
+        shortened.truncate(8);
+        assert!(web.put(&id(62), shortened.into()).is_stored());
         assert!(web.put(&id(61), secret(48).as_bytes().into()).is_stored());
         let clone = web.get(&id(61)).expect("it was put").payload().clone();
         drop(clone);
