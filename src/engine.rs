@@ -603,7 +603,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn stats(&self) -> Stats {
         let limit = |budget: &Budget| Some(budget.limit()).filter(|&limit| limit < UNLIMITED);
         let (held, held_weight) = self.gauges().held();
-        let (sessions, counted) = (self.len(), self.counters.snapshot());
+        // The removals first: what leaves in between is missed then, and not counted twice.
+        let counted = self.counters.snapshot();
+        let sessions = self.len();
         Stats {
             sessions,
             puts: sessions + counted.removals.total(),

@@ -43,7 +43,8 @@
 //! * **Expired sessions are never returned.** Their memory comes back in bounded steps that ride on
 //!   puts, and on a background thread, about an eighth of the lifetime late at most, or a second.
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
-//!   wiped then. Only headers wait for the epoch, counted and bounded.
+//!   wiped then. Only memory waits for the epoch, counted and bounded: a header's, and with it that of up
+//!   to 936 bytes of [`SecretBytes`], which are in one block with it.
 //! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
 //! * **Callbacks are told once, in order.** Of one id in one scope: a session's coming before its
 //!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile. An
@@ -55,11 +56,13 @@
 //!
 //! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far. Headers
 //!   of large caches are in a region of the process that does not shrink either ([`Stats::region_bytes`]);
-//!   on Linux it reserves 64 GiB of address space.
+//!   on Linux it reserves 64 GiB of address space. Those of [`SecretBytes`] of up to 936 bytes are not: they
+//!   are with the bytes. Each thread keeps up to 128 KiB of such blocks for its next sessions.
 //! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
 //!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
 //!   either order; after an idle time, or without auto-clear, also within an eighth of that time.
-//! * A thread that is stopped in the middle of an operation keeps headers from being freed. At a
+//! * A thread that is stopped in the middle of an operation keeps headers from being freed, and what is in one
+//!   block with them. At a
 //!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
 //! * In a forked child the background thread does not exist, nor the one that [`Lookup`]'s deadlines

@@ -9,8 +9,8 @@ use crate::sync::{Ordering, Striped};
 
 /// A snapshot of a cache's counters.
 ///
-/// Each number was right at some instant during the call; different numbers at different instants.
-/// Once the cache is at rest they agree: `puts` = `sessions` + the sum of `removals`.
+/// Each number but `puts` was right at some instant during the call; different numbers at different
+/// instants. Once the cache is at rest they agree: `puts` = `sessions` + the sum of `removals`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -23,7 +23,9 @@ pub struct Stats {
     pub max_sessions: Option<u64>,
     /// The limit on bytes; `None` when there is none.
     pub max_bytes: Option<u64>,
-    /// Puts that stored, those that replaced a session included: their sessions are there, or have left.
+    /// Puts that stored, those that replaced a session included, and answers of the get callback that were
+    /// stored: their sessions are there, or have left. The sum of both, and not counted by itself: it may be
+    /// off, and go back, by what leaves during the call.
     pub puts: u64,
     /// Puts that replaced a live session of the same id.
     pub replaced: u64,
@@ -52,10 +54,11 @@ pub struct Stats {
     pub held_sessions: u64,
     /// Their bytes, counted as in `bytes`.
     pub held_bytes: u64,
-    /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, and
-    /// segments of the queues of hints.
+    /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, or wiped
+    /// and in one block with them, and segments of the queues of hints.
     pub headers_waiting: u64,
-    /// Bytes that headers of large caches have in a region on huge pages. All caches of the process
+    /// Bytes that headers of large caches have in a region on huge pages, but for those that are in one
+    /// block with [`SecretBytes`](crate::SecretBytes). All caches of the process
     /// share it; what was ever used stays, for the sessions to come.
     pub region_bytes: u64,
     /// Hints in the timer wheels, stale ones included.

@@ -2,13 +2,18 @@
 //!
 //! The allocator of this binary looks through each block that is freed, on whatever thread, for a
 //! marker that every secret of the test has.
+//!
+//! The blocks of short secrets are freed by the epoch, and kept by the thread that frees them. So the
+//! cache is used on a thread that lets the epoch go on before it ends; and that the blocks have come to be
+//! looked at is looked at too.
 
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use resumption::{Clock, Put, Scope, SecretBytes, SessionCache, Sessions};
 
@@ -17,7 +22,9 @@ use support::{HOUR, MINUTE, id};
 /// Inverted, so that neither the constant nor code that has it is the marker.
 const INVERTED: u64 = !0x6d61_726b_6564_2121;
 
-static LOOKED_AT: AtomicU64 = AtomicU64::new(0);
+/// Where the secrets of a test are; zero once their blocks were looked at.
+static WATCHED: [AtomicUsize; 50] = [const { AtomicUsize::new(0) }; 50];
+
 static FOUND: AtomicU64 = AtomicU64::new(0);
 
 /// The counts are the process's: one test at a time.
@@ -45,7 +52,14 @@ unsafe impl GlobalAlloc for Looking {
                 FOUND.fetch_add(1, Ordering::Relaxed);
             }
         }
-        LOOKED_AT.fetch_add(1, Ordering::Relaxed);
+        let bytes = block.addr()..block.addr() + layout.size();
+        for watched in &WATCHED {
+            // The end of a secret, which may be the block's.
+            let last = watched.load(Ordering::Relaxed).wrapping_sub(1);
+            if bytes.contains(&last) {
+                watched.store(0, Ordering::Relaxed);
+            }
+        }
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(block, layout) }
     }
@@ -71,19 +85,35 @@ fn cache(clock: &Clock) -> (SessionCache, Sessions) {
 /// Runs `leave` on a cache of 50 secrets, of some lengths; none may be found in freed memory, not
 /// even once the cache is gone.
 #[track_caller]
-fn assert_wiped(leave: impl Fn(&SessionCache, &Sessions, &Clock)) {
+fn assert_wiped(leave: impl Fn(&SessionCache, &Sessions, &Clock) + Sync) {
     let _one = ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner);
-    let (looked_at, found) = (LOOKED_AT.load(Ordering::SeqCst), FOUND.load(Ordering::SeqCst));
-    let clock = Clock::manual();
-    let (cache, web) = cache(&clock);
-    for number in 0..50 {
-        assert!(web.put(&id(number), secret(8 + 40 * number as usize)).is_stored());
-    }
-    leave(&cache, &web, &clock);
-    drop((cache, web));
-    let looked_at = LOOKED_AT.load(Ordering::SeqCst) - looked_at;
-    assert!(looked_at >= 50, "blocks were freed: {looked_at}");
+    let found = FOUND.load(Ordering::SeqCst);
+    let run = || {
+        let clock = Clock::manual();
+        let (cache, web) = cache(&clock);
+        for (number, watched) in (0..).zip(&WATCHED) {
+            assert!(web.put(&id(number), secret(8 + 40 * number as usize)).is_stored());
+            let session = web.get(&id(number)).expect("it was put");
+            watched.store(session.payload().as_ptr_range().end.addr(), Ordering::SeqCst);
+        }
+        leave(&cache, &web, &clock);
+        drop((cache, web));
+        let_the_epoch_go_on();
+    };
+    // Joined, unlike by the end of a scope, the thread has freed what it kept.
+    let ran = thread::scope(|scope| scope.spawn(run).join());
+    ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let unseen = WATCHED.iter().filter(|watched| watched.swap(0, Ordering::SeqCst) != 0).count();
+    assert_eq!(unseen, 0, "secrets' blocks that were not freed, and not looked at");
     assert_eq!(FOUND.load(Ordering::SeqCst), found, "a secret is in freed memory");
+}
+
+/// Fills so many bags of the epoch that those before are emptied.
+fn let_the_epoch_go_on() {
+    let (_cache, web) = cache(&Clock::manual());
+    for number in 0..4_000 {
+        assert!(web.put(&id(number % 8), SecretBytes::default()).is_stored());
+    }
 }
 
 #[test]
@@ -181,8 +211,23 @@ fn conversions_wipe_what_they_take() {
         let mut roomy = Vec::with_capacity(1_000);
         roomy.extend_from_slice(&secret(100));
         assert!(web.put(&id(60), roomy.into()).is_stored());
+        let mut shortened = secret(100).to_vec();
+        shortened.truncate(8);
+        assert!(web.put(&id(62), shortened.into()).is_stored());
         assert!(web.put(&id(61), secret(48).as_bytes().into()).is_stored());
         let clone = web.get(&id(61)).expect("it was put").payload().clone();
         drop(clone);
+    });
+}
+
+/// The memory of bytes that are many is not the epoch's: it would be as much as somebody likes to put. Nor
+/// is it kept by the thread.
+#[test]
+fn many_bytes_are_freed_at_once() {
+    assert_wiped(|_, web, _| {
+        for (number, watched) in WATCHED.iter().enumerate().skip(26) {
+            assert!(web.remove(&id(number as u64)));
+            assert_eq!(watched.load(Ordering::SeqCst), 0, "{} bytes", 8 + 40 * number);
+        }
     });
 }

@@ -131,7 +131,7 @@ static TAKEN: AtomicUsize = AtomicUsize::new(0);
 const GET_TAKE: Scenario = Scenario {
     name: "get, read, drop ∥ take, drop, flush",
     preemptions: [1, 1],
-    floors: [2_810, 1_870],
+    floors: [2_810, 250],
     run: || {
         let table = table();
         race(&table, get, take);
@@ -165,7 +165,7 @@ fn a_reference_to_the_dead_is_caught() {
 const TAKE_GET_PUT: Scenario = Scenario {
     name: "take ∥ get ∥ put",
     preemptions: [0, 1],
-    floors: [500, 42_800],
+    floors: [500, 27_400],
     run: || {
         let table = table();
         let (taken, found, replaced) =

@@ -85,7 +85,7 @@ impl Guard {
     pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
         let parcel = ManuallyDrop::new(parcel);
         // SAFETY: by the caller's promise.
-        unsafe { self.retire_block(parcel.room(), pool::layout(parcel.size()), gauges) };
+        unsafe { self.retire_block(parcel.block(), pool::layout(parcel.size()), gauges) };
     }
 
     /// # Safety

@@ -18,8 +18,8 @@
 //!   retirements.
 //! * P3: a block is retired once, by the one thread that made it unreachable *and* owned it last.
 //!
-//! A retired block waits; what a session holds does not. The payload is dropped when the count of
-//! references reaches zero, at that moment (Fraser 2004 describes the epochs; that secrets must
+//! A retired block waits; what a session holds does not. The payload is dropped, or wiped if it is in the
+//! block, when the count of references reaches zero, at that moment (Fraser 2004 describes the epochs; that secrets must
 //! not wait for them is our own rule).
 
 pub(crate) mod gauge;

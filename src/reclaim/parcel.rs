@@ -4,8 +4,11 @@
 //! room, and a lookup finds the bytes right behind it, on the next cache line. A payload of its own
 //! allocation would be one more wait for memory in each hit, and one more allocation in each put.
 //!
-//! * X1: the bytes are `len` initialised ones behind [`ROOM`] bytes that are free for the header, in one
-//!   block of [`block_size`]`(len)` bytes from the pool.
+//! The block waits for the epoch with the header, so the bytes, wiped, wait as well. That must not be as much
+//! memory as somebody likes to put: what is longer than [`MOST`] has no room, and its block goes at once.
+//!
+//! * X1: the bytes are `len` initialised ones behind [`ahead`]`(len)` bytes, the room, which are free for the
+//!   header, in one block of [`block_size`]`(len)` bytes from the pool.
 //! * X2: a parcel owns its block, but for one whose room a header was written into: then the header's owner
 //!   frees the block, and nobody drops the parcel.
 
@@ -19,6 +22,9 @@ use super::pool;
 /// Bytes of the room: what a header takes whose payload is `SecretBytes`. The words of a model are
 /// larger.
 pub(crate) const ROOM: usize = if cfg!(loom) { 4096 } else { 88 };
+
+/// The most bytes that have a room: what a thread keeps a freed block for.
+const MOST: usize = pool::LARGEST - 88;
 
 /// How the room is aligned.
 pub(crate) const ALIGN: usize = pool::ALIGN;
@@ -40,9 +46,9 @@ impl Parcel {
     #[inline]
     pub(crate) fn copy_of(bytes: &[u8]) -> Self {
         let block = pool::take(block_size(bytes.len()));
-        // SAFETY: X1: the block has so many bytes behind the room, and nobody else has it.
+        // SAFETY: X1: the block has so many bytes and what is ahead of them, and nobody else has it.
         unsafe {
-            let target = block.add(ROOM);
+            let target = block.add(ahead(bytes.len()));
             target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
             Self { bytes: target, len: bytes.len() }
         }
@@ -63,11 +69,17 @@ impl Parcel {
         wipe(unsafe { NonNull::slice_from_raw_parts(self.bytes, self.len).as_mut() });
     }
 
-    /// The room, with the memory of the whole block.
+    /// The room, with the memory of the whole block; `None` for many bytes.
     #[inline]
-    pub(crate) fn room(&self) -> NonNull<u8> {
+    pub(crate) fn room(&self) -> Option<NonNull<u8>> {
+        (self.len <= MOST).then(|| self.block())
+    }
+
+    /// The block.
+    #[inline]
+    pub(super) fn block(&self) -> NonNull<u8> {
         // SAFETY: X1: the block begins there.
-        unsafe { self.bytes.sub(ROOM) }
+        unsafe { self.bytes.sub(ahead(self.len)) }
     }
 
     /// Bytes of the block.
@@ -81,7 +93,7 @@ impl Drop for Parcel {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: X1, X2: taken from the pool in this size, and given up here.
-        unsafe { pool::give(self.room(), self.size()) };
+        unsafe { pool::give(self.block(), self.size()) };
     }
 }
 
@@ -97,12 +109,18 @@ pub(crate) fn wipe(bytes: &mut [u8]) {
     optimization_barrier(bytes);
 }
 
-/// Bytes of a block with so many behind the room.
+/// Bytes of the room ahead of so many.
+#[inline]
+fn ahead(len: usize) -> usize {
+    if len <= MOST { ROOM } else { 0 }
+}
+
+/// Bytes of a block with so many, and their room.
 ///
 /// # Panics
 ///
 /// If that is more than any allocator has.
 #[inline]
 fn block_size(len: usize) -> usize {
-    len.checked_add(ROOM).expect("a slice is smaller than the memory")
+    len.checked_add(ahead(len)).expect("a slice is smaller than the memory")
 }

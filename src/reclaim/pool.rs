@@ -16,7 +16,7 @@ const STEP: usize = 16;
 const OWN: usize = STEP / 2;
 
 /// The largest block that is kept.
-const LARGEST: usize = 1024;
+pub(super) const LARGEST: usize = 1024;
 
 /// Bytes that a thread keeps: some hundred sessions.
 const MOST: usize = 128 * 1024;

@@ -6,13 +6,14 @@
 //! touched any more, and it is forgotten.
 
 use std::cell::{Cell, RefCell};
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::thread::panicking;
 
 use crossbeam_epoch as epoch;
 
 use super::gauge::Gauges;
+use super::parcel::Parcel;
 use crate::sync::planted;
 
 thread_local! {
@@ -61,12 +62,29 @@ impl Guard {
     ///
     /// As for the guard of `epoch.rs`.
     pub(crate) unsafe fn retire<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
-        let Some(guard) = &*self.0 else { return };
-        gauges.waiting_began();
+        // SAFETY: by the caller's promise, and P1.
+        unsafe { self.retire_by(move || free(ptr), gauges) };
+    }
+
+    /// As `retire`, of the block of a parcel.
+    ///
+    /// # Safety
+    ///
+    /// As for `retire`; nobody else drops the parcel.
+    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.retire_by(move || drop(parcel), gauges) };
+    }
+
+    /// # Safety
+    ///
+    /// As for `retire`: `free` frees what nobody who pins later can reach.
+    unsafe fn retire_by(&self, free: impl FnOnce(), gauges: &'static Gauges) {
+        // What a failed model has retired stays, a parcel as well.
+        let Some(guard) = &*self.0 else { return mem::forget(free) };
         count(1, 0);
         let free = move || {
-            // SAFETY: by the caller's promise, and P1.
-            unsafe { free(ptr) };
+            free();
             gauges.waiting_ended();
             count(0, 1);
         };
@@ -77,12 +95,13 @@ impl Guard {
         unsafe { guard.defer_unchecked(free) };
     }
 
-    /// As `retire`: here blocks and boxes are the same.
+    /// As `retire`: here blocks and boxes are the same. Counts it.
     ///
     /// # Safety
     ///
     /// As for `retire`.
     pub(crate) unsafe fn retire_box<T>(&self, ptr: NonNull<T>, gauges: &'static Gauges) {
+        gauges.waiting_began(1);
         // SAFETY: by the caller's promise.
         unsafe { self.retire(ptr, gauges) };
     }

@@ -15,7 +15,8 @@ use crate::reclaim::parcel::{Parcel, wipe};
 ///
 /// A move of the value moves a pointer, so no copy of the bytes stays behind. They are copied once, when
 /// the value is made, into memory that has room for the header of a session, too. What the value is
-/// made *of* is wiped, if it is given up for it: a vector, a box, an array; of a slice it is the caller's.
+/// made *of* is wiped, if it is given up for it: a vector with what it was before it was shortened, a box,
+/// an array (but not the copies that moves of an array leave); of a slice it is the caller's.
 ///
 /// ```
 /// use resumption::SecretBytes;
@@ -85,6 +86,8 @@ impl AsRef<[u8]> for SecretBytes {
 impl From<Vec<u8>> for SecretBytes {
     fn from(mut bytes: Vec<u8>) -> Self {
         let copy = Self::from(bytes.as_slice());
+        // All that it has room for: it may have been longer.
+        bytes.resize(bytes.capacity(), 0);
         wipe(&mut bytes);
         copy
     }

@@ -3,7 +3,7 @@
 //! A node is made for the table ([`NewNode`]) or for an event alone ([`Hollow`]). A context, if a put
 //! gives one, stands behind the payload, so that nodes without one are no larger for it; which of the
 //! two a block of memory is, a bit in its header says (N6). A payload of bytes brings the room for its node
-//! (N7), unless there is a context.
+//! (N7), unless there is a context or they are many.
 //!
 //! Models: `loom-tests/tests/refs.rs`, and `unlinked.rs` for contexts and for what is not linked.
 
@@ -326,12 +326,12 @@ unsafe fn drop_payload<S>(node: NonNull<Node<S>>) {
     unsafe { node.as_ref().payload.with_mut(|payload| (*payload).assume_init_drop()) };
 }
 
-/// The room that a payload brings for its node, if it is bytes.
+/// The room that a payload brings for its node, if it is bytes, and not many.
 #[inline]
 fn room_of<S: 'static>(payload: &S) -> Option<NonNull<Node<S>>> {
     let payload: &dyn Any = payload;
     let bytes = payload.downcast_ref::<SecretBytes>()?;
-    Some(bytes.parcel().room().cast())
+    Some(bytes.parcel().room()?.cast())
 }
 
 /// The payload of a node that is in its parcel.

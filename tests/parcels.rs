@@ -1,0 +1,144 @@
+//! Sessions that are in one block with their bytes, and those whose bytes are too many for that: every way
+//! in and out, by several threads, of any length. Worth most under AddressSanitizer.
+
+mod support;
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use resumption::{
+    Answer, Connection, Dispatch, Found, Put, Scope, SecretBytes, Session, SessionCache, SessionId,
+    Sessions, Verdict,
+};
+
+use support::{HOUR, Random, id, number};
+
+const THREADS: u64 = 4;
+const IDS: u64 = 64;
+const CALLS: u64 = if cfg!(miri) { 40 } else { 20_000 };
+/// More than what has room for a header.
+const LONGEST: u64 = 2_000;
+const HELD: usize = 8;
+
+fn bytes(key: u64, len: u64) -> SecretBytes {
+    (0..len).map(|at| (key * 31 + at * 7) as u8).collect::<Vec<_>>().into()
+}
+
+#[track_caller]
+fn assert_whole(id: &SessionId, payload: &SecretBytes) {
+    assert!(*payload == bytes(number(id), payload.len() as u64), "{id:?} has other bytes");
+}
+
+fn end(session: Session) {
+    let other = session.clone();
+    drop(session);
+    assert_whole(other.id(), other.payload());
+}
+
+/// A call of some kind. What it finds is held for some calls.
+fn call(web: &Sessions, random: &mut Random, held: &mut Vec<Session>) {
+    let (id, len) = (id(random.below(IDS)), random.below(LONGEST));
+    let new = bytes(number(&id), len);
+    let put = match random.below(8) {
+        0 | 1 => web.put(&id, new),
+        2 => web.put_if_absent(&id, new),
+        3 => web.put_from(&id, new, Connection::server().context(len)),
+        kind => {
+            held.extend(if kind < 6 { web.get(&id) } else { web.take(&id) });
+            if held.len() > HELD {
+                end(held.swap_remove(random.below(HELD as u64) as usize));
+            }
+            return;
+        }
+    };
+    match put {
+        Put::Stored => {}
+        Put::Replaced(session) => held.push(session),
+        Put::Refused(_, payload) => {
+            assert_whole(&id, &payload);
+            let copy = payload.clone();
+            drop(web.put(&id, payload));
+            assert_whole(&id, &copy);
+        }
+    }
+}
+
+/// The threads drop the cache, and hold sessions of it then.
+fn by_many_threads(cache: SessionCache) {
+    let web = cache.scope(&Scope::new("web"));
+    let start = Arc::new(Barrier::new(THREADS as usize));
+    let threads = (0..THREADS).map(|at| {
+        let (cache, web, start) = (cache.clone(), web.clone(), Arc::clone(&start));
+        thread::spawn(move || {
+            let (mut held, mut random) = (Vec::new(), Random::new(at));
+            start.wait();
+            for _ in 0..CALLS {
+                call(&web, &mut random, &mut held);
+            }
+            drop((cache, web));
+            held.into_iter().for_each(end);
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    drop((cache, web));
+    threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
+}
+
+fn cache(dispatch: Dispatch) -> SessionCache {
+    let builder = SessionCache::builder().max_sessions(IDS as usize / 2).lifetime(HOUR);
+    builder.dispatch(dispatch).without_ticker().build().expect("sane settings")
+}
+
+#[test]
+fn sessions_of_any_length_are_whole_until_they_are_dropped() {
+    by_many_threads(cache(Dispatch::Inline));
+}
+
+/// With callbacks there are nodes with a context, nodes without a payload, and references of events.
+#[test]
+fn so_are_those_that_callbacks_are_told_of() {
+    let cache = cache(Dispatch::Inline);
+    let verdict = |len: usize| if len % 5 == 0 { Verdict::Reject } else { Verdict::Keep };
+    let on_new = cache.set_on_new(Some(Arc::new(move |new| {
+        assert_whole(new.session().id(), new.session().payload());
+        verdict(new.session().payload().len())
+    })));
+    let on_remove = cache.set_on_remove(Some(Arc::new(|removed| {
+        if let Some(session) = removed.session() {
+            assert_whole(session.id(), session.payload());
+        }
+    })));
+    assert!(on_new.is_ok() && on_remove.is_ok(), "no thread has to be started");
+    cache.set_on_get(Some(Arc::new(|proposed| {
+        let key = number(proposed.id());
+        if key % 3 == 0 {
+            return Answer::Nothing;
+        }
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        Answer::Give(Found { id, scope, payload: bytes(key, key * 30), lifetime: HOUR })
+    })));
+    by_many_threads(cache);
+}
+
+/// A payload that comes back was a session's, or nearly, and serves for another one.
+#[test]
+fn a_payload_that_comes_back_is_good_for_another_put() {
+    let cache = cache(Dispatch::Inline);
+    let web = cache.scope(&Scope::new("web"));
+    for len in [0, 1, 935, 936, 937, 1_024, 100_000] {
+        assert!(web.put(&id(1), bytes(1, 10)).is_stored());
+        let mut payload = bytes(2, len);
+        for _ in 0..3 {
+            let Put::Refused(_, back) = web.put_if_absent(&id(1), payload) else {
+                panic!("there is one")
+            };
+            payload = back;
+        }
+        let here = payload.as_ptr();
+        assert!(matches!(web.put(&id(2), payload), Put::Stored | Put::Replaced(_)));
+        let session = web.take(&id(2)).expect("it was put");
+        assert_eq!(session.payload().as_ptr(), here, "bytes are not moved");
+        end(session);
+        assert!(web.remove(&id(1)));
+    }
+}
