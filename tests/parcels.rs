@@ -15,7 +15,7 @@ use support::{HOUR, Random, id, number};
 
 const THREADS: u64 = 4;
 const IDS: u64 = 64;
-const CALLS: u64 = if cfg!(miri) { 40 } else { 20_000 };
+const CALLS: u64 = if cfg!(miri) { 20 } else { 20_000 };
 /// More than what has room for a header.
 const LONGEST: u64 = 2_000;
 const HELD: usize = 8;
@@ -98,7 +98,7 @@ fn sessions_of_any_length_are_whole_until_they_are_dropped() {
 #[test]
 fn so_are_those_that_callbacks_are_told_of() {
     let cache = cache(Dispatch::Inline);
-    let verdict = |len: usize| if len % 5 == 0 { Verdict::Reject } else { Verdict::Keep };
+    let verdict = |len: usize| if len.is_multiple_of(5) { Verdict::Reject } else { Verdict::Keep };
     let on_new = cache.set_on_new(Some(Arc::new(move |new| {
         assert_whole(new.session().id(), new.session().payload());
         verdict(new.session().payload().len())
@@ -111,7 +111,7 @@ fn so_are_those_that_callbacks_are_told_of() {
     assert!(on_new.is_ok() && on_remove.is_ok(), "no thread has to be started");
     cache.set_on_get(Some(Arc::new(|proposed| {
         let key = number(proposed.id());
-        if key % 3 == 0 {
+        if key.is_multiple_of(3) {
             return Answer::Nothing;
         }
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
