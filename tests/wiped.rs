@@ -227,8 +227,8 @@ fn conversions_wipe_what_they_take() {
 #[test]
 fn many_bytes_are_freed_at_once() {
     assert_wiped(|_, web, _| {
-        for (number, watched) in (0..).zip(&WATCHED).skip(26) {
-            assert!(web.remove(&id(number)));
+        for (number, watched) in WATCHED.iter().enumerate().skip(26) {
+            assert!(web.remove(&id(number as u64)));
             assert_eq!(watched.load(Ordering::SeqCst), 0, "{} bytes", 8 + 40 * number);
         }
     });
