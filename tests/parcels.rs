@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -15,7 +16,7 @@ use support::{HOUR, Random, id, number};
 
 const THREADS: u64 = 4;
 const IDS: u64 = 64;
-const CALLS: u64 = if cfg!(miri) { 40 } else { 20_000 };
+const CALLS: u64 = if cfg!(miri) { 20 } else { 20_000 };
 /// More than what has room for a header.
 const LONGEST: u64 = 2_000;
 const HELD: usize = 8;
@@ -140,5 +141,31 @@ fn a_payload_that_comes_back_is_good_for_another_put() {
         assert_eq!(session.payload().as_ptr(), here, "bytes are not moved");
         end(session);
         assert!(web.remove(&id(1)));
+    }
+}
+
+/// A session that is dropped as its thread ends, when what the thread keeps of blocks is gone, and its place
+/// in the epoch too.
+#[test]
+fn a_session_may_end_with_its_thread() {
+    struct Last(Option<Session>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.take().into_iter().for_each(end);
+            drop(bytes(3, 100).clone());
+        }
+    }
+    // Used first, and so dropped last; or the other way round.
+    thread_local!(static LAST: RefCell<Last> = const { RefCell::new(Last(None)) });
+    for is_first in [true, false] {
+        let ran = thread::spawn(move || {
+            if is_first {
+                LAST.with(|_| ());
+            }
+            let web = cache(Dispatch::Inline).scope(&Scope::new("web"));
+            assert!(web.put(&id(1), bytes(1, 100)).is_stored());
+            LAST.with_borrow_mut(|last| last.0 = web.take(&id(1)));
+        });
+        ran.join().expect("no thread panics");
     }
 }
