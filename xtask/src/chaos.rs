@@ -45,6 +45,12 @@ const PLANTS: &[Plant] = &[
     plant("expired-though-replaced", "extensions"),
 ];
 
+/// Whether a bug is one of those that `--plants` has to catch.
+#[cfg(test)]
+pub(crate) fn is_caught(bug: &str) -> bool {
+    PLANTS.iter().any(|plant| plant.bug == bug)
+}
+
 /// Operations after which a bug counts as not caught; several times what any of them took.
 const ENOUGH: u64 = 5_000_000;
 

@@ -195,6 +195,10 @@ pub(crate) fn run(mut tests: Command) -> Result<Report> {
     read_report(&path)
 }
 
+/// Bugs that no model has: `cargo xtask chaos --plants` shows that the histories of real threads catch
+/// them.
+const OF_HISTORIES: [&str; 3] = ["expired-undecided", "miss-what-was-replaced", "take-once-tried"];
+
 /// An empty file for a report.
 fn new_report() -> Result<PathBuf> {
     let folder = crate::root().join("target/loom");
@@ -206,7 +210,9 @@ fn new_report() -> Result<PathBuf> {
 
 fn read_report(path: &Path) -> Result<Report> {
     let report = Report::parse(&fs::read_to_string(path)?)?;
-    report.check(&planted(&texts("src")?), &protocols()?)?;
+    let mut planted = planted(&texts("src")?);
+    planted.retain(|bug| !OF_HISTORIES.contains(&bug.as_str()));
+    report.check(&planted, &protocols()?)?;
     Ok(report)
 }
 
@@ -291,7 +297,11 @@ mod tests {
         let text = "if planted!(\"one\") || planted!(\"two\") {}\nplanted!(\"one\");\nplanted!(x)";
         let found = planted(&[(String::from("a"), String::from(text))]);
         assert_eq!(found, ["one", "two"].map(String::from).into());
-        assert!(planted(&texts("src").unwrap()).len() > 48, "the library has planted bugs");
+        let found = planted(&texts("src").unwrap());
+        assert!(found.len() > 48, "the library has planted bugs");
+        for bug in OF_HISTORIES {
+            assert!(found.contains(bug) && crate::chaos::is_caught(bug), "{bug}");
+        }
     }
 
     #[test]
