@@ -289,7 +289,7 @@ mod tests {
         assert!(parsed(&["--show"]).is_err() && parsed(&["a"]).is_err());
         let text = "#[test]\nfn one() { S.catches(\"a\", \"\") }\n#[test]\nfn two() { \"ab\" }";
         assert_eq!(tests_with("a", text), ["one"]);
-        assert!(show("no-such-bug").is_err());
+        assert!(show("unheard-of").is_err());
     }
 
     #[test]
