@@ -43,6 +43,7 @@ const BENCHES: &[&str] = &[
     "openssl_adds",
     "callbacks",
     "instructions",
+    "openssl_instructions",
 ];
 
 /// What the command line asks for.
