@@ -29,6 +29,11 @@
 //! * Lookup and growth: a region ends at the next cell only for the size with which the walk began;
 //!   if the size has changed when the walk meets a cell, it starts again (C3).
 //!
+//! * Lookup at an empty cell ([`List::is_empty_at`]) and an insert there: both concern the cell's word. If
+//!   the insert is first, the lookup sees a node and goes on under a pin; if the load is first, the miss
+//!   came before the insert.
+//! * Lookup at an empty cell and growth: the size is read after the cell. If it has changed, the lookup goes
+//!   on under a pin; if the growth comes after that, what is put behind the new cells does, too.
 //! * Removal by the word before, and an insert or another removal there: both change that word. If the
 //!   other is first, the exchange fails and the winner searches; if this is first, the other does.
 //!
