@@ -59,7 +59,8 @@ bitflags! {
         /// The cache holds nothing and is not looked at: all sessions are behind the callbacks.
         const NO_INTERNAL = Self::NO_INTERNAL_LOOKUP.bits() | Self::NO_INTERNAL_STORE.bits();
         /// A get that finds a session in the cache lets it live its whole lifetime again, from then on:
-        /// the lifetime counts from the last use. (Up to a 32 768th shorter, by rounding.)
+        /// the lifetime, the put's or that of the last extension, counts from the last use. (Up to a
+        /// 32 768th shorter, by rounding.)
         /// A session that never expires stays so.
         const UPDATE_TIME = 0x400;
     }

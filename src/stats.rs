@@ -77,8 +77,8 @@ pub struct Stats {
     pub get_timed_out: u64,
     /// Calls of callbacks that panicked.
     pub callbacks_panicked: u64,
-    /// How old sessions were when they were evicted, on average: the effective lifetime of a cache
-    /// that is too small. `None` before the first eviction.
+    /// How long it was since sessions were put, or last extended or renewed, when they were evicted, on
+    /// average: the effective lifetime of a cache that is too small. `None` before the first eviction.
     pub mean_age_at_eviction: Option<Duration>,
 }
 

@@ -288,6 +288,20 @@ fn a_used_session_lives_its_lifetime_again() {
 }
 
 #[test]
+fn an_extended_session_lives_no_longer_than_the_extension_again() {
+    let stage = quiet(SERVER | CacheMode::UPDATE_TIME, Dispatch::Inline);
+    assert!(stage.web.put_with(&id(1), 1, 4 * MINUTE).is_stored());
+    stage.clock.advance(3 * MINUTE);
+    assert!(stage.web.extend(&id(1), MINUTE / 4));
+    stage.clock.advance(MINUTE / 5);
+    assert_eq!(stage.get(1), Some(1));
+    stage.clock.advance(MINUTE / 5);
+    assert_eq!(stage.get(1), Some(1), "its time was given again");
+    stage.clock.advance(MINUTE / 4);
+    assert_eq!(stage.get(1), None, "but not the time before the extension");
+}
+
+#[test]
 fn a_renewal_is_by_what_the_mode_is_at_the_use() {
     let stage = quiet(SERVER, Dispatch::Inline);
     stage.put(1, 1);

@@ -1,7 +1,7 @@
 //! When a session expires, in one word.
 //!
 //! 42 bits hold the time in milliseconds, 21 bits the lifetime as a small floating-point number
-//! (relative error below 2⁻¹⁵), from which the age of a session follows when it leaves.
+//! (relative error below 2⁻¹⁵): the time from which it counts follows, and a renewal gives it again.
 //!
 //! The highest bit means that a thread has *decided* that the session is expired. It is set by one
 //! exchange, so an extension and an expiry of one session never both succeed.
@@ -54,14 +54,8 @@ impl Due {
     /// `lifetime` milliseconds after `now`; a sum past the end of time never expires.
     #[inline]
     pub(crate) fn new(now: u64, lifetime: u64) -> Self {
-        Self::with_age(now, lifetime, 0)
-    }
-
-    /// As `new`, for a session that is `age` old.
-    #[inline]
-    fn with_age(now: u64, lifetime: u64, age: u64) -> Self {
         let at = now.saturating_add(lifetime).min(NEVER);
-        Self(at | pack(age.saturating_add(at.saturating_sub(now))) << TIME_BITS)
+        Self(at | pack(at.saturating_sub(now)) << TIME_BITS)
     }
 
     /// The value of a word.
@@ -95,13 +89,13 @@ impl Due {
         self.0 & DECIDED != 0
     }
 
-    /// How long the session has been there at `now`.
+    /// How long it is at `now` since the lifetime was given: by the put, or the last extension or renewal.
     pub(crate) fn age(self, now: u64) -> u64 {
         unpack((self.0 & !DECIDED) >> TIME_BITS).saturating_sub(self.at().saturating_sub(now))
     }
 
-    /// Lets the session live for its whole lifetime again, from `now` on, unless it is expired. Its age
-    /// counts from here.
+    /// Lets the session live for its whole lifetime again, from `now` on, unless it is expired: for the
+    /// one that it was given last, also by an extension.
     ///
     /// Race with a decision, and with an extension: each changes the word by an exchange. Whoever is
     /// second sees what the first has written; after a decision this does nothing.
@@ -173,7 +167,7 @@ impl Due {
                 // Another extension came first.
                 continue;
             }
-            let new = Self::with_age(now, lifetime, due.age(now));
+            let new = Self::new(now, lifetime);
             if planted!("extend-by-load-and-store") {
                 word.store(new.0, Ordering::Relaxed);
                 return Extension::Later;
@@ -228,13 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn an_age_goes_on_over_an_extension() {
+    fn an_extension_gives_a_lifetime_and_begins_an_age() {
         let word = AtomicU64::new(Due::new(1_000, 10_000).to_word());
         assert_eq!(Due::extend(&word, 4_000, 20_000), Extension::Later);
-        assert_eq!(Due::load(&word).at(), 24_000);
-        assert_eq!(Due::load(&word).age(5_000), 4_000);
+        assert_eq!((Due::load(&word).at(), Due::load(&word).age(5_000)), (24_000, 1_000));
         assert_eq!(Due::extend(&word, 5_000, 1_000), Extension::Sooner);
-        assert_eq!(Due::load(&word).age(5_500), 4_500);
+        assert_eq!(Due::load(&word).age(5_500), 500);
+        Due::renew(&word, 5_500);
+        assert_eq!(Due::load(&word).at(), 6_500, "no more than the last lifetime that was given");
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl Model {
             let least = most.saturating_sub(most / 32_768 + Duration::from_millis(1));
             let is_renewed = (least..=most).contains(&lifetime) || now_due == before;
             assert!(is_renewed, "{lifetime:?} of {most:?} from {:?} on", self.now);
-            (live.due, live.lifetime) = (Some(now_due), lifetime);
+            live.due = Some(now_due);
         }
     }
 
