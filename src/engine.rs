@@ -156,28 +156,29 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Finds a session, and notes that it was used; asks for it if it is not there.
     pub(crate) fn get(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope, id);
-        match self.counted_find(&name) {
-            None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Get),
-            found => found,
+        let shard = &self.shards[self.shard_of(&name)];
+        if !shard.tells().is_plain() {
+            return self.get_by_settings(scope, &name);
         }
+        self.counted_find(&name, self.find(shard, &name))
     }
 
     /// Removes a session and returns it; asks for it if it is not there. Exactly one of several takers
     /// gets it.
     pub(crate) fn take(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope, id);
-        match self.counted_take(&name) {
-            None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Take),
-            taken => taken,
+        if !self.shards[self.shard_of(&name)].tells().is_plain() {
+            return self.take_by_settings(scope, &name);
         }
+        self.counted_take(&name, self.find_and_take(&name))
     }
 
     /// A get or a take that does not wait.
     pub(crate) fn lookup(&self, scope: &Arc<ScopeEntry>, id: &SessionId, want: Want) -> Asked<S> {
         let name = self.name(scope, id);
         let there = match want {
-            Want::Get => self.counted_find(&name),
-            Want::Take => self.counted_take(&name),
+            Want::Get => self.find_by_settings(&name),
+            Want::Take => self.find_and_take_by_settings(&name),
         };
         match there {
             None if self.asks(&name) => self.ask(scope, &name, want),
@@ -190,12 +191,43 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.shards[self.shard_of(name)].asks()
     }
 
-    /// [`find`](Self::find), counted as a hit or a miss.
-    #[inline(always)]
-    fn counted_find(&self, name: &Name) -> Option<Session<S>> {
-        let tells = self.shards[self.shard_of(name)].tells();
-        let found = if tells.is_unusual() { self.find_by_mode(name) } else { self.find(name) };
+    /// [`get`](Self::get) where there are callbacks, or the mode is not the default one.
+    #[inline(never)]
+    fn get_by_settings(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
+        match self.find_by_settings(name) {
+            None if self.asks(name) => self.ask_and_wait(scope, name, Want::Get),
+            found => found,
+        }
+    }
+
+    /// [`take`](Self::take) where there are callbacks, or the mode is not the default one.
+    #[inline(never)]
+    fn take_by_settings(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
+        match self.find_and_take_by_settings(name) {
+            None if self.asks(name) => self.ask_and_wait(scope, name, Want::Take),
+            taken => taken,
+        }
+    }
+
+    fn find_by_settings(&self, name: &Name) -> Option<Session<S>> {
+        let shard = &self.shards[self.shard_of(name)];
+        let tells = shard.tells();
+        let found =
+            if tells.is_unusual() { self.find_by_mode(name) } else { self.find(shard, name) };
         self.deliver_for_others(name, tells);
+        self.counted_find(name, found)
+    }
+
+    fn find_and_take_by_settings(&self, name: &Name) -> Option<Session<S>> {
+        let is_unusual = self.shards[self.shard_of(name)].tells().is_unusual();
+        let taken = if is_unusual { self.take_by_mode(name) } else { self.find_and_take(name) };
+        self.deliver(self.shard_of(name));
+        self.counted_take(name, taken)
+    }
+
+    /// What was found, counted as a hit or a miss.
+    #[inline(always)]
+    fn counted_find(&self, name: &Name, found: Result<Session<S>, Missing>) -> Option<Session<S>> {
         match found {
             Ok(session) => {
                 self.counters.count(Count::Hits);
@@ -208,20 +240,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// [`find_and_take`](Self::find_and_take), counted as a take or a miss.
+    /// What was taken, counted as a miss if it is nothing.
     #[inline(always)]
-    fn counted_take(&self, name: &Name) -> Option<Session<S>> {
-        let is_unusual = self.shards[self.shard_of(name)].tells().is_unusual();
-        let taken = if is_unusual { self.take_by_mode(name) } else { self.find_and_take(name) };
-        self.deliver(self.shard_of(name));
+    fn counted_take(&self, name: &Name, taken: Result<Session<S>, Missing>) -> Option<Session<S>> {
         taken.map_err(|missing| self.count_miss(name, missing)).ok()
     }
 
     /// Finds a session of the cache, and counts nothing. Inlined always: it is all of a lookup that
     /// hits.
     #[inline(always)]
-    fn find(&self, name: &Name) -> Result<Session<S>, Missing> {
-        let table = &self.shards[self.shard_of(name)].table;
+    fn find(&self, shard: &Shard<S>, name: &Name) -> Result<Session<S>, Missing> {
+        let table = &shard.table;
         let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
         loop {
             let guard = pin();
@@ -261,7 +290,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[inline]
     fn fetch<'t>(&self, table: &'t Table<S>, name: &Name) -> Option<(Spot<'t>, u64)> {
         let spot = table.spot(name.hash);
-        (!table.is_empty_at(&spot)).then(|| (spot, self.clock.now()))
+        (!table.is_absent_at(&spot, name.hash)).then(|| (spot, self.clock.now()))
     }
 
     /// Whether a session is there; notes nothing.
@@ -418,6 +447,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Counts a lookup that found nothing.
+    #[inline]
     fn count_miss(&self, name: &Name, missing: Missing) {
         match missing {
             Missing::Unknown => {

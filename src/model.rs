@@ -104,7 +104,7 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// If it goes on to find dead sessions: a model has fewer than that.
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
         for _ in 0..8 {
-            if self.table.is_empty_at(&self.spot(key)) {
+            if self.table.is_absent_at(&self.spot(key), name(key).hash) {
                 return None;
             }
             let guard = pin();
@@ -157,7 +157,15 @@ impl<S: Send + Sync + 'static> Table<S> {
 
     /// Doubles the cells, unless another thread does it.
     pub fn grow(&self) {
-        self.table.grow(self.table.cells());
+        let cells = self.table.cells();
+        self.table.grow(cells, 2 * cells);
+    }
+
+    /// Links a few cells, if there are some that nobody has linked. As `Shard::make_cells`.
+    pub fn link_some(&self) {
+        if self.table.has_more_to_link() {
+            self.table.link_some(&pin());
+        }
     }
 
     /// The number of cells.

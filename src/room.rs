@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::expiry::capacity::Budget;
+use crate::expiry::capacity::{Budget, UNLIMITED};
 #[cfg(loom)]
 use crate::sync::planted;
 
@@ -41,6 +41,12 @@ impl Room {
         }
     }
 
+    /// How many sessions of so many bytes a shard holds in a full cache, about; `None` if there is no limit.
+    pub(crate) fn share(&self, bytes: u64) -> Option<u64> {
+        let most = self.sessions.limit().min(self.bytes.limit() / bytes.max(1));
+        (most < UNLIMITED / bytes.max(1)).then_some(most / self.shards)
+    }
+
     /// Whether a shard's share is so large, for sessions of so many bytes, that it need not be
     /// exact: a put then evicts from its own shard before it looks for free room in others, and
     /// evicts a batch.
@@ -49,7 +55,7 @@ impl Room {
     /// put, 0.6 % of it.
     #[inline]
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
-        const LARGE: u64 = 4096;
+        const LARGE: u64 = 2048;
         let large = LARGE * self.shards;
         self.sessions.limit() >= large && self.bytes.limit() >= bytes.saturating_mul(large)
     }

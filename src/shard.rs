@@ -99,6 +99,12 @@ impl Tells {
         self.0 & ASKS != 0
     }
 
+    /// Whether there never was a callback, and the mode is the default one: lookups need nothing but the table.
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether the mode is not the default one.
     #[inline]
     pub(crate) fn is_unusual(self) -> bool {
@@ -280,12 +286,16 @@ impl<S> Shard<S> {
         self.counts.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Adds cells when there is more than one session for two. Not under a pin.
+    /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
+    /// under a pin. `share` is how many sessions the shard is to hold, if that is known.
     #[inline]
-    pub(crate) fn make_cells(&self) {
+    pub(crate) fn make_cells(&self, share: impl FnOnce() -> Option<u64>) {
         let cells = self.table.cells();
-        if self.live() > cells as u64 / 2 {
-            self.table.grow(cells);
+        if self.live() > cells as u64 {
+            self.table.grow(cells, cells_for(share(), cells));
+        }
+        if self.table.has_more_to_link() {
+            self.table.link_some(&pin());
         }
     }
 
@@ -567,6 +577,16 @@ impl<S> Shard<S> {
             self.table.spot(hint.hash()).prefetch_node::<S>();
         }
     }
+}
+
+/// How many cells to make of `cells` when they are too few: as many as a full shard needs, if that is not more than
+/// sixteen times as many; twice as many at least, and if it is not known.
+///
+/// A cell that is linked before there are sessions behind it has an exact filter, and is cheaper to link.
+#[cold]
+fn cells_for(share: Option<u64>, cells: usize) -> usize {
+    let needed = share.map_or(0, |share| share.min(1 << 40)).next_power_of_two() as usize;
+    needed.clamp(2 * cells, 16 * cells)
 }
 
 /// The sessions of [`Shard`]'s counts; none if more have left than came, for a moment.

@@ -319,6 +319,7 @@ impl Past {
     }
 
     /// What became of the session of `hash`, as far as is remembered.
+    #[inline]
     pub(crate) fn recall(&self, hash: u64) -> Option<Count> {
         // Relaxed: as in `note`.
         let word = self.place(hash).load(Ordering::Relaxed);

@@ -392,7 +392,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             // Another one was put meanwhile.
             Err((Refusal::Present, _)) if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) => {
-                self.find(name).ok()
+                self.find(&self.shards[self.shard_of(name)], name).ok()
             }
             Err((_, node)) => Some(self.hand_out(node, due)),
         };

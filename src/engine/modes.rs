@@ -48,7 +48,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
             return Err(Missing::NotLookedFor);
         }
-        let session = self.find(name)?;
+        let session = self.find(&self.shards[self.shard_of(name)], name)?;
         if self.has(name, CacheMode::UPDATE_TIME) {
             // If it has left since, this changes when it would have expired, and nothing else.
             Due::renew(session.node().node().expiry(), self.clock.now());

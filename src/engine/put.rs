@@ -227,7 +227,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         reason: Reason,
     ) -> Option<Session<S>> {
         let Some(old) = old else {
-            self.shards[at].make_cells();
+            self.shards[at].make_cells(|| self.room.share(charge));
             return None;
         };
         // The new session owns what it was charged; the rest goes back once the old one is gone.

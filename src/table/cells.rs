@@ -1,8 +1,8 @@
 //! The array of cells: the table's entry points, in segments that never move.
 //!
 //! A cell is a bucket's dummy node, inline: one word, its link. Segment 0 holds the first
-//! [`BASE`] cells, segment k ≥ 1 the cells [BASE·2^(k-1), BASE·2^k). Growing appends a segment of
-//! zero pages and then doubles `size`; nothing is copied and nobody waits.
+//! [`BASE`] cells, segment k ≥ 1 the cells [BASE·2^(k-1), BASE·2^k). Growing appends segments of
+//! zero pages and then raises `size`; nothing is copied and nobody waits.
 //!
 //! * C1: the segments of all cells below `size` are allocated, and stay until the table is dropped.
 //! * C2: `size` is a power of two and only grows.
@@ -17,6 +17,7 @@
 //!
 //! Model: `loom-tests/tests/grow.rs`.
 
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::link::{AtomicLink, Link};
@@ -25,6 +26,10 @@ use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
 /// Cells of a new table. Two under loom, so that a model can grow.
 pub(super) const BASE: usize = if cfg!(loom) { 2 } else { 64 };
 
+/// Cells that a put links after a growth: those of one cache line. There are four puts at least for them, before
+/// the next growth.
+const LINKED_TOGETHER: usize = if cfg!(loom) { 1 } else { 8 };
+
 /// Enough for 2³⁷ cells; the count of sessions in a shard has 32 bits.
 const SEGMENTS: usize = if cfg!(loom) { 3 } else { 32 };
 
@@ -32,6 +37,8 @@ const SEGMENTS: usize = if cfg!(loom) { 3 } else { 32 };
 #[derive(Debug)]
 pub(super) struct Cells {
     size: AtomicUsize,
+    /// The cells below were given out to be linked, or are.
+    given_out: AtomicUsize,
     segments: [AtomicPtrWord; SEGMENTS],
 }
 
@@ -39,6 +46,7 @@ impl Cells {
     pub(super) fn new() -> Self {
         let cells = Self {
             size: AtomicUsize::new(BASE),
+            given_out: AtomicUsize::new(0),
             segments: std::array::from_fn(|_| AtomicPtrWord::new(ptr::null_mut())),
         };
         cells.segments[0].store(allocate(BASE).as_ptr().cast(), Ordering::Relaxed);
@@ -51,6 +59,25 @@ impl Cells {
     pub(super) fn size(&self) -> usize {
         // Acquire: C1, C3.
         self.size.load(Ordering::Acquire)
+    }
+
+    /// Whether there are cells that were not given out to be linked.
+    #[inline]
+    pub(super) fn has_more_to_link(&self) -> bool {
+        // Relaxed: each cell's own word tells whether it is linked.
+        self.given_out.load(Ordering::Relaxed) < self.size()
+    }
+
+    /// Gives out a few cells to be linked, each once; none if another thread is given those.
+    pub(super) fn to_link(&self) -> Range<usize> {
+        // Relaxed, both: as above.
+        let from = self.given_out.load(Ordering::Relaxed);
+        let to = from + LINKED_TOGETHER;
+        if to > self.size() {
+            return 0..0;
+        }
+        let given = self.given_out.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        if given.is_ok() { from..to } else { 0..0 }
     }
 
     /// The cell of this index, which has to be below a size that the caller has read.
@@ -84,34 +111,41 @@ impl Cells {
         unreachable!("C3: a linked cell is below the size");
     }
 
-    /// Doubles the cells if there are still `size` of them.
+    /// Makes `to` cells, a power of two, of `size`, if there are still so many.
     ///
     /// Not under a pin: it allocates. A thread that stops inside leaves the size as it was, and the
     /// next put grows.
-    pub(super) fn grow(&self, size: usize) {
-        let segment = segment_of(size);
-        if segment >= SEGMENTS || self.size() != size {
+    pub(super) fn grow(&self, size: usize, to: usize) {
+        let to = to.min(BASE << (SEGMENTS - 1));
+        if to <= size || self.size() != size {
             return;
         }
-        // Acquire and Release: another grower's segment becomes visible here, ours to it and,
-        // through the exchange of the size, to everybody (C1).
-        if self.segments[segment].load(Ordering::Acquire).is_null() {
-            let new = allocate(segment_len(segment));
-            let installed = self.segments[segment].compare_exchange(
-                ptr::null_mut(),
-                new.as_ptr().cast(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            if installed.is_err() {
-                // SAFETY: allocated above with this length, and nobody has seen it.
-                unsafe { free(new, segment_len(segment)) };
-            }
+        for segment in segment_of(size)..=segment_of(to - 1) {
+            self.make_segment(segment);
         }
-        // If it fails, another thread has doubled already.
+        // If it fails, another thread has made more already.
         // Both orders with a put at the old size: it meets the new cells only once they are linked,
         // and reads the size again when it does (C3).
-        let _ = self.size.compare_exchange(size, size * 2, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.size.compare_exchange(size, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    fn make_segment(&self, segment: usize) {
+        // Acquire and Release: another grower's segment becomes visible here, ours to it and,
+        // through the exchange of the size, to everybody (C1).
+        if !self.segments[segment].load(Ordering::Acquire).is_null() {
+            return;
+        }
+        let new = allocate(segment_len(segment));
+        let installed = self.segments[segment].compare_exchange(
+            ptr::null_mut(),
+            new.as_ptr().cast(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if installed.is_err() {
+            // SAFETY: allocated above with this length, and nobody has seen it.
+            unsafe { free(new, segment_len(segment)) };
+        }
     }
 }
 
@@ -211,10 +245,10 @@ mod tests {
     #[test]
     fn an_address_gives_its_index_back() {
         let cells = Cells::new();
-        cells.grow(BASE);
-        cells.grow(BASE * 2);
-        assert_eq!(cells.size(), BASE * 4);
-        for index in 0..BASE * 4 {
+        cells.grow(BASE, BASE * 2);
+        cells.grow(BASE * 2, BASE * 16);
+        assert_eq!(cells.size(), BASE * 16);
+        for index in 0..BASE * 16 {
             assert_eq!(cells.index_of(NonNull::from(cells.get(index))), index);
         }
     }
@@ -222,8 +256,8 @@ mod tests {
     #[test]
     fn growing_from_an_old_size_does_nothing() {
         let cells = Cells::new();
-        cells.grow(BASE);
-        cells.grow(BASE);
+        cells.grow(BASE, BASE * 2);
+        cells.grow(BASE, BASE * 8);
         assert_eq!(cells.size(), BASE * 2);
     }
 }

@@ -10,8 +10,14 @@
 //!
 //! The all-zero word is a cell that nobody has claimed: fresh zero pages are valid cells.
 //!
-//! The word of a node whose removal is told has the reason too, in five bits above the 48 of an
-//! address: the reason is known from the step on that decides the removal.
+//! The 16 bits above the 48 of an address are the owner's, too.
+//!
+//! The word of a node whose removal is told has the reason there, in five bits: the reason is known
+//! from the step on that decides the removal. A node that is in the table has none of them set.
+//!
+//! The word of a cell has its *filter* there: a bit for each hash behind it, up to the next cell, one
+//! of sixteen (Bloom 1970, with one function). Most lookups of what is not there see that in the
+//! cell, and follow no link.
 
 use std::ptr::{self, NonNull};
 
@@ -27,7 +33,12 @@ pub(super) const ADDRESS_BITS: u32 = 48;
 /// The removal is told, for the reason in the four bits below.
 const TOLD: usize = 1 << (ADDRESS_BITS + 4);
 const REASON: usize = TOLD - (1 << ADDRESS_BITS);
-const FLAGS: usize = REMOVED | BUCKET | INIT | TOLD | REASON;
+/// What is set in a cell for the hashes behind it.
+const FILTER: usize = usize::MAX << ADDRESS_BITS;
+const FLAGS: usize = REMOVED | BUCKET | INIT | FILTER;
+/// Which of a hash's bits choose one of the filter: of the 48 that a hint has those that come last in the
+/// choice of a cell.
+const FILTER_SHIFT: u32 = 44;
 
 const _: () = assert!(usize::BITS == 64, "the words of the list need 64 bits");
 
@@ -111,12 +122,43 @@ impl Link {
         Self(self.0.map_addr(|address| address | INIT))
     }
 
-    /// The same target in the word that held `old`: the owner's flags stay.
+    /// The same target in the word that held `old`: the owner's flags stay. Of them the filter only while a
+    /// node is next: otherwise nothing is behind a cell.
+    ///
+    /// The owner is in the list, and not removed.
     #[inline]
     pub(super) fn in_place_of(self, old: Self) -> Self {
-        let init = old.0.addr() & INIT;
-        Self(self.0.map_addr(|address| address & !(REMOVED | INIT | TOLD | REASON) | init))
+        let is_last = self.0.addr() & BUCKET != 0;
+        let kept = if is_last { INIT } else { INIT | FILTER } & old.0.addr();
+        Self(self.0.map_addr(|address| address & !(FLAGS - BUCKET) | kept))
     }
+
+    /// Whether the filter of the cell that holds this word has the bit of `hash`: whether a session of it
+    /// may be behind the cell.
+    #[inline]
+    pub(super) fn may_lead_to(self, hash: u64) -> bool {
+        self.0.addr() & filter_bit(hash) != 0
+    }
+
+    /// The same word, with the bit of `hash` in the filter.
+    #[inline]
+    pub(super) fn leading_to(self, hash: u64) -> Self {
+        Self(self.0.map_addr(|address| address | filter_bit(hash)))
+    }
+
+    /// The same word for a cell behind which anything may be: with all bits of the filter, if a node is next.
+    pub(super) fn leading_to_any(self) -> Self {
+        if self.0.addr() & BUCKET != 0 || planted!("new-cell-knows-nothing") {
+            return self;
+        }
+        Self(self.0.map_addr(|address| address | FILTER))
+    }
+}
+
+/// The bit of a hash in the filter of a cell.
+#[inline]
+fn filter_bit(hash: u64) -> usize {
+    1 << (ADDRESS_BITS + (hash >> FILTER_SHIFT & 15) as u32)
 }
 
 /// A word of the list.
@@ -178,6 +220,23 @@ impl AtomicLink {
                 return link;
             }
         }
+    }
+
+    /// Sets the bit of `hash` in the filter of the cell that holds this word, if it is not set.
+    ///
+    /// Release: who sees the bit sees what this thread has seen of the table (pairs with `load`). The
+    /// load may be Relaxed: that it shows the bit is enough, and a later look of whoever sees what the caller
+    /// links is not older.
+    #[inline]
+    pub(super) fn lead_to(&self, hash: u64) {
+        let link = Link(self.0.load(Ordering::Relaxed));
+        if link.may_lead_to(hash) {
+            return;
+        }
+        if planted!("bit-by-load-and-store") {
+            return self.0.store(link.leading_to(hash).0, Ordering::Release);
+        }
+        self.0.fetch_or(filter_bit(hash), Ordering::Release);
     }
 
     /// Whether the owner of the word is in the table still.

@@ -15,6 +15,11 @@
 //!   directly behind what it replaces. The winner's second search therefore reaches its node.
 //!   Where the caller has names pass for one ([`List::search`]'s match), this holds for those together.
 //! * L4: a cell is a starting point only once it is linked.
+//! * L5: the filter of a linked cell has the bits of all nodes behind it, up to the next cell. Who links a node
+//!   sets its bit first, in the last cell that it has met; with the link itself, if that is the cell's.
+//!   A cell that comes to stand between the two has all bits. Bits are cleared by the step that makes the
+//!   cell lead to a cell, when nothing is behind it. Who has set a bit and not linked yet links behind a
+//!   node, which was removed before that step, so that fails; or by the cell's own word, with the bit.
 //!
 //! # Races, both orders
 //!
@@ -29,11 +34,13 @@
 //! * Lookup and growth: a region ends at the next cell only for the size with which the walk began;
 //!   if the size has changed when the walk meets a cell, it starts again (C3).
 //!
-//! * Lookup at an empty cell ([`List::is_empty_at`]) and an insert there: both concern the cell's word. If
-//!   the insert is first, the lookup sees a node and goes on under a pin; if the load is first, the miss
-//!   came before the insert.
-//! * Lookup at an empty cell and growth: the size is read after the cell. If it has changed, the lookup goes
-//!   on under a pin; if the growth comes after that, what is put behind the new cells does, too.
+//! * Lookup that the filter spares ([`List::is_absent_at`]) and an insert there: the cell's word has the bit
+//!   before the node is linked. If that is first, the lookup goes on under a pin; if the load is first, the
+//!   miss came before the insert.
+//! * Such a lookup and growth: the size is read after the cell. If it has changed, the lookup goes on under
+//!   a pin. If the growth comes after that, what is put behind the new cells does, too. What was there before
+//!   had its bit in the old cell, until a step that led to the new one cleared it: who sees that sees the
+//!   new size (C3).
 //! * Removal by the word before, and an insert or another removal there: both change that word. If the
 //!   other is first, the exchange fails and the winner searches; if this is first, the other does.
 //!
@@ -54,6 +61,8 @@ pub(super) struct Place<'g, S> {
     /// The word before the place; it held `link`.
     pub(super) previous: &'g AtomicLink,
     pub(super) link: Link,
+    /// The last cell before the place, which the walk has met.
+    pub(super) cell: &'g AtomicLink,
     /// The node of the name, and what its word held, which was not `REMOVED`.
     pub(super) found: Option<(Pinned<'g, S>, Link)>,
 }
@@ -64,6 +73,22 @@ impl<'g, S> Place<'g, S> {
     pub(super) fn found(&self) -> Option<(Found<'g, S>, Link)> {
         let before = Some((self.previous, self.link));
         self.found.map(|(node, next)| (Found { node, before }, next))
+    }
+
+    /// Links a node of `hash` at the place; `false` when that has changed.
+    #[inline]
+    pub(super) fn link(&self, node: NonNull<Node<S>>, hash: u64) -> bool {
+        let new = Link::to_node(node).in_place_of(self.link);
+        if std::ptr::eq(self.previous, self.cell) {
+            return self.previous.replace(self.link, new.leading_to(hash));
+        }
+        if planted!("linked-before-its-bit") {
+            let is_linked = self.previous.replace(self.link, new);
+            self.cell.lead_to(hash);
+            return is_linked;
+        }
+        self.cell.lead_to(hash);
+        self.previous.replace(self.link, new)
     }
 }
 
@@ -194,9 +219,33 @@ impl List {
         self.cells.size()
     }
 
-    /// Doubles the cells if there are still `size`.
-    pub(super) fn grow(&self, size: usize) {
-        self.cells.grow(size);
+    /// Makes `to` cells of `size`, if there are still so many.
+    pub(super) fn grow(&self, size: usize, to: usize) {
+        self.cells.grow(size, to);
+    }
+
+    /// Whether there are cells that nobody has been asked to link.
+    #[inline]
+    pub(super) fn has_more_to_link(&self) -> bool {
+        self.cells.has_more_to_link()
+    }
+
+    /// Links a few cells that growth has made. What nobody links here, as a thread that stops, whoever needs the
+    /// cell does.
+    #[cold]
+    pub(super) fn link_some<S>(&self, guard: &Guard) {
+        let indices = self.cells.to_link();
+        // The cells are neighbours, and so are their parents, but not the nodes.
+        for index in indices.clone().filter(|&index| index > 0) {
+            if let Target::Node(node) = self.cells.get(parent(index)).load().target::<S>() {
+                prefetch_header(node);
+            }
+        }
+        for index in indices {
+            if self.cells.get(index).load() == Link::UNCLAIMED {
+                self.link_cell::<S>(index, self.size(), guard);
+            }
+        }
     }
 
     /// The cell of `hash`, which is asked for.
@@ -210,17 +259,21 @@ impl List {
         Spot { cell, size }
     }
 
-    /// Whether nothing stands behind the cell of a spot; asks for the first node's memory otherwise.
+    /// Whether no node of `hash`, or of one that ends in its 48 last bits, is behind the cell of a spot, which
+    /// is the hash's; asks for the first node's memory if one may be.
     ///
     /// Needs no pin, for it follows no link: the cells stay, and one load of the cell shows it.
     #[inline]
-    pub(super) fn is_empty_at<S>(&self, spot: &Spot<'_>) -> bool {
+    pub(super) fn is_absent_at<S>(&self, spot: &Spot<'_>, hash: u64) -> bool {
+        let is_size_known = planted!("size-before-cell") && self.is_end(spot);
         let link = spot.cell.load();
+        if !link.may_lead_to(hash) {
+            return link.is_ready() && (is_size_known || self.is_end(spot));
+        }
         if let Target::Node(node) = link.target::<S>() {
             prefetch_header(node);
-            return false;
         }
-        link.is_ready() && self.is_end(spot)
+        false
     }
 
     /// Finds the live node of `hash` that `is_match` accepts, or the place of one, and unlinks removed
@@ -274,15 +327,21 @@ impl List {
         guard: &'g Guard,
         is_match: impl Fn(&Node<S>) -> bool,
     ) -> Option<Place<'g, S>> {
-        let mut previous = start.cell;
+        let mut cell = start.cell;
+        let mut previous = cell;
         let mut link = start.link;
         loop {
             let node = match link.target::<S>() {
-                Target::End => return Some(Place { previous, link, found: None }),
-                Target::Cell(cell) => match self.pass(cell, &start, hash)? {
-                    Passage::RegionEnds => return Some(Place { previous, link, found: None }),
-                    Passage::On(cell) => {
-                        previous = cell;
+                Target::End => return Some(Place { previous, link, cell, found: None }),
+                Target::Cell(next) => match self.pass(next, &start, hash)? {
+                    Passage::RegionEnds => {
+                        return Some(Place { previous, link, cell, found: None });
+                    }
+                    Passage::On(next) => {
+                        if !planted!("bit-in-the-first-cell") {
+                            cell = next;
+                        }
+                        previous = next;
                         link = previous.load();
                         continue;
                     }
@@ -296,10 +355,10 @@ impl List {
                 continue;
             }
             if comes_after(node.node().hash(), hash) {
-                return Some(Place { previous, link, found: None });
+                return Some(Place { previous, link, cell, found: None });
             }
             if is_match(node.node()) {
-                return Some(Place { previous, link, found: Some((node, next)) });
+                return Some(Place { previous, link, cell, found: Some((node, next)) });
             }
             previous = &node.node().next;
             link = next;
@@ -535,7 +594,9 @@ impl List {
             let place = self.search_from::<S>(start, index as u64, guard, |_| false);
             let Some(place) = place else { continue };
             // The word is private until the exchange below publishes it: L4 keeps others from it.
-            cell.set_private(place.link.in_place_of(Link::END.initialising()));
+            // L5: whoever has found a place behind it has set no bit in it.
+            let link = place.link.in_place_of(Link::END.initialising());
+            cell.set_private(link.leading_to_any());
             if place.previous.replace(place.link, Link::to_cell(cell).in_place_of(place.link)) {
                 cell.mark_ready();
                 return true;
@@ -571,7 +632,8 @@ enum Passage<'g> {
 /// Returns what the predecessor's word holds now, or `None` when that word has changed.
 #[inline]
 fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
-    let skip = next.in_place_of(link);
+    let bits = if planted!("cleared-with-the-first") { Link::END } else { link };
+    let skip = next.in_place_of(bits);
     if planted!("unlink-by-store") {
         previous.set_private(skip);
         return Some(skip);

@@ -12,7 +12,7 @@
 //! | replace | the exchange on the old node's word: the old leaves and the new enters in one step |
 //! | removal, for whatever reason | the `fetch_or(REMOVED)` that found the bit clear: one per node |
 //! | lookup that finds | the load of the node's word without `REMOVED` |
-//! | lookup that misses | the load that showed the region's end; of the cell alone, if nothing is behind it |
+//! | lookup that misses | the load that showed the region's end; of the cell alone, if its filter spares the rest |
 //! | growth | the exchange of the size; no effect on what is in the table |
 //!
 //! A node's residence ends by one atomic transition; whoever caused it owns the table's reference,
@@ -80,11 +80,11 @@ impl<S> Table<S> {
         self.list.spot(hash)
     }
 
-    /// Whether nothing is in the table at a spot: no session that it is the spot of. Most lookups that
-    /// miss end here, without a pin.
+    /// Whether the cell of a spot shows that no session of `hash`, whose spot it is, is in the table. Most
+    /// lookups that miss end here, without a pin.
     #[inline]
-    pub(crate) fn is_empty_at(&self, spot: &Spot<'_>) -> bool {
-        self.list.is_empty_at::<S>(spot)
+    pub(crate) fn is_absent_at(&self, spot: &Spot<'_>, hash: u64) -> bool {
+        self.list.is_absent_at::<S>(spot, hash)
     }
 
     /// The live node of `name`, whose spot is `spot`. Expected O(1); writes nothing but a cell that
@@ -107,9 +107,13 @@ impl<S> Table<S> {
         stamp: impl Fn(u16) -> bool,
         guard: &'g Guard,
     ) -> Option<Found<'g, S>> {
+        let spot = self.spot(hash);
+        if self.is_absent_at(&spot, hash) {
+            return None;
+        }
         let is_match =
             |node: Pinned<'g, S>| (node.node().hash() ^ hash) << 16 == 0 && stamp(node.stamp());
-        self.list.find(hash, self.spot(hash), guard, is_match)
+        self.list.find(hash, spot, guard, is_match)
     }
 
     /// The place of `name`, whose spot is `spot`, where a node can be inserted or replaced. Expected
@@ -268,10 +272,21 @@ impl<S> Table<S> {
         self.list.size()
     }
 
-    /// Doubles the cells if there are still `cells`. Not under a pin.
+    /// Whether [`link_some`](Self::link_some) has something to do.
+    #[inline]
+    pub(crate) fn has_more_to_link(&self) -> bool {
+        self.list.has_more_to_link()
+    }
+
+    /// Links a few of the cells that a growth has made: lookups that meet one which is not linked walk further.
+    pub(crate) fn link_some(&self, guard: &Guard) {
+        self.list.link_some::<S>(guard);
+    }
+
+    /// Makes `to` cells, a power of two, if there are still `cells`. Not under a pin.
     #[cold]
-    pub(crate) fn grow(&self, cells: usize) {
-        self.list.grow(cells);
+    pub(crate) fn grow(&self, cells: usize, to: usize) {
+        self.list.grow(cells, to);
     }
 }
 
@@ -338,10 +353,10 @@ impl<'g, S> Vacant<'g, S> {
         new: NewNode<S>,
         guard: &'g Guard,
     ) -> Result<Pinned<'g, S>, NewNode<S>> {
-        let Place { previous, link, .. } = self.0;
-        new.node().next.set_private(link.in_place_of(Link::END));
+        let hash = new.node().hash();
+        new.node().next.set_private(self.0.link.in_place_of(Link::END));
         let new = new.into_raw();
-        if !previous.replace(link, Link::to_node(new).in_place_of(link)) {
+        if !self.0.link(new, hash) {
             // SAFETY: the exchange failed, so nobody has seen the new node.
             return Err(unsafe { NewNode::from_raw(new) });
         }

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use anyhow::{Result, bail, ensure};
 
 /// The protocols that have to catch so many planted bugs each: the files of `loom-tests/tests`.
-const PROTOCOLS: [&str; 12] = [
-    "table", "replace", "grow", "refs", "hints", "wheel", "capacity", "scope", "events", "slots",
-    "flights", "gate",
+const PROTOCOLS: [&str; 13] = [
+    "table", "replace", "grow", "filter", "refs", "hints", "wheel", "capacity", "scope", "events",
+    "slots", "flights", "gate",
 ];
 const FEWEST_BUGS: usize = 4;
 
