@@ -51,8 +51,8 @@ impl Room {
     /// exact: a put then evicts from its own shard before it looks for free room in others, and
     /// evicts a batch.
     ///
-    /// A share of 4096 is overrun by about 0.4·√4096 sessions when as many distinct ids as fit are
-    /// put, 0.6 % of it.
+    /// A share of 2048 is overrun by about 0.4·√2048 sessions when as many distinct ids as fit are
+    /// put, 0.9 % of it.
     #[inline]
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
         const LARGE: u64 = 2048;
@@ -154,5 +154,19 @@ impl Drop for Hand<'_> {
         }
         self.room.sessions.give(self.shard, self.tokens.sessions);
         self.room.bytes.give(self.shard, self.tokens.bytes);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shards_share_is_that_of_the_limit_which_is_met_first() {
+        assert_eq!(Room::new(8_000, UNLIMITED, 8).share(200), Some(1_000));
+        assert_eq!(Room::new(UNLIMITED, 160_000, 4).share(200), Some(200));
+        assert_eq!(Room::new(8_000, 160_000, 8).share(200), Some(100));
+        assert_eq!(Room::new(UNLIMITED, UNLIMITED, 8).share(200), None);
+        assert_eq!(Room::new(8_000, UNLIMITED, 8).share(0), Some(1_000));
     }
 }

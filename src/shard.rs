@@ -286,7 +286,7 @@ impl<S> Shard<S> {
         self.counts.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
+    /// Adds cells when there are more sessions than cells, and links a few of those that were added. Not
     /// under a pin. `share` is how many sessions the shard is to hold, if that is known.
     #[inline]
     pub(crate) fn make_cells(&self, share: impl FnOnce() -> Option<u64>) {
@@ -585,7 +585,7 @@ impl<S> Shard<S> {
 /// A cell that is linked before there are sessions behind it has an exact filter, and is cheaper to link.
 #[cold]
 fn cells_for(share: Option<u64>, cells: usize) -> usize {
-    let needed = share.map_or(0, |share| share.min(1 << 40)).next_power_of_two() as usize;
+    let needed = share.unwrap_or(0).min(1 << 40).next_power_of_two() as usize;
     needed.clamp(2 * cells, 16 * cells)
 }
 
@@ -661,5 +661,21 @@ impl<S> fmt::Debug for Shard<S> {
             .field("hints", &self.hints())
             .field("node_bytes", &Node::<S>::SIZE)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_made_for_a_full_shard_and_not_too_many_at_once() {
+        assert_eq!(cells_for(None, 64), 128);
+        assert_eq!(cells_for(Some(10), 64), 128, "it was to hold less");
+        assert_eq!(cells_for(Some(500), 64), 512);
+        assert_eq!(cells_for(Some(512), 64), 512);
+        assert_eq!(cells_for(Some(513), 64), 1024);
+        assert_eq!(cells_for(Some(1 << 20), 64), 1024);
+        assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 24);
     }
 }

@@ -259,3 +259,53 @@ impl AtomicLink {
         self.0.fetch_and(!INIT, Ordering::AcqRel);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const HASHES: [u64; 3] = [1 << FILTER_SHIFT, 7 << FILTER_SHIFT, 15 << FILTER_SHIFT];
+
+    fn node() -> Link {
+        Link::to_node(NonNull::<Node<u8>>::dangling())
+    }
+
+    #[test]
+    fn a_filter_has_the_bits_that_were_set() {
+        let link = HASHES.iter().fold(node(), |link, &hash| link.leading_to(hash));
+        for hash in (0..16).map(|bits: u64| bits << FILTER_SHIFT) {
+            assert_eq!(link.may_lead_to(hash), HASHES.contains(&hash), "{hash:x}");
+            assert!(node().leading_to_any().may_lead_to(hash));
+            assert!(!Link::END.leading_to_any().may_lead_to(hash));
+        }
+        assert!(link.is_ready() && matches!(link.target::<u8>(), Target::Node(_)));
+    }
+
+    #[test]
+    fn a_filter_stays_while_a_node_is_next_and_goes_with_the_last() {
+        let [hash, ..] = HASHES;
+        let old = node().leading_to(hash);
+        assert!(node().in_place_of(old).may_lead_to(hash));
+        assert!(node().in_place_of(old.initialising()).initialising() == old.initialising());
+        let cell = AtomicLink::new(Link::END);
+        for last in [Link::END, Link::to_cell(&cell)] {
+            assert!(last.in_place_of(old) == last);
+        }
+    }
+
+    #[test]
+    fn a_link_brings_nothing_of_the_word_that_it_comes_from() {
+        let from = node().removed(Some(9)).leading_to(HASHES[1]);
+        assert!(from.in_place_of(node()) == node());
+        assert!(from.in_place_of(Link::END.initialising()) == node().initialising());
+    }
+
+    #[test]
+    fn a_bit_is_set_in_a_word_that_others_read() {
+        let cell = AtomicLink::new(node());
+        cell.lead_to(HASHES[0]);
+        cell.lead_to(HASHES[0]);
+        cell.lead_to(HASHES[2]);
+        assert!(cell.load() == node().leading_to(HASHES[0]).leading_to(HASHES[2]));
+    }
+}
