@@ -197,7 +197,7 @@ fn an_engine_that_takes_a_token_twice_is_caught() {
 const FLUSH_PUT: Scenario = Scenario {
     name: "flush ∥ put with room for one, by the engine",
     preemptions: [1, 2],
-    floors: [234, 4_920],
+    floors: [349, 7_380],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());
@@ -267,7 +267,7 @@ fn an_engine_that_takes_bytes_twice_is_caught() {
 const HEAVIER: Scenario = Scenario {
     name: "replace by a heavier session ∥ take, by the engine with a limit of bytes",
     preemptions: [1, 2],
-    floors: [3_110, 6_670],
+    floors: [3_580, 6_670],
     run: || {
         let engine = weighing(9);
         assert!(engine.put(1, Payload::new(3)).is_stored());

@@ -61,7 +61,7 @@ fn two_extensions_succeed() {
 const ENGINE: Scenario = Scenario {
     name: "extend ∥ flush of the expired, by the engine, while the clock goes on",
     preemptions: [1, 2],
-    floors: [967, 10_400],
+    floors: [1_070, 10_400],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());
@@ -93,7 +93,7 @@ fn an_engine_that_decides_by_load_and_store_is_caught() {
 const RENEW_DECIDE: Scenario = Scenario {
     name: "renew ∥ decide ∥ extend",
     preemptions: [3, 8],
-    floors: [2_320, 2_490],
+    floors: [1_900, 2_490],
     run: || {
         let due = Arc::new(Due::new(0, 10));
         let ((), decided, extended) =
@@ -118,7 +118,7 @@ fn a_renewal_by_load_and_store_is_caught() {
 const REPLACED_AT_THE_END: Scenario = Scenario {
     name: "replace ∥ look for what expires, by the engine",
     preemptions: [2, 2],
-    floors: [3_640, 680],
+    floors: [5_060, 728],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -157,7 +157,7 @@ fn a_mark_by_load_and_store_is_caught() {
 const TAKE_NEIGHBOUR: Scenario = Scenario {
     name: "take ∥ put of its neighbour, then serve",
     preemptions: [2, 3],
-    floors: [2_490, 819],
+    floors: [2_760, 992],
     run: || {
         let table = table();
         let (taken, ()) = race(&table, take, |t| put(t, B, 2));
@@ -177,7 +177,7 @@ fn a_search_announces_what_it_takes_out() {
 const TAKE_NEIGHBOUR_PUT: Scenario = Scenario {
     name: "take ∥ put of its neighbour ∥ put of the same id, then serve",
     preemptions: [0, 2],
-    floors: [164_000, 3_480],
+    floors: [204_890, 3_480],
     run: || {
         let table = table();
         let (taken, (), ()) = race3(&table, take, |t| put(t, B, 3), |t| put(t, A, 2));
@@ -421,7 +421,7 @@ fn a_leaving_without_its_coming_is_caught() {
 const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ close, by the engine with callbacks",
     preemptions: [2, 3],
-    floors: [1_950, 414],
+    floors: [1_950, 436],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

@@ -32,7 +32,7 @@ fn found_once_seen(table: &Table<Payload>, key: u64) {
 const BEHIND: Scenario = Scenario {
     name: "put behind a session ∥ walk, get",
     preemptions: [3, 4],
-    floors: [100, 100],
+    floors: [208, 142],
     run: || {
         let table = Arc::new(table(&[A]));
         race(&table, |t| assert!(t.put(B, Payload::new(1)).is_none()), |t| found_once_seen(t, B));
@@ -53,7 +53,7 @@ fn a_bit_that_comes_after_its_session_is_caught() {
 const TWO: Scenario = Scenario {
     name: "put behind a session ∥ put before it",
     preemptions: [3, 4],
-    floors: [100, 100],
+    floors: [460, 252],
     run: || {
         let table = Arc::new(table(&[B]));
         race(
@@ -79,7 +79,7 @@ fn a_bit_that_is_set_in_two_steps_is_caught() {
 const LAST: Scenario = Scenario {
     name: "take of the last session of a cell ∥ put there, get",
     preemptions: [2, 3],
-    floors: [100, 100],
+    floors: [895, 642],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -102,7 +102,7 @@ fn a_filter_is_cleared_beside_a_put() {
 const FIRST: Scenario = Scenario {
     name: "take of the first of two sessions of a cell ∥ put behind both ∥ get of the second",
     preemptions: [1, 2],
-    floors: [100, 100],
+    floors: [186, 660],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race3(
@@ -128,7 +128,7 @@ fn a_filter_that_goes_with_the_first_session_is_caught() {
 const GROWTH: Scenario = Scenario {
     name: "growth, get, take of all that stays ∥ get of a session that changes its cell",
     preemptions: [2, 3],
-    floors: [100, 100],
+    floors: [10_530, 1_780],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race(
@@ -163,7 +163,7 @@ fn a_lookup_that_does_not_look_at_the_size_again_is_caught() {
 const NEW_CELL: Scenario = Scenario {
     name: "growth, linking of a cell ∥ put behind what is there, get",
     preemptions: [2, 3],
-    floors: [100, 100],
+    floors: [87_110, 8_460],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race(
@@ -195,7 +195,7 @@ fn a_new_cell_that_claims_to_lead_nowhere_is_caught() {
 const AT_ONCE: Scenario = Scenario {
     name: "put ∥ growth, linking of its cell",
     preemptions: [2, 3],
-    floors: [100, 100],
+    floors: [13_310, 1_500],
     run: || {
         let table = Arc::new(table(&[A]));
         race(

@@ -42,7 +42,7 @@ fn asking(
 const GET_PUT_TAKE: Scenario = Scenario {
     name: "a get that asks ∥ put, take, look",
     preemptions: [1, 2],
-    floors: [1_850, 1_350],
+    floors: [2_560, 1_570],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(

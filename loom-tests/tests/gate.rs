@@ -104,7 +104,7 @@ fn an_engine_that_sweeps_before_it_closes_is_caught() {
 const CLOSES: Scenario = Scenario {
     name: "put ∥ close ∥ take, by the engine",
     preemptions: [1, 2],
-    floors: [120, 1_070],
+    floors: [311, 1_850],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -26,7 +26,7 @@ fn table(keys: &[u64]) -> Table<Payload> {
 const GET: Scenario = Scenario {
     name: "growth, get ∥ get of a session that changes its cell",
     preemptions: [2, 4],
-    floors: [14_280, 13_020],
+    floors: [49_650, 28_480],
     run: || {
         let table = Arc::new(table(&[A, B]));
         let get = |t: &Table<Payload>| assert!(t.get(B).is_some(), "growth hides no session");
@@ -51,7 +51,7 @@ fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
 const INSERT: Scenario = Scenario {
     name: "growth, get ∥ put",
     preemptions: [2, 3],
-    floors: [9_640, 990],
+    floors: [11_790, 1_470],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -100,7 +100,7 @@ fn an_id_has_one_session_across_sizes() {
 const CELL: Scenario = Scenario {
     name: "get ∥ put in a cell that nobody has linked",
     preemptions: [2, 3],
-    floors: [6_500, 1_240],
+    floors: [12_660, 1_700],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -133,7 +133,7 @@ fn a_walk_from_an_ancestor_that_ends_at_the_first_cell_is_caught() {
 const NESTED: Scenario = Scenario {
     name: "get ∥ put in a cell whose parent nobody has linked",
     preemptions: [2, 3],
-    floors: [5_550, 1_080],
+    floors: [12_310, 1_520],
     run: || {
         let table = table(&[B, D]);
         table.grow();
@@ -155,7 +155,7 @@ fn two_threads_link_a_cell_and_its_parent() {
 const REMOVAL: Scenario = Scenario {
     name: "take ∥ linking of the cell before it ∥ put behind it",
     preemptions: [1, 2],
-    floors: [75_630, 1_680],
+    floors: [145_940, 2_010],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -181,7 +181,7 @@ fn a_cell_is_linked_beside_a_removal() {
 const LINKED: Scenario = Scenario {
     name: "put ∥ linking of its cell ∥ get through the cell",
     preemptions: [1, 2],
-    floors: [55_610, 1_080],
+    floors: [125_620, 1_470],
     run: || {
         let table = table(&[A]);
         table.grow();
@@ -225,7 +225,7 @@ fn two_threads_grow() {
 const WALK: Scenario = Scenario {
     name: "walk in batches ∥ growth, get",
     preemptions: [2, 3],
-    floors: [11_470, 2_220],
+    floors: [15_340, 3_190],
     run: || {
         let table = Arc::new(table(&[A, B, D]));
         let (keys, ()) = race(&table, Table::keys, |t| {

@@ -22,7 +22,7 @@ fn get(table: &Table<Payload>) -> Option<Handle<Payload>> {
 const GET_TAKE: Scenario = Scenario {
     name: "get, read, drop ∥ take, drop",
     preemptions: [4, 4],
-    floors: [2_270, 302],
+    floors: [3_570, 476],
     run: || {
         let table = table();
         race(
@@ -68,7 +68,7 @@ fn a_header_that_does_not_wait_for_the_readers_is_caught() {
 const GET_TAKE_READ: Scenario = Scenario {
     name: "get, read, drop ∥ get, read, drop ∥ take, read, drop",
     preemptions: [2, 2],
-    floors: [2_420, 397],
+    floors: [4_300, 397],
     run: || {
         let table = table();
         let read = |t: &Table<Payload>| get(t).map(|session| session.payload().read());
@@ -147,7 +147,7 @@ fn a_clone_keeps_the_payload() {
 const GET_EVICT: Scenario = Scenario {
     name: "get, read, drop ∥ put that evicts, by the engine",
     preemptions: [2, 2],
-    floors: [1_230, 306],
+    floors: [1_710, 382],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());

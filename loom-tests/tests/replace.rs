@@ -33,7 +33,7 @@ fn take(table: &Table<Payload>) -> Option<Handle<Payload>> {
 const REPLACE_GET: Scenario = Scenario {
     name: "replace ∥ get",
     preemptions: [3, 5],
-    floors: [536, 495],
+    floors: [698, 982],
     run: || {
         let table = table();
         let (found, replaced) = race(&table, get, |t| put(t, 2));
@@ -60,7 +60,7 @@ fn a_new_session_that_comes_before_its_content_is_caught() {
 const REPLACE_NEXT: Scenario = Scenario {
     name: "replace ∥ get of the next one",
     preemptions: [3, 5],
-    floors: [210, 225],
+    floors: [372, 560],
     run: || {
         let table = Table::new();
         assert!(table.put(A, Payload::new(1)).is_none());
@@ -86,7 +86,7 @@ fn a_session_that_is_linked_before_its_own_link_is_written_is_caught() {
 const REPLACE_GETS: Scenario = Scenario {
     name: "replace ∥ get, get",
     preemptions: [3, 5],
-    floors: [1_670, 2_360],
+    floors: [2_220, 4_350],
     run: || {
         let table = table();
         let ((first, second), _) = race(&table, |t| (get(t), get(t)), |t| put(t, 2));
@@ -159,7 +159,7 @@ fn each_session_is_replaced_once() {
 const REPLACE_TAKE_GET: Scenario = Scenario {
     name: "replace ∥ take of the predecessor ∥ get",
     preemptions: [2, 2],
-    floors: [4_030, 861],
+    floors: [7_520, 1_050],
     run: || {
         let table = Table::new();
         assert!(table.put(A, Payload::new(1)).is_none());
@@ -184,7 +184,7 @@ fn a_get_passes_a_replace_and_a_removal() {
 const ENGINE: Scenario = Scenario {
     name: "replace ∥ get, by the engine",
     preemptions: [2, 2],
-    floors: [481, 175],
+    floors: [839, 228],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

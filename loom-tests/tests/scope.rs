@@ -12,7 +12,7 @@ const A: u64 = 0x1000_0000_0000_0001;
 const SCOPE: Scenario = Scenario {
     name: "put ∥ drop of the scope, by the engine",
     preemptions: [2, 3],
-    floors: [2_510, 780],
+    floors: [25_220, 1_530],
     run: || {
         let engine = Arc::new(Engine::new(2));
         let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());

@@ -153,7 +153,7 @@ fn what_comes_after_the_callback_was_set_is_told() {
 const EVICT_UNSET: Scenario = Scenario {
     name: "put that evicts, take ∥ unset of the remove callback, by the engine",
     preemptions: [1, 2],
-    floors: [190, 362],
+    floors: [204, 362],
     run: || {
         let world = World::new(1, Dispatch::Inline);
         let log = world.log.clone();
@@ -217,7 +217,7 @@ fn nothing_is_told_to_a_callback_that_was_unset() {
 const UNSET_WAITING: Scenario = Scenario {
     name: "put, take ∥ unset of the remove callback while a call waits, by the engine",
     preemptions: [1, 3],
-    floors: [136, 720],
+    floors: [144, 783],
     run: || {
         let world = World::new(3, Dispatch::Manual);
         let log = world.log.clone();
@@ -335,7 +335,7 @@ fn a_callback_that_is_read_before_it_is_counted_is_caught() {
 const UNSET_GET: Scenario = Scenario {
     name: "a get that may ask ∥ unset of the get callback, a get",
     preemptions: [2, 3],
-    floors: [266, 846],
+    floors: [266, 654],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));
@@ -364,7 +364,7 @@ fn a_lookup_without_a_callback_is_a_plain_miss() {
 const SET_GET_TAKE: Scenario = Scenario {
     name: "set of the get callback, a get that asks ∥ put, take, look",
     preemptions: [1, 2],
-    floors: [2_410, 2_970],
+    floors: [3_160, 3_220],
     run: || {
         let engine = Engine::dispatching(2, Dispatch::Manual);
         let is_gone = Arc::new(Mutex::new(false));

@@ -128,7 +128,7 @@ fn takes_and_a_put_keep_the_count() {
 const PREDECESSOR: Scenario = Scenario {
     name: "take of the predecessor ∥ put",
     preemptions: [4, 6],
-    floors: [1_600, 1_010],
+    floors: [2_390, 1_660],
     run: || {
         let table = table(&[A, C]);
         race(
@@ -154,7 +154,7 @@ fn an_unlink_by_store_is_caught() {
 const TAKES_OF_NEIGHBOURS: Scenario = Scenario {
     name: "take ∥ take of its neighbour ∥ get of the next",
     preemptions: [2, 2],
-    floors: [2_220, 482],
+    floors: [3_710, 904],
     run: || {
         let table = table(&[A, B, C]);
         race3(

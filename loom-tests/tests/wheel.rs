@@ -197,7 +197,7 @@ fn assert_all_expire(engine: &Engine<Payload>) {
 const TICK: Scenario = Scenario {
     name: "put ∥ ticks while its lifetime ends, by the engine",
     preemptions: [1, 2],
-    floors: [4_090, 3_230],
+    floors: [4_620, 4_450],
     run: || {
         let engine = Engine::new(4);
         // Its hint is in the same list, so that a tick may come to the other hint early.
@@ -231,7 +231,7 @@ fn an_engine_that_does_not_read_the_progress_again_is_caught() {
 const EXTENSIONS: Scenario = Scenario {
     name: "extend ∥ extend, both to an earlier time, by the engine",
     preemptions: [2, 3],
-    floors: [1_100, 695],
+    floors: [1_100, 831],
     run: || {
         let engine = Engine::new(8);
         // So many sessions that two stale hints cause no compaction, which would set right what the
@@ -265,7 +265,7 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [468, 528],
+    floors: [741, 598],
     run: || {
         let engine = Engine::new(8);
         for id in 1..3 {
