@@ -13,18 +13,21 @@
 //! | `take-by-load-and-store` | no_limit | 7 000 |
 //! | `take-once-tried` | no_limit | 7 000 |
 //! | `replace-in-two-steps` | no_limit | 7 000 |
-//! | `miss-what-was-replaced` | no_limit | 7 000 |
-//! | `unlink-by-store` | no_limit | 7 000 |
+//! | `miss-what-was-replaced` | no_limit | 15 000 |
+//! | `unlink-by-store` | no_limit | 10 000 |
 //! | `start-early` | no_limit | 15 000 |
 //! | `ancestor-region-ends` | no_limit | 7 000 |
-//! | `no-size-recheck` | no_limit | 100 000 |
+//! | `no-size-recheck` | no_limit | 300 000 |
+//! | `new-cell-knows-nothing` | no_limit | 10 000 |
+//! | `bit-in-the-first-cell` | no_limit | 15 000 |
+//! | `cleared-with-the-first` | no_limit | 10 000 |
 //! | `decide-by-load-and-store` | extensions | 600 000 |
 //! | `extend-by-load-and-store` | extensions | 200 000 |
-//! | `expired-undecided` | extensions | 20 000 |
+//! | `expired-undecided` | extensions | 90 000 |
 //! | `expired-though-replaced` | extensions | 700 000 |
 //!
-//! Two more lead threads astray in memory, which ends in a crash or in threads that stand:
-//! `no-second-search`, `claim-by-load-and-store`. Missing orderings are not to be seen on x86, nor that a
+//! Some more lead threads astray in memory, which ends in a crash or in threads that stand:
+//! `no-second-search`, `claim-by-load-and-store`, `bit-by-load-and-store`. Missing orderings are not to be seen on x86, nor that a
 //! count of references goes up from zero: models and sanitizers find those.
 
 mod support;
