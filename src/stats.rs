@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::sync::tally::AtomicU64;
-use crate::sync::{Ordering, Tallies};
+use crate::sync::{Ordering, Striped};
 
 /// A snapshot of a cache's counters.
 ///
@@ -213,7 +213,7 @@ const REASONS: usize = Reason::Closed as usize + 1;
 
 /// The counters. Each access is Relaxed: counts order no memory.
 #[derive(Debug)]
-pub(crate) struct Counters(Tallies<Stripe>);
+pub(crate) struct Counters(Striped<Stripe>);
 
 #[derive(Debug, Default)]
 struct Stripe {
@@ -223,7 +223,7 @@ struct Stripe {
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        Self(Tallies::new())
+        Self(Striped::new())
     }
 
     #[inline]
@@ -233,12 +233,12 @@ impl Counters {
 
     #[inline]
     pub(crate) fn add(&self, what: Count, amount: u64) {
-        self.0.mine().add(|stripe| &stripe.counts[what as usize], amount);
+        self.0.mine().counts[what as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn removal(&self, reason: Reason, count: u64) {
-        self.0.mine().add(|stripe| &stripe.removals[reason as usize], count);
+        self.0.mine().removals[reason as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     fn sum(&self, what: Count) -> u64 {

@@ -7,7 +7,7 @@
 //! Every access is Relaxed unless it says otherwise: these are counts, they guard no memory.
 
 use crate::sync::tally::{AtomicBool, AtomicU64, AtomicUsize};
-use crate::sync::{Ordering, Tallies};
+use crate::sync::{Ordering, Striped};
 
 /// A thread recounts the waiting headers once in this many retirements.
 const RECOUNT: u64 = if cfg!(loom) { 1 } else { 32 };
@@ -18,7 +18,7 @@ const ATTEMPTS: u64 = 64;
 /// The counts of one cache.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    stripes: Tallies<Stripe>,
+    stripes: Striped<Stripe>,
     /// Most headers that may wait before puts are refused.
     limit: AtomicUsize,
     /// The last recount was above the limit.
@@ -41,7 +41,7 @@ struct Stripe {
 impl Gauges {
     fn new(next: Option<&'static Self>) -> Self {
         Self {
-            stripes: Tallies::new(),
+            stripes: Striped::new(),
             limit: AtomicUsize::new(usize::MAX),
             over: AtomicBool::new(false),
             attempts: AtomicU64::new(0),
@@ -66,7 +66,7 @@ impl Gauges {
     /// the hints that their removals look at.
     #[inline]
     pub(crate) fn waiting_began(&self, count: u64) {
-        let before = self.stripes.mine().add(|stripe| &stripe.waiting, count);
+        let before = self.stripes.mine().waiting.fetch_add(count, Ordering::Relaxed);
         // If the count came over a multiple.
         if before.wrapping_add(count) / RECOUNT != before / RECOUNT {
             self.recount();
@@ -76,7 +76,7 @@ impl Gauges {
     /// A header was freed, maybe by another thread than the one that retired it.
     #[inline]
     pub(crate) fn waiting_ended(&self) {
-        self.stripes.mine().add(|stripe| &stripe.waiting, 1u64.wrapping_neg());
+        self.stripes.mine().waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether more headers wait than the limit allows, as of the last recount.
@@ -111,16 +111,16 @@ impl Gauges {
     #[inline]
     pub(crate) fn held_began(&self, bytes: u64) {
         let stripe = self.stripes.mine();
-        stripe.add(|stripe| &stripe.held, 1);
-        stripe.add(|stripe| &stripe.held_bytes, bytes);
+        stripe.held.fetch_add(1, Ordering::Relaxed);
+        stripe.held_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The last handle of a removed session was dropped.
     #[inline]
     pub(crate) fn held_ended(&self, bytes: u64) {
         let stripe = self.stripes.mine();
-        stripe.add(|stripe| &stripe.held, 1u64.wrapping_neg());
-        stripe.add(|stripe| &stripe.held_bytes, bytes.wrapping_neg());
+        stripe.held.fetch_sub(1, Ordering::Relaxed);
+        stripe.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Removed sessions that handles hold, and the bytes that they were charged.

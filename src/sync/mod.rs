@@ -12,8 +12,6 @@
 //! * `ArcSwapOption`: arc-swap's, with `empty`, `swap` and `load`.
 //! * [`thread_index`]: a small number for the calling thread; it chooses a stripe.
 //!
-//! [`Striped`] and [`Tallies`] are made of these, the same for all.
-//!
 //! Under loom each access runs in one of two modes (see `loom.rs`), because loom skips
 //! interleavings when a thread loads a word before it compares and swaps it. With `--cfg chaos` an
 //! access of the standard library's may be preceded by a pause (see `chaos.rs`).
@@ -43,9 +41,6 @@ pub(crate) use self::chaos::is_planted;
 pub(crate) mod tally {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 }
-
-mod tallies;
-pub(crate) use self::tallies::Tallies;
 
 /// Whether a seeded bug is switched on: never, but in a model or a run with chaos that shows that it
 /// catches the bug.
