@@ -286,12 +286,12 @@ impl<S> Shard<S> {
         self.counts.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Adds cells when there are more sessions than cells, and links a few of those that were added. Not
+    /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
     /// under a pin. `share` is how many sessions the shard is to hold, if that is known.
     #[inline]
     pub(crate) fn make_cells(&self, share: impl FnOnce() -> Option<u64>) {
         let cells = self.table.cells();
-        if self.live() > cells as u64 {
+        if self.live() > cells as u64 / 2 {
             self.table.grow(cells, cells_for(share(), cells));
         }
         if self.table.has_more_to_link() {
@@ -585,7 +585,7 @@ impl<S> Shard<S> {
 /// A cell that is linked before there are sessions behind it has an exact filter, and is cheaper to link.
 #[cold]
 fn cells_for(share: Option<u64>, cells: usize) -> usize {
-    let needed = share.unwrap_or(0).min(1 << 40).next_power_of_two() as usize;
+    let needed = (2 * share.unwrap_or(0).min(1 << 40)).next_power_of_two() as usize;
     needed.clamp(2 * cells, 16 * cells)
 }
 
@@ -672,9 +672,9 @@ mod tests {
     fn cells_are_made_for_a_full_shard_and_not_too_many_at_once() {
         assert_eq!(cells_for(None, 64), 128);
         assert_eq!(cells_for(Some(10), 64), 128, "it was to hold less");
-        assert_eq!(cells_for(Some(500), 64), 512);
-        assert_eq!(cells_for(Some(512), 64), 512);
-        assert_eq!(cells_for(Some(513), 64), 1024);
+        assert_eq!(cells_for(Some(200), 64), 512);
+        assert_eq!(cells_for(Some(256), 64), 512);
+        assert_eq!(cells_for(Some(257), 64), 1024);
         assert_eq!(cells_for(Some(1 << 20), 64), 1024);
         assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 24);
     }
