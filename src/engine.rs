@@ -44,6 +44,7 @@ use crate::gate::Gate;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
+use crate::reclaim::prefetch::prefetch;
 use crate::reclaim::{pin, region_bytes};
 use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
@@ -53,7 +54,7 @@ use crate::settings::SettingsLock;
 use crate::shard::{Departed, Shard, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
-use crate::table::{Found, Name, Node, SessionId, Spot, Table, Unlinked, prefetch};
+use crate::table::{Found, Name, Node, SessionId, Spot, Table, Unlinked};
 
 /// Hints that a put looks at when some are due.
 const DUE_PER_PUT: usize = 4;

@@ -51,11 +51,11 @@ impl Room {
     /// exact: a put then evicts from its own shard before it looks for free room in others, and
     /// evicts a batch.
     ///
-    /// A share of 2048 is overrun by about 0.4·√2048 sessions when as many distinct ids as fit are
-    /// put, 0.9 % of it.
+    /// A share of 4096 is overrun by about 0.4·√4096 sessions when as many distinct ids as fit are
+    /// put, 0.6 % of it.
     #[inline]
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
-        const LARGE: u64 = 2048;
+        const LARGE: u64 = 4096;
         let large = LARGE * self.shards;
         self.sessions.limit() >= large && self.bytes.limit() >= bytes.saturating_mul(large)
     }

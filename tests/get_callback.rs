@@ -294,6 +294,8 @@ fn a_session_that_was_put_meanwhile_is_what_a_get_finds() {
     })));
     assert_eq!(sessions.get(&id(1)).map(|session| *session.payload()), Some(2));
     assert_eq!(cache.len(), 1);
+    // The cache holds the callback, and that the cache.
+    cache.set_on_get(None);
 }
 
 /// Without room, or closed, a lookup gets its session nevertheless.

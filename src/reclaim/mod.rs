@@ -25,6 +25,7 @@
 pub(crate) mod gauge;
 pub(crate) mod parcel;
 mod pool;
+pub(crate) mod prefetch;
 pub(crate) mod refs;
 
 #[cfg(not(loom))]

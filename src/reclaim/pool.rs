@@ -5,7 +5,9 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
+
+use super::prefetch::{CACHE_LINE, prefetch};
 
 /// How blocks are aligned.
 pub(super) const ALIGN: usize = 8;
@@ -21,49 +23,40 @@ pub(super) const LARGEST: usize = 1024;
 /// Bytes that a thread keeps: some hundred sessions.
 const MOST: usize = 128 * 1024;
 
-/// Blocks that nobody uses. Each class has those of one size, in a list that goes through them.
+/// Blocks that nobody uses. Each class has those of one size, the last one that came on top: a block is not
+/// touched while it is here, for its memory may be far by then.
 struct Pool {
-    classes: [*mut Free; LARGEST / STEP + 1],
+    classes: [Vec<NonNull<u8>>; LARGEST / STEP + 1],
     bytes: usize,
-}
-
-/// A block that nobody uses.
-struct Free {
-    next: *mut Free,
 }
 
 thread_local!(static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) });
 
 impl Pool {
     const fn new() -> Self {
-        Self { classes: [ptr::null_mut(); LARGEST / STEP + 1], bytes: 0 }
+        Self { classes: [const { Vec::new() }; LARGEST / STEP + 1], bytes: 0 }
     }
 
     #[inline]
     fn pop(&mut self, size: usize) -> Option<NonNull<u8>> {
         let class = self.classes.get_mut(size / STEP)?;
-        let block = NonNull::new(*class)?;
-        // SAFETY: what is in a class is a block that nobody else has, and begins with a `Free`.
-        *class = unsafe { block.as_ref() }.next;
+        let block = class.pop()?;
         self.bytes -= size;
-        Some(block.cast())
+        // The next put's, which will write it from the beginning on.
+        if let Some(next) = class.last() {
+            prefetch_block(*next);
+        }
+        Some(block)
     }
 
     /// Keeps a block; `false` if there is no room for it.
-    ///
-    /// # Safety
-    ///
-    /// The block has this size, which is rounded up, and is given up if it is kept.
     #[inline]
-    unsafe fn push(&mut self, block: NonNull<u8>, size: usize) -> bool {
+    fn push(&mut self, block: NonNull<u8>, size: usize) -> bool {
         let Some(class) = self.classes.get_mut(size / STEP) else { return false };
         if self.bytes + size > MOST {
             return false;
         }
-        let block = block.cast::<Free>();
-        // SAFETY: by the caller's promise; every block has room for a pointer.
-        unsafe { block.write(Free { next: *class }) };
-        *class = block.as_ptr();
+        class.push(block);
         self.bytes += size;
         true
     }
@@ -71,15 +64,21 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for (number, class) in self.classes.iter().enumerate() {
-            let (mut at, layout) = (*class, block_layout(number * STEP + OWN));
-            while let Some(block) = NonNull::new(at) {
-                // SAFETY: as in `pop`.
-                at = unsafe { block.as_ref() }.next;
+        for (number, class) in self.classes.iter_mut().enumerate() {
+            let layout = block_layout(number * STEP + OWN);
+            for block in class.drain(..) {
                 // SAFETY: allocated in `take` with this layout, and used by nobody.
-                unsafe { dealloc(block.as_ptr().cast(), layout) };
+                unsafe { dealloc(block.as_ptr(), layout) };
             }
         }
+    }
+}
+
+/// Asks the processor for the first lines of a block.
+#[inline]
+fn prefetch_block(block: NonNull<u8>) {
+    for line in 0..4 {
+        prefetch(block.as_ptr().wrapping_add(line * CACHE_LINE));
     }
 }
 
@@ -100,10 +99,8 @@ pub(super) fn take(size: usize) -> NonNull<u8> {
 #[inline]
 pub(super) unsafe fn give(block: NonNull<u8>, size: usize) {
     let size = rounded(size);
-    let is_kept = POOL.try_with(|pool| {
-        // SAFETY: by the caller's promise.
-        pool.try_borrow_mut().is_ok_and(|mut pool| unsafe { pool.push(block, size) })
-    });
+    let is_kept =
+        POOL.try_with(|pool| pool.try_borrow_mut().is_ok_and(|mut pool| pool.push(block, size)));
     if !is_kept.unwrap_or(false) {
         // SAFETY: by the caller's promise: allocated with this layout.
         unsafe { dealloc(block.as_ptr(), block_layout(size)) };

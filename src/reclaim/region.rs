@@ -157,7 +157,7 @@ mod tests {
         assert!(holds(first) && holds(second));
         assert!(first.as_ptr().addr().abs_diff(second.as_ptr().addr()) >= 8);
         assert_eq!(second.as_ptr().addr() % 8, 0);
-        assert!(!holds(NonNull::from(Box::leak(Box::new(0u8)))));
+        assert!(!holds(NonNull::from(&*Box::new(0u8))));
         assert!(carve(usize::MAX - 8).is_none() && carve(SIZE + 1).is_none());
     }
 }

@@ -161,22 +161,6 @@ impl Drop for Cells {
     }
 }
 
-/// Bytes that a processor fetches together, on most of them.
-pub(super) const CACHE_LINE: usize = 64;
-
-/// Asks the processor for a cache line; a no-op where there is no such instruction in Rust.
-#[inline]
-pub(crate) fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 #[inline]
 fn segment_of(index: usize) -> usize {
     ((index | (BASE - 1)).ilog2() - (BASE - 1).ilog2()) as usize

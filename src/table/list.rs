@@ -49,11 +49,12 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::cells::{CACHE_LINE, Cells, prefetch};
+use super::cells::Cells;
 use super::events::Events;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{Name, Node, Pinned};
 use crate::reclaim::Guard;
+use crate::reclaim::prefetch::{CACHE_LINE, prefetch};
 use crate::sync::planted;
 
 /// Where a walk that may change the list has stopped.

@@ -32,7 +32,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-pub(crate) use cells::prefetch;
 pub(crate) use id::SessionId;
 pub(crate) use list::{Found, Spot};
 pub(crate) use node::{Context, Name, NewNode, Node, NodeRef, Pinned, Unlinked};
