@@ -1,8 +1,8 @@
 //! How long does it take to find a session?
 //!
-//! Random hits, in a rush, in which a processor begins the next lookup while it waits for memory; and
-//! one by one, each of which waits for the payload before, as it is in a server that does something
-//! else in between.
+//! Random hits, in a rush, in which a processor begins the next lookup while it waits for memory; by the call
+//! for many, sixteen at a time, which the others lack; and one by one, each of which waits for the payload
+//! before, as it is in a server that does something else in between.
 
 #[path = "common/allocator.rs"]
 mod allocator;
@@ -23,6 +23,7 @@ fn main() {
     contestants::show_set_up(&mut report);
     let questions = [
         Question { name: "hit", load: Load::Hit, is_threaded: true },
+        Question { name: "hit, many at once", load: Load::HitMany, is_threaded: false },
         Question { name: "hit, one by one", load: Load::HitChained, is_threaded: false },
     ];
     ask(&args, &mut report, &questions, &contestants::all());

@@ -13,7 +13,7 @@ mod callgrind;
 use callgrind::{COUNTED, Locked, Whose, count, counted};
 use common::args::Args;
 use common::contestants::{self, Contestant};
-use common::load::{Lane, Load, play, prepare};
+use common::load::{Lane, Load, Pace, play, prepare};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use common::rounds::{Better, times};
 
@@ -107,9 +107,9 @@ fn run(task: &str) {
     let warm = if load.is_at_capacity() { sessions / 4 } else { 4 * sessions };
     (0..warm).for_each(|_| lane.step(load, &mut ops));
     prepare(&*cache, &ops);
-    play(&*cache, &ops, false);
+    play(&*cache, &ops, Pace::Rush);
     ops.clear();
     (0..steps).for_each(|_| lane.step(load, &mut ops));
     prepare(&*cache, &ops);
-    counted(|| play(&*cache, &ops, false));
+    counted(|| play(&*cache, &ops, Pace::Rush));
 }

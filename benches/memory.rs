@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::contestants::{self, Cache, Contestant};
-use common::load::{Lane, Load, PAYLOAD, play, prepare};
+use common::load::{Lane, Load, PAYLOAD, Pace, play, prepare};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use common::rounds::Better;
 use resumption::SessionCache;
@@ -171,7 +171,7 @@ fn churn(cache: &dyn Cache, lane: &mut Lane, wanted: usize, longest: Duration) -
         ops.clear();
         (0..STEPS).for_each(|_| lane.step(Load::Tls13, &mut ops));
         prepare(cache, &ops);
-        play(cache, &ops, false);
+        play(cache, &ops, Pace::Rush);
         done += STEPS;
     }
     done as f64

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::args::Args;
 use common::contestants::{self, Cache, Contestant};
-use common::load::{Call, Lane, Load, play, prepare};
+use common::load::{Call, Lane, Load, Pace, play, prepare};
 use common::percentile::percentile_of_sorted;
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
@@ -126,7 +126,7 @@ fn connections(cache: &dyn Cache, lane: &mut Lane, time: Duration) -> Vec<Timed>
         for op in &ops {
             let before = interruptions();
             let start = Instant::now();
-            play(cache, std::slice::from_ref(op), false);
+            play(cache, std::slice::from_ref(op), Pace::Rush);
             let micros = start.elapsed().as_nanos() as f64 / 1e3;
             let is_interrupted = interruptions() != before;
             times.push(Timed { call: op.call, micros, is_interrupted });

@@ -22,7 +22,7 @@ use common::args::Args;
 use common::contestants::honest::Id;
 use common::contestants::{self, Cache, Contestant};
 use common::ids::id;
-use common::load::{Call, Op, play, prepare};
+use common::load::{Call, Op, Pace, play, prepare};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
 use foyer_memory::{CacheBuilder, EvictionConfig, LruConfig, S3FifoConfig, SieveConfig};
@@ -141,7 +141,7 @@ fn simulate(cache: &dyn Cache, workload: Workload, clients: usize, round: u64) -
         let client = zipf.sample(&mut rng) as usize - 1;
         let is_found = newest[client].is_some_and(|number| {
             let call = if workload.is_single_use { Call::Take } else { Call::Get };
-            play(cache, &[Op { call, id: id(number) }], false).found == 1
+            play(cache, &[Op { call, id: id(number) }], Pace::Rush).found == 1
         });
         if visit >= visits / 2 && newest[client].is_some() {
             came_back += 1;
@@ -160,7 +160,7 @@ fn full_handshake(cache: &dyn Cache, workload: Workload, next: &mut u64) -> u64 
         *next += 1;
         let op = [Op { call: Call::Put, id: id(*next) }];
         prepare(cache, &op);
-        play(cache, &op, false);
+        play(cache, &op, Pace::Rush);
     }
     *next
 }

@@ -19,6 +19,7 @@
 pub(crate) mod ask;
 pub(crate) mod deliver;
 pub(crate) mod limits;
+mod many;
 mod modes;
 mod outdated;
 mod put;
@@ -156,12 +157,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Finds a session, and notes that it was used; asks for it if it is not there.
     pub(crate) fn get(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
-        let name = self.name(scope, id);
-        let shard = &self.shards[self.shard_of(&name)];
+        self.get_named(scope, &self.name(scope, id))
+    }
+
+    #[inline(always)]
+    fn get_named(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
+        let shard = &self.shards[self.shard_of(name)];
         if !shard.tells().is_plain() {
-            return self.get_by_settings(scope, &name);
+            return self.get_by_settings(scope, name);
         }
-        self.counted_find(&name, self.find(shard, &name))
+        self.counted_find(name, self.find(shard, name))
     }
 
     /// Removes a session and returns it; asks for it if it is not there. Exactly one of several takers

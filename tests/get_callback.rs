@@ -298,6 +298,21 @@ fn a_session_that_was_put_meanwhile_is_what_a_get_finds() {
     cache.set_on_get(None);
 }
 
+#[test]
+fn of_many_each_that_is_not_there_is_asked_for() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    assert!(sessions.put(&id(2), 7).is_stored());
+    let asked = answers(&cache, 5);
+    let found = sessions.get_many(&[id(1), id(2), id(3), id(1)]);
+    let found: Vec<_> = found.iter().map(|session| *session.as_ref().unwrap().payload()).collect();
+    assert_eq!(found, [5, 7, 5, 5]);
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        2,
+        "the first answer is there when it is looked for again"
+    );
+}
+
 /// Without room, or closed, a lookup gets its session nevertheless.
 #[test]
 fn what_cannot_be_stored_is_handed_out() {

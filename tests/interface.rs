@@ -31,6 +31,27 @@ fn numbers(max_sessions: usize) -> (SessionCache<u64>, Sessions<u64>, Clock) {
 }
 
 #[test]
+fn many_are_found_as_one_by_one() {
+    let (cache, web, clock) = numbers(1_000);
+    assert!(web.get_many(&[]).is_empty());
+    for number in (0..100).filter(|number| number % 3 == 0) {
+        assert!(web.put_with(&id(number), number, MINUTE * (1 + number as u32 % 2)).is_stored());
+    }
+    clock.advance(MINUTE);
+    // More than a batch, some twice, some expired.
+    let ids: Vec<_> = (0..100).chain(0..10).map(id).collect();
+    let found = web.get_many(&ids);
+    assert_eq!(found.len(), ids.len());
+    for (number, found) in (0..100).chain(0..10).zip(&found) {
+        let expected = (number % 3 == 0 && number % 2 == 1).then_some(number);
+        assert_eq!(found.as_ref().map(|session| *session.payload()), expected);
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses_expired, stats.misses_unknown), (19, 17, 74));
+    assert!(cache.scope(&Scope::new("other")).get_many(&ids).iter().all(Option::is_none));
+}
+
+#[test]
 fn a_session_is_found_until_it_is_taken() {
     let (cache, web, _) = numbers(10);
     assert!(matches!(web.put(&id(1), 11), Put::Stored));

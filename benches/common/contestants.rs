@@ -31,6 +31,10 @@ pub trait Cache: Send + Sync {
     fn put(&self, id: &Id, payload: &[u8]);
     /// The first byte of the session's payload, if the session is there.
     fn get(&self, id: &Id) -> Option<u8>;
+    /// How many of these are found: one after the other, where there is no call for many.
+    fn get_many(&self, ids: &mut dyn Iterator<Item = &Id>) -> usize {
+        ids.filter(|id| self.get(id).is_some()).count()
+    }
     /// As `get`; removes the session, and drops it.
     fn take(&self, id: &Id) -> Option<u8>;
     /// How many sessions there are, if the cache can tell.
@@ -106,6 +110,12 @@ impl Cache for Ours {
 
     fn get(&self, id: &Id) -> Option<u8> {
         first(self.sessions.get(&SessionId::from(*id)).as_ref().map(Session::payload))
+    }
+
+    fn get_many(&self, ids: &mut dyn Iterator<Item = &Id>) -> usize {
+        let ids: Vec<_> = ids.map(|id| SessionId::from(*id)).collect();
+        let found = self.sessions.get_many(&ids);
+        found.iter().flatten().filter(|session| session.payload()[0] != 0).count()
     }
 
     fn take(&self, id: &Id) -> Option<u8> {

@@ -21,6 +21,8 @@ pub enum Load {
     Hit,
     /// The same, each of which waits for the payload of the one before.
     HitChained,
+    /// The same, by the call for many, where there is one.
+    HitMany,
     /// Lookups of ids that nobody put.
     Miss,
     /// What TLS 1.3 does to a full store: each connection puts two tickets, and some time later one of
@@ -43,6 +45,21 @@ pub enum Call {
     Take,
 }
 
+/// How calls follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A processor may begin the next one while it waits for memory.
+    Rush,
+    /// Each waits for the payload before, as if something else came in between: the time is then what one
+    /// lookup takes, not how many overlap.
+    OneByOne,
+    /// Gets are handed over [`TOGETHER`] at a time.
+    Many,
+}
+
+/// Gets that are handed over at a time.
+const TOGETHER: usize = 16;
+
 /// One call to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Op {
@@ -60,6 +77,15 @@ impl Load {
     /// caches of small parts keep them all.
     pub fn capacity(self, sessions: usize) -> usize {
         if self.is_at_capacity() { sessions } else { sessions + sessions / 4 }
+    }
+
+    /// How its calls follow each other.
+    pub fn pace(self) -> Pace {
+        match self {
+            Self::HitChained => Pace::OneByOne,
+            Self::HitMany => Pace::Many,
+            _ => Pace::Rush,
+        }
     }
 
     /// Calls of one step.
@@ -118,7 +144,7 @@ impl Lane {
             ops.push(Op { call: Call::Put, id: id(self.base + number) });
             if ops.len() == 1_000 || number + 1 == end {
                 prepare(cache, &ops);
-                play(cache, &ops, false);
+                play(cache, &ops, Pace::Rush);
                 ops.clear();
             }
         }
@@ -126,7 +152,7 @@ impl Lane {
             // A cache that is not exact may have let go of it.
             let hot = [Op { call: Call::Put, id: id(0) }];
             prepare(cache, &hot);
-            play(cache, &hot, false);
+            play(cache, &hot, Pace::Rush);
         }
         // They were the tickets of connections, or the first sessions of clients.
         self.step = count / 2;
@@ -135,7 +161,7 @@ impl Lane {
     /// Appends the calls of the next step.
     pub fn step(&mut self, load: Load, ops: &mut Vec<Op>) {
         match load {
-            Load::Hit | Load::HitChained => {
+            Load::Hit | Load::HitChained | Load::HitMany => {
                 let number = self.random_below(self.share);
                 ops.push(Op { call: Call::Get, id: id(self.base + number) });
             }
@@ -210,10 +236,17 @@ pub struct Found {
     pub found: usize,
 }
 
-/// Makes the calls. `is_chained` makes each wait for the payload before, as if something else came in
-/// between: the time is then what one lookup takes, not how many overlap.
-pub fn play(cache: &dyn Cache, ops: &[Op], is_chained: bool) -> Found {
+/// Makes the calls.
+pub fn play(cache: &dyn Cache, ops: &[Op], pace: Pace) -> Found {
     let mut sum = Found::default();
+    if pace == Pace::Many {
+        for ops in ops.chunks(TOGETHER) {
+            assert!(ops.iter().all(|op| op.call == Call::Get), "many of another call");
+            sum.lookups += ops.len();
+            sum.found += cache.get_many(&mut ops.iter().map(|op| &op.id));
+        }
+        return sum;
+    }
     let mut skip = 0;
     for place in 0..ops.len() {
         // Every payload begins with the same byte, which the compiler cannot know.
@@ -228,7 +261,7 @@ pub fn play(cache: &dyn Cache, ops: &[Op], is_chained: bool) -> Found {
         };
         sum.lookups += 1;
         sum.found += usize::from(found.is_some());
-        if is_chained {
+        if pace == Pace::OneByOne {
             skip = usize::from(found.unwrap_or(PAYLOAD[0]) ^ PAYLOAD[0]);
         }
     }

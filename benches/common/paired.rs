@@ -235,10 +235,10 @@ impl Side {
             }
             prepare(cache, &ops);
             let (lead, ops) = ops.split_at(lead * load.calls());
-            play(cache, lead, load == Load::HitChained);
+            play(cache, lead, load.pace());
             together.wait();
             let start = Instant::now();
-            let found = play(cache, ops, load == Load::HitChained);
+            let found = play(cache, ops, load.pace());
             (start, Instant::now(), found)
         };
         let per_thread = self.lanes.len() / threads;
