@@ -130,7 +130,8 @@ impl Sanitizer {
 
     fn soak(self, host: &str, has_sources: bool) -> Command {
         let mut command = self.cargo(&["run", "--package", "soak"], host, has_sources);
-        command.args(["--", "--seconds", SOAK]);
+        // Freed memory stays with the sanitizer for a while.
+        command.args(["--", "--seconds", SOAK, "--any-memory"]);
         command
     }
 
