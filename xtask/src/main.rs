@@ -70,7 +70,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "soak",
-        arguments: "[--minutes N] [--seconds N] [--seed S] [--round R] [--json]",
+        arguments: "[--minutes N] [--seconds N] [--seed S] [--round R] [--json] [--any-memory]",
         about: "everything at once, for long",
         run: soak::run,
     },
