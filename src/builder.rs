@@ -242,7 +242,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             lifetime: self.lifetime,
             weigher: self.weigher,
             clock: self.clock,
-            hasher: RandomState::new(),
+            hasher: hasher(),
             dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
             lookup_timeout: self.lookup_timeout,
             mode: self.mode,
@@ -251,16 +251,29 @@ impl<S: Send + Sync + 'static> Builder<S> {
     }
 }
 
+/// Keyed by the system's random numbers.
+#[cfg(not(shuttle))]
+fn hasher() -> RandomState {
+    RandomState::new()
+}
+
+/// Keyed by the execution, which is repeatable.
+#[cfg(shuttle)]
+fn hasher() -> RandomState {
+    let [a, b, c, d] = crate::sync::random();
+    RandomState::with_seeds(a, b, c, d)
+}
+
 /// How many shards: four for each processor, and fewer for a small cache, so that each has a share
 /// in which eviction in its own order is as good as in the whole one.
 fn shards_for(max_sessions: u64, max_bytes: u64) -> usize {
     const MOST: usize = 256;
-    const SESSIONS_PER_SHARD: u64 = 8192;
+    const SESSIONS_PER_SHARD: u64 = if cfg!(shuttle) { 8 } else { 8192 };
     const BYTES_PER_SHARD: u64 = 8 << 20;
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let most = (4 * processors).next_power_of_two().min(MOST) as u64;
+    let most = if cfg!(shuttle) { 2 } else { (4 * processors).next_power_of_two().min(MOST) };
     let wanted = (max_sessions / SESSIONS_PER_SHARD).min(max_bytes / BYTES_PER_SHARD);
-    1 << wanted.clamp(1, most).ilog2()
+    1 << wanted.clamp(1, most as u64).ilog2()
 }
 
 impl<S> fmt::Debug for Builder<S> {

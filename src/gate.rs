@@ -108,12 +108,12 @@ impl Drop for Inside<'_> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn wait() {
     std::thread::sleep(std::time::Duration::from_micros(50));
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn wait() {
     crate::sync::yield_now();
 }

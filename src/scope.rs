@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::sync::tally::Mutex;
 use crate::sync::{AtomicU32, Ordering};
 
 /// The security context that a session belongs to: a name, and whatever else must be equal for a

@@ -25,12 +25,12 @@ const MOST_SPARED: usize = 64;
 pub(crate) const BATCH: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// Links that a walk of the table follows under one pin.
-pub(crate) const PER_PIN: usize = if cfg!(loom) { 4 } else { 256 };
+pub(crate) const PER_PIN: usize = if cfg!(any(loom, shuttle)) { 4 } else { 256 };
 
 /// Stale hints that are let be, beside one for two sessions. A cache that is full and whose
 /// sessions are taken soon settles at one for one by eviction alone; the rest of the way is a little
 /// compaction, for the sake of memory.
-const SLACK: u64 = if cfg!(loom) { 0 } else { 64 };
+const SLACK: u64 = if cfg!(any(loom, shuttle)) { 0 } else { 64 };
 
 /// A shard.
 pub(crate) struct Shard<S> {

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+#[cfg(not(shuttle))]
+use std::thread::yield_now;
 
 use super::Engine;
 use crate::dispatch::contained;
@@ -10,6 +12,8 @@ use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::room::{Hand, Tokens};
 use crate::shard::{BATCH, Wanted};
+#[cfg(shuttle)]
+use crate::sync::yield_now;
 use crate::table::Name;
 
 /// How often a put looks for room before it is refused. A thread that takes or removes a session
@@ -61,7 +65,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 return Err(Refusal::Full);
             }
             attempts += 1;
-            std::thread::yield_now();
+            yield_now();
         }
         Ok(())
     }
@@ -116,7 +120,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             left -= budget.gather(shard, left);
             match evicted {
                 Ok(true) => {}
-                Ok(false) => std::thread::yield_now(),
+                Ok(false) => yield_now(),
                 Err(panic) => _ = contained(|| drop(panics.replace(panic))),
             }
         }

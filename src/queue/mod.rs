@@ -46,7 +46,13 @@ use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted};
 
 /// Slots of a segment: with its four words of header 512 bytes. Two under loom, so that a model
 /// meets the end of one.
-const SLOTS: usize = if cfg!(loom) { 2 } else { 60 };
+const SLOTS: usize = if cfg!(loom) {
+    2
+} else if cfg!(shuttle) {
+    4
+} else {
+    60
+};
 
 /// No word is zero.
 const EMPTY: u64 = 0;

@@ -12,11 +12,21 @@ use crossbeam_epoch as epoch;
 use super::gauge::Gauges;
 use super::parcel::Parcel;
 use super::spare;
+#[cfg(shuttle)]
+use crate::sync::PerTask;
 
 static COLLECTOR: LazyLock<epoch::Collector> = LazyLock::new(epoch::Collector::new);
 
+#[cfg(not(shuttle))]
 thread_local! {
     static PARTICIPANT: epoch::LocalHandle = COLLECTOR.register();
+}
+
+// A pin of one task is none of another's, though they are on one thread of the system.
+#[cfg(shuttle)]
+thread_local! {
+    static PARTICIPANTS: PerTask<epoch::LocalHandle> =
+        PerTask::of(std::array::from_fn(|_| COLLECTOR.register()));
 }
 
 /// Pins the calling thread until the guard is dropped.
@@ -27,7 +37,10 @@ thread_local! {
 pub(crate) fn pin() -> Guard {
     // The thread-local is gone while a thread ends: a payload that holds a handle of another
     // session may be dropped then. A participant for this one pin serves as well.
+    #[cfg(not(shuttle))]
     let guard = PARTICIPANT.try_with(epoch::LocalHandle::pin);
+    #[cfg(shuttle)]
+    let guard = PARTICIPANTS.try_with(|participants| participants.mine().pin());
     Guard(guard.unwrap_or_else(|_| COLLECTOR.register().pin()))
 }
 

@@ -14,7 +14,8 @@
 //!
 //! Under loom each access runs in one of two modes (see `loom.rs`), because loom skips
 //! interleavings when a thread loads a word before it compares and swaps it. With `--cfg chaos` an
-//! access of the standard library's may be preceded by a pause (see `chaos.rs`).
+//! access of the standard library's may be preceded by a pause (see `chaos.rs`), and with `--cfg shuttle`
+//! beside it the pauses are where shuttle's schedules switch between tasks (see `shuttle.rs`).
 
 #[cfg(not(loom))]
 mod std;
@@ -23,6 +24,13 @@ pub(crate) use self::std::*;
 
 #[cfg(chaos)]
 mod chaos;
+#[cfg(all(chaos, not(shuttle)))]
+mod pause;
+#[cfg(shuttle)]
+mod shuttle;
+
+#[cfg(all(shuttle, not(chaos)))]
+compile_error!("`--cfg shuttle` says what a pause is, and only `--cfg chaos` makes pauses");
 
 #[cfg(loom)]
 mod loom;
@@ -38,7 +46,13 @@ pub(crate) use self::chaos::is_planted;
 
 /// Words that no protocol depends on: counts to show, memories that may forget. They are the
 /// standard library's in a model too, which would only multiply its executions by their order.
+///
+/// And the lock of what is not on the way of a lookup: a model does not ask who has it first.
 pub(crate) mod tally {
+    #[cfg(shuttle)]
+    pub(crate) use super::shuttle::Mutex;
+    #[cfg(not(shuttle))]
+    pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 }
 
@@ -94,7 +108,7 @@ impl<T: Default> Striped<T> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn stripe_count() -> usize {
     const MOST: usize = 64;
     let processors = ::std::thread::available_parallelism().map_or(1, ::std::num::NonZero::get);
@@ -105,4 +119,10 @@ fn stripe_count() -> usize {
 #[cfg(loom)]
 fn stripe_count() -> usize {
     1
+}
+
+/// Two: schedules are the same on every machine.
+#[cfg(shuttle)]
+fn stripe_count() -> usize {
+    2
 }

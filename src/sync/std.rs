@@ -3,7 +3,13 @@
 
 pub(crate) use arc_swap::ArcSwapOption;
 pub(crate) use std::sync::atomic::Ordering;
-pub(crate) use std::sync::{Mutex, MutexGuard};
+
+#[cfg(not(shuttle))]
+pub(crate) use self::thread::{Mutex, MutexGuard, thread_cell, thread_index};
+#[cfg(shuttle)]
+pub(crate) use super::shuttle::{
+    Mutex, MutexGuard, PerTask, TASKS, TaskCell, random, thread_cell, thread_index, yield_now,
+};
 
 #[cfg(chaos)]
 use super::chaos as atomic;
@@ -14,7 +20,6 @@ pub(crate) use self::atomic::AtomicUsize as AtomicSetting;
 pub(crate) use self::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 use self::atomic::AtomicPtr;
-use std::cell::Cell;
 
 /// An atomic pointer whose low bits carry flags.
 #[derive(Debug)]
@@ -94,28 +99,38 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// A small number for the calling thread, given out in order of first use.
-#[inline]
-pub(crate) fn thread_index() -> usize {
-    const UNSET: usize = usize::MAX;
-    // Never with pauses: those ask for the index.
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    thread_local!(static INDEX: Cell<usize> = const { Cell::new(UNSET) });
-    INDEX.with(|index| {
-        if index.get() == UNSET {
-            // Relaxed: the number has to be different from the others, nothing more.
-            index.set(NEXT.fetch_add(1, Ordering::Relaxed) & (UNSET >> 1));
-        }
-        index.get()
-    })
-}
+#[cfg(not(shuttle))]
+mod thread {
+    //! What each thread of the system has, and what one waits for another with.
 
-/// A cell of each thread, with `get`, `set` and `replace`.
-macro_rules! thread_cell {
-    ($name:ident: $value:ty = $init:expr) => {
-        ::std::thread_local!(static $name: ::std::cell::Cell<$value> =
-            const { ::std::cell::Cell::new($init) });
-    };
-}
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(crate) use thread_cell;
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+
+    /// A small number for the calling thread, given out in order of first use.
+    #[inline]
+    pub(crate) fn thread_index() -> usize {
+        const UNSET: usize = usize::MAX;
+        // Never with pauses: those ask for the index.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static INDEX: Cell<usize> = const { Cell::new(UNSET) });
+        INDEX.with(|index| {
+            if index.get() == UNSET {
+                // Relaxed: the number has to be different from the others, nothing more.
+                index.set(NEXT.fetch_add(1, Ordering::Relaxed) & (UNSET >> 1));
+            }
+            index.get()
+        })
+    }
+
+    /// A cell of each thread, with `get`, `set` and `replace`.
+    macro_rules! thread_cell {
+        ($name:ident: $value:ty = $init:expr) => {
+            ::std::thread_local!(static $name: ::std::cell::Cell<$value> =
+                const { ::std::cell::Cell::new($init) });
+        };
+    }
+
+    pub(crate) use thread_cell;
+}

@@ -23,12 +23,24 @@ use std::ptr::{self, NonNull};
 use super::link::{AtomicLink, Link};
 use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
 
-/// Cells of a new table. Two under loom, so that a model can grow.
-pub(super) const BASE: usize = if cfg!(loom) { 2 } else { 64 };
+/// Cells of a new table. Few under loom and shuttle, so that a model and a short schedule can grow.
+pub(super) const BASE: usize = if cfg!(loom) {
+    2
+} else if cfg!(shuttle) {
+    4
+} else {
+    64
+};
 
 /// Cells that a put links after a growth: those of one cache line. There are four puts at least for them, before
 /// the next growth.
-const LINKED_TOGETHER: usize = if cfg!(loom) { 1 } else { 8 };
+const LINKED_TOGETHER: usize = if cfg!(loom) {
+    1
+} else if cfg!(shuttle) {
+    2
+} else {
+    8
+};
 
 /// Enough for 2³⁷ cells; the count of sessions in a shard has 32 bits.
 const SEGMENTS: usize = if cfg!(loom) { 3 } else { 32 };

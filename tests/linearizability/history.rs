@@ -1,7 +1,9 @@
 //! What was done to one id, by whom, between which instants, and what came of it.
 
 use std::fmt;
+#[cfg(not(shuttle))]
 use std::sync::LazyLock;
+#[cfg(not(shuttle))]
 use std::time::Instant;
 
 /// The most threads whose operations are told apart: they are bits of a word.
@@ -101,12 +103,20 @@ impl fmt::Display for Operation {
     }
 }
 
+/// Now, counted: shuttle's tasks do one thing after another.
+#[cfg(shuttle)]
+pub(crate) fn stamp() -> u64 {
+    static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NOW.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+}
+
 /// Now, in nanoseconds, by a clock that all threads share.
 ///
 /// A counter that the threads share would order them beyond what the cache does; the system's monotonic
 /// clock is read without a word in common. Fences of the processor keep what comes before the reading
 /// before it, and what comes after it after: else an operation could begin before the instant that is
 /// written down for it.
+#[cfg(not(shuttle))]
 pub(crate) fn stamp() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let start = *START;
@@ -116,13 +126,13 @@ pub(crate) fn stamp() -> u64 {
     now
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(not(shuttle), target_arch = "x86_64"))]
 fn drained() {
     // SAFETY: every x86-64 processor has the instruction.
     unsafe { std::arch::x86_64::_mm_lfence() };
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(all(not(shuttle), not(target_arch = "x86_64")))]
 fn drained() {
     // A read-modify-write of a word of one's own orders memory as the fence does that it stands for.
     let word = std::sync::atomic::AtomicU64::new(0);

@@ -41,7 +41,7 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> Rules {
         if self.max_sessions.is_some() || self.sweeps { LIMITED } else { UNLIMITED }
     }
 }
@@ -77,11 +77,11 @@ impl Goal {
 }
 
 /// Where the random numbers begin: `RESUMPTION_SEED`, or 1.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     number_of("RESUMPTION_SEED").unwrap_or(1)
 }
 
-fn number_of(variable: &str) -> Option<u64> {
+pub(crate) fn number_of(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
@@ -120,6 +120,9 @@ impl fmt::Display for Found {
 
 /// What threads use: the cache, or something in its place that is known to be wrong.
 pub(crate) trait Subject: Sync {
+    /// In how many ways it can sweep.
+    const WAYS: u64 = 4;
+
     fn call(&self, id: u64, call: Call) -> Outcome;
     /// Moves the clock.
     fn advance(&self, by: Duration);
@@ -163,7 +166,7 @@ impl Cache {
 }
 
 /// The lifetime of puts that say none, where sessions expire.
-const LIFETIME: Duration = Duration::from_millis(10);
+pub(crate) const LIFETIME: Duration = Duration::from_millis(10);
 
 impl Subject for Cache {
     fn call(&self, number: u64, call: Call) -> Outcome {
@@ -221,13 +224,13 @@ impl Subject for Cache {
 
 /// The cache's clock, as it may have been read: `moving` is counted up before the clock, `moved` after.
 #[derive(Default)]
-struct Times {
+pub(crate) struct Times {
     moving: AtomicU64,
     moved: AtomicU64,
 }
 
 /// One thread of a round.
-struct Maker<'a, S> {
+pub(crate) struct Maker<'a, S> {
     subject: &'a S,
     scenario: &'a Scenario,
     times: &'a Times,
@@ -240,21 +243,53 @@ struct Maker<'a, S> {
     made: Vec<Operation>,
 }
 
+impl<'a, S> Maker<'a, S> {
+    /// A thread of the round that begins with this random number.
+    pub(crate) fn new(
+        subject: &'a S,
+        scenario: &'a Scenario,
+        times: &'a Times,
+        seed: u64,
+        thread: usize,
+    ) -> Self {
+        let random = seed.wrapping_mul(MOST_THREADS as u64).wrapping_add(thread as u64);
+        let (random, values, cold, made) = (Random::new(random), 0, Vec::new(), Vec::new());
+        Self { subject, scenario, times, thread, random, values, cold, made }
+    }
+}
+
+/// One call in so many moves the clock, or removes many sessions: more in the short runs of shuttle.
+const ADVANCE: u64 = if cfg!(shuttle) { 8 } else { 32 };
+const SWEEP: u64 = if cfg!(shuttle) { 16 } else { 64 };
+
 /// Cold ids begin here: the thread above, the count below.
 const COLD: u64 = 1 << 40;
 
 impl<S: Subject> Maker<'_, S> {
-    fn run(&mut self) {
-        for _ in 0..ROUND {
-            if self.scenario.expires && self.random.below(32) == 0 {
+    /// Makes so many operations, and returns them.
+    pub(crate) fn run(mut self, operations: usize) -> Vec<Operation> {
+        for _ in 0..operations {
+            if self.scenario.expires && self.random.below(ADVANCE) == 0 {
                 self.advance();
             }
-            if self.scenario.sweeps && self.random.below(64) == 0 {
-                self.subject.sweep(self.random.below(4));
+            if self.scenario.sweeps && self.random.below(SWEEP) == 0 {
+                self.subject.sweep(self.random.below(S::WAYS));
             }
             let (id, call) = self.choose();
             self.do_one(id, call);
         }
+        self.made
+    }
+
+    /// Looks for every session of a round that is over. Returns the looks, and the ids that are there.
+    pub(crate) fn look(mut self, made: &[Operation]) -> (Vec<Operation>, BTreeSet<u64>) {
+        let ids: BTreeSet<u64> = made.iter().map(|operation| operation.id).collect();
+        for &id in &ids {
+            self.do_one(id, Call::Get);
+        }
+        let is_there = |operation: &&Operation| operation.outcome != Outcome::Missing;
+        let found = self.made.iter().filter(is_there).map(|operation| operation.id).collect();
+        (self.made, found)
     }
 
     fn advance(&mut self) {
@@ -340,9 +375,6 @@ pub(crate) fn run<S: Subject>(
     while summary.tally.operations < goal.operations || summary.tally.overlapped < goal.overlapped {
         let subject = new(summary.rounds % 2 == 1);
         let (made, found) = round(scenario, &subject, seed() << 32 | summary.rounds);
-        for operation in &made {
-            *summary.outcomes.entry(kind(operation)).or_default() += 1;
-        }
         check_round(made, scenario.rules(), &mut summary)?;
         if let Some(ids) = subject.ids() {
             let differ: Vec<_> = ids.symmetric_difference(&found).collect();
@@ -365,37 +397,21 @@ fn round<S: Subject>(
 ) -> (Vec<Operation>, BTreeSet<u64>) {
     let threads = thread_count();
     let (times, start) = (Times::default(), Barrier::new(threads));
-    let maker = |thread: usize| Maker {
-        subject,
-        scenario,
-        times: &times,
-        thread,
-        random: Random::new(seed.wrapping_mul(MOST_THREADS as u64).wrapping_add(thread as u64)),
-        values: 0,
-        cold: Vec::new(),
-        made: Vec::with_capacity(ROUND),
-    };
+    let maker = |thread| Maker::new(subject, scenario, &times, seed, thread);
     let mut made = thread::scope(|scope| {
         let all = (0..threads).map(|thread| {
-            let (mut maker, start) = (maker(thread), &start);
+            let (maker, start) = (maker(thread), &start);
             scope.spawn(move || {
                 start.wait();
-                maker.run();
-                maker.made
+                maker.run(ROUND)
             })
         });
         let all: Vec<_> = all.collect();
         wait_for(&all);
         all.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
     });
-    let ids: BTreeSet<u64> = made.iter().map(|operation| operation.id).collect();
-    let mut last = maker(0);
-    for &id in &ids {
-        last.do_one(id, Call::Get);
-    }
-    let is_there = |operation: &&Operation| operation.outcome != Outcome::Missing;
-    let found = last.made.iter().filter(is_there).map(|operation| operation.id).collect();
-    made.append(&mut last.made);
+    let (mut looks, found) = maker(0).look(&made);
+    made.append(&mut looks);
     (made, found)
 }
 
@@ -412,12 +428,15 @@ fn wait_for<T>(threads: &[ScopedJoinHandle<'_, T>]) {
     }
 }
 
-/// Checks what was done to each id.
-fn check_round(
+/// Checks what was done to each id, and counts what came of it.
+pub(crate) fn check_round(
     mut made: Vec<Operation>,
     rules: Rules,
     summary: &mut Summary,
 ) -> Result<(), Box<Found>> {
+    for operation in &made {
+        *summary.outcomes.entry(kind(operation)).or_default() += 1;
+    }
     made.sort_unstable_by_key(|operation| (operation.id, operation.began));
     for history in made.chunk_by(|a, b| a.id == b.id) {
         match check(history, rules, State::Absent) {
