@@ -13,6 +13,7 @@ mod miri;
 mod models;
 mod nightly;
 mod sanitize;
+mod shuttle;
 mod soak;
 mod step;
 mod test;
@@ -43,6 +44,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--plants | --plant NAME] [--operations N] [--seed N]",
         about: "histories of threads that pause at atomic steps; with --plants, of seeded bugs",
         run: chaos::run,
+    },
+    Command {
+        name: "shuttle",
+        arguments: "[--plants | --plant BUG] [--iterations N]",
+        about: "random schedules of 3 to 6 tasks; `cargo xtask shuttle --help` says more",
+        run: shuttle::run,
     },
     Command {
         name: "loom",

@@ -236,6 +236,12 @@ fn texts(folder: &str) -> Result<Vec<(String, String)>> {
     Ok(texts)
 }
 
+/// The names of all bugs that are planted in the library.
+#[cfg(test)]
+pub(crate) fn all_planted() -> Result<BTreeSet<String>> {
+    Ok(planted(&texts("src")?))
+}
+
 /// The names of the bugs that are planted in these files.
 fn planted(texts: &[(String, String)]) -> BTreeSet<String> {
     let names = |text: &str| -> Vec<String> {

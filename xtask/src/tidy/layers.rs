@@ -121,8 +121,8 @@ fn is_door(seen: &PathSeen) -> bool {
     }
     let segments: Vec<&str> = seen.segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["std" | "core", "sync", "*"] | ["loom", _, ..] => true,
-        ["loom"] => seen.is_import,
+        ["std" | "core", "sync", "*"] | ["loom" | "shuttle", _, ..] => true,
+        ["loom" | "shuttle"] => seen.is_import,
         [_, rest @ ..] => rest.contains(&"atomic"),
         [] => false,
     }

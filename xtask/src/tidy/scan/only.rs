@@ -10,7 +10,7 @@ use syn::{Attribute, Meta, MetaList, Token};
 pub(in super::super) struct Only {
     /// In unit tests.
     pub(in super::super) test: bool,
-    /// Under the model checker.
+    /// Under the model checker, or shuttle.
     pub(in super::super) loom: bool,
     /// With a bug planted on purpose, `cfg(planted = "…")`.
     pub(in super::super) planted: bool,
@@ -74,7 +74,7 @@ impl Only {
             Meta::List(_) => Self::default(),
             _ => Self {
                 test: path.is_ident("test"),
-                loom: path.is_ident("loom"),
+                loom: path.is_ident("loom") || path.is_ident("shuttle"),
                 planted: path.is_ident("planted"),
             },
         }
