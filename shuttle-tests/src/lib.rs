@@ -35,6 +35,7 @@
 //!   none of another's, though.
 //! * Get callbacks: their lookups park threads of the system. Workers and the ticker, for the same reason;
 //!   callbacks are called inline.
+//! * `get_many`, which makes its lookups one after another.
 //! * What the loom models are about and no history shows: close beside puts, modes, OpenSSL.
 //!
 //! [shuttle]: https://docs.rs/shuttle
