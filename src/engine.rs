@@ -162,29 +162,30 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     #[inline(always)]
     fn get_named(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
-        let shard = &self.shards[self.shard_of(name)];
-        if !shard.tells().is_plain() {
-            return self.get_by_settings(scope, name);
+        let too_early = planted!("asks-looked-at-before") && !self.asks(name);
+        match self.counted_find(name) {
+            // As of now: whoever is asked may have got the session since the lookup began.
+            None if self.asks(name) && !too_early => self.ask_and_wait(scope, name, Want::Get),
+            found => found,
         }
-        self.counted_find(name, self.find(shard, name))
     }
 
     /// Removes a session and returns it; asks for it if it is not there. Exactly one of several takers
     /// gets it.
     pub(crate) fn take(&self, scope: &Arc<ScopeEntry>, id: &SessionId) -> Option<Session<S>> {
         let name = self.name(scope, id);
-        if !self.shards[self.shard_of(&name)].tells().is_plain() {
-            return self.take_by_settings(scope, &name);
+        match self.counted_take(&name) {
+            None if self.asks(&name) => self.ask_and_wait(scope, &name, Want::Take),
+            taken => taken,
         }
-        self.counted_take(&name, self.find_and_take(&name))
     }
 
     /// A get or a take that does not wait.
     pub(crate) fn lookup(&self, scope: &Arc<ScopeEntry>, id: &SessionId, want: Want) -> Asked<S> {
         let name = self.name(scope, id);
         let there = match want {
-            Want::Get => self.find_by_settings(&name),
-            Want::Take => self.find_and_take_by_settings(&name),
+            Want::Get => self.counted_find(&name),
+            Want::Take => self.counted_take(&name),
         };
         match there {
             None if self.asks(&name) => self.ask(scope, &name, want),
@@ -197,43 +198,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.shards[self.shard_of(name)].asks()
     }
 
-    /// [`get`](Self::get) where there are callbacks, or the mode is not the default one.
-    #[inline(never)]
-    fn get_by_settings(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
-        match self.find_by_settings(name) {
-            None if self.asks(name) => self.ask_and_wait(scope, name, Want::Get),
-            found => found,
-        }
-    }
-
-    /// [`take`](Self::take) where there are callbacks, or the mode is not the default one.
-    #[inline(never)]
-    fn take_by_settings(&self, scope: &Arc<ScopeEntry>, name: &Name) -> Option<Session<S>> {
-        match self.find_and_take_by_settings(name) {
-            None if self.asks(name) => self.ask_and_wait(scope, name, Want::Take),
-            taken => taken,
-        }
-    }
-
-    fn find_by_settings(&self, name: &Name) -> Option<Session<S>> {
-        let shard = &self.shards[self.shard_of(name)];
-        let tells = shard.tells();
-        let found =
-            if tells.is_unusual() { self.find_by_mode(name) } else { self.find(shard, name) };
-        self.deliver_for_others(name, tells);
-        self.counted_find(name, found)
-    }
-
-    fn find_and_take_by_settings(&self, name: &Name) -> Option<Session<S>> {
-        let is_unusual = self.shards[self.shard_of(name)].tells().is_unusual();
-        let taken = if is_unusual { self.take_by_mode(name) } else { self.find_and_take(name) };
-        self.deliver(self.shard_of(name));
-        self.counted_take(name, taken)
-    }
-
-    /// What was found, counted as a hit or a miss.
+    /// Finds a session, and counts a hit or a miss. Where there never was a callback, and the mode is the
+    /// default one, it needs nothing but the table.
     #[inline(always)]
-    fn counted_find(&self, name: &Name, found: Result<Session<S>, Missing>) -> Option<Session<S>> {
+    fn counted_find(&self, name: &Name) -> Option<Session<S>> {
+        let shard = &self.shards[self.shard_of(name)];
+        let found = if shard.tells().is_plain() {
+            self.find(shard, name)
+        } else {
+            self.find_by_settings(name)
+        };
         match found {
             Ok(session) => {
                 self.counters.count(Count::Hits);
@@ -246,9 +220,25 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// What was taken, counted as a miss if it is nothing.
+    #[inline(never)]
+    fn find_by_settings(&self, name: &Name) -> Result<Session<S>, Missing> {
+        let shard = &self.shards[self.shard_of(name)];
+        let tells = shard.tells();
+        let found =
+            if tells.is_unusual() { self.find_by_mode(name) } else { self.find(shard, name) };
+        self.deliver_for_others(name, tells);
+        found
+    }
+
+    /// [`find_and_take`](Self::find_and_take), counted as a take or a miss. What is told at the end may
+    /// have been set since it began.
     #[inline(always)]
-    fn counted_take(&self, name: &Name, taken: Result<Session<S>, Missing>) -> Option<Session<S>> {
+    fn counted_take(&self, name: &Name) -> Option<Session<S>> {
+        let is_unusual = self.shards[self.shard_of(name)].tells().is_unusual();
+        let taken = if is_unusual { self.take_by_mode(name) } else { self.find_and_take(name) };
+        if !planted!("taken-untold") {
+            self.deliver(self.shard_of(name));
+        }
         taken.map_err(|missing| self.count_miss(name, missing)).ok()
     }
 
@@ -449,6 +439,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         drop(guard);
         drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
         self.compact(at, now);
+        if !planted!("expired-untold") {
+            // It may be told only since the lookup began.
+            self.deliver(at);
+        }
         Missing::Expired
     }
 

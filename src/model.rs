@@ -103,12 +103,13 @@ impl<S: Send + Sync + 'static> Table<S> {
     ///
     /// If it goes on to find dead sessions: a model has fewer than that.
     pub fn get(&self, key: u64) -> Option<Handle<S>> {
+        let spot = self.spot(key);
+        if self.table.is_absent_at(&spot, name(key).hash) {
+            return None;
+        }
         for _ in 0..8 {
-            if self.table.is_absent_at(&self.spot(key), name(key).hash) {
-                return None;
-            }
             let guard = pin();
-            let node = self.table.get(&name(key), self.spot(key), &guard)?;
+            let node = self.table.get(&name(key), spot, &guard)?;
             if let Some(handle) = node.pinned().acquire(self.lease.gauges()) {
                 return Some(Handle(handle));
             }
@@ -159,6 +160,12 @@ impl<S: Send + Sync + 'static> Table<S> {
     pub fn grow(&self) {
         let cells = self.table.cells();
         self.table.grow(cells, 2 * cells);
+    }
+
+    /// Makes four times as many cells, unless another thread makes some.
+    pub fn grow_fourfold(&self) {
+        let cells = self.table.cells();
+        self.table.grow(cells, 4 * cells);
     }
 
     /// Links a few cells, if there are some that nobody has linked. As `Shard::make_cells`.

@@ -20,6 +20,7 @@
 //! | `table.rs` | `table/list.rs` | one live session of an id; each leaves once; none is lost or stays linked |
 //! | `replace.rs` | `table/list.rs`, engine | a replace is no miss; versions only grow; each session has one winner |
 //! | `grow.rs` | `table/cells.rs`, `list.rs` | growth and the linking of cells hide nothing; a walk meets each session once |
+//! | `filter.rs` | `table/link.rs`, `list.rs` | a lookup that a cell's filter spares would have found nothing |
 //! | `refs.rs` | `reclaim/refs.rs`, `table/node.rs`, engine | a payload is dropped once, by the last reference, and never read afterwards |
 //! | `hints.rs` | `queue/mod.rs` | no hint is lost or popped twice; no dead segment is read |
 //! | `wheel.rs` | `expiry/wheel.rs`, `shard.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |

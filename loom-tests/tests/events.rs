@@ -37,7 +37,7 @@ fn content(table: &Table<Payload>) -> Vec<(u64, u32)> {
 const PUT_TAKE: Scenario = Scenario {
     name: "put ∥ take, then serve",
     preemptions: [4, 6],
-    floors: [1_290, 1_330],
+    floors: [1_290, 1_410],
     run: || {
         let table = Arc::new(Table::new());
         let ((), taken) = race(&table, |t| put(t, A, 1), take);
@@ -81,7 +81,7 @@ fn an_announcement_that_publishes_nothing_is_caught() {
 const REPLACE_TAKE: Scenario = Scenario {
     name: "replace ∥ take, then serve",
     preemptions: [2, 3],
-    floors: [24_800, 2_380],
+    floors: [28_380, 2_690],
     run: || {
         let table = table();
         let ((), taken) = race(&table, |t| put(t, A, 2), take);
@@ -111,7 +111,7 @@ fn a_search_that_does_not_announce_is_caught() {
 const TAKE_PUT_SERVE: Scenario = Scenario {
     name: "take ∥ put of the same id ∥ serve",
     preemptions: [1, 2],
-    floors: [4_690, 706],
+    floors: [4_690, 742],
     run: || {
         let table = table();
         let (taken, (), mut calls) = race3(&table, take, |t| put(t, A, 2), serve);
@@ -287,7 +287,7 @@ fn an_end_of_serving_by_store_is_caught() {
 const PUT_TAKE_SERVED: Scenario = Scenario {
     name: "put, serve ∥ take, serve",
     preemptions: [1, 2],
-    floors: [4_610, 810],
+    floors: [4_610, 912],
     run: || {
         let heard = Heard::default();
         heard.shard.put(A, Payload::new(1));

@@ -79,7 +79,7 @@ fn a_bit_that_is_set_in_two_steps_is_caught() {
 const LAST: Scenario = Scenario {
     name: "take of the last session of a cell ∥ put there, get",
     preemptions: [2, 3],
-    floors: [895, 642],
+    floors: [985, 642],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -102,7 +102,7 @@ fn a_filter_is_cleared_beside_a_put() {
 const FIRST: Scenario = Scenario {
     name: "take of the first of two sessions of a cell ∥ put behind both ∥ get of the second",
     preemptions: [1, 2],
-    floors: [186, 660],
+    floors: [186, 524],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race3(
@@ -128,7 +128,7 @@ fn a_filter_that_goes_with_the_first_session_is_caught() {
 const GROWTH: Scenario = Scenario {
     name: "growth, get, take of all that stays ∥ get of a session that changes its cell",
     preemptions: [2, 3],
-    floors: [10_530, 1_780],
+    floors: [3_690, 815],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race(
@@ -163,7 +163,7 @@ fn a_lookup_that_does_not_look_at_the_size_again_is_caught() {
 const NEW_CELL: Scenario = Scenario {
     name: "growth, linking of a cell ∥ put behind what is there, get",
     preemptions: [2, 3],
-    floors: [87_110, 8_460],
+    floors: [62_060, 6_470],
     run: || {
         let table = Arc::new(table(&[A, B]));
         race(
@@ -195,7 +195,7 @@ fn a_new_cell_that_claims_to_lead_nowhere_is_caught() {
 const AT_ONCE: Scenario = Scenario {
     name: "put ∥ growth, linking of its cell",
     preemptions: [2, 3],
-    floors: [13_310, 1_500],
+    floors: [13_310, 1_180],
     run: || {
         let table = Arc::new(table(&[A]));
         race(

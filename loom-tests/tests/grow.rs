@@ -14,6 +14,10 @@ const B: u64 = 0x4000_0000_0000_0001;
 const C: u64 = 0x5000_0000_0000_0001;
 /// In cell 1 of two, and in cell 3 of four.
 const D: u64 = 0xC000_0000_0000_0001;
+/// In cell 0 of two, 2 of four and 6 of eight.
+const E: u64 = 0x6000_0000_0000_0001;
+/// Behind it in the same cells.
+const F: u64 = 0x6800_0000_0000_0001;
 
 fn table(keys: &[u64]) -> Table<Payload> {
     let table = Table::new();
@@ -26,7 +30,7 @@ fn table(keys: &[u64]) -> Table<Payload> {
 const GET: Scenario = Scenario {
     name: "growth, get ∥ get of a session that changes its cell",
     preemptions: [2, 4],
-    floors: [49_650, 28_480],
+    floors: [26_370, 16_980],
     run: || {
         let table = Arc::new(table(&[A, B]));
         let get = |t: &Table<Payload>| assert!(t.get(B).is_some(), "growth hides no session");
@@ -51,7 +55,7 @@ fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
 const INSERT: Scenario = Scenario {
     name: "growth, get ∥ put",
     preemptions: [2, 3],
-    floors: [11_790, 1_470],
+    floors: [11_790, 1_150],
     run: || {
         let table = Arc::new(table(&[A]));
         race(
@@ -100,7 +104,7 @@ fn an_id_has_one_session_across_sizes() {
 const CELL: Scenario = Scenario {
     name: "get ∥ put in a cell that nobody has linked",
     preemptions: [2, 3],
-    floors: [12_660, 1_700],
+    floors: [12_660, 1_510],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -133,7 +137,7 @@ fn a_walk_from_an_ancestor_that_ends_at_the_first_cell_is_caught() {
 const NESTED: Scenario = Scenario {
     name: "get ∥ put in a cell whose parent nobody has linked",
     preemptions: [2, 3],
-    floors: [12_310, 1_520],
+    floors: [12_310, 1_350],
     run: || {
         let table = table(&[B, D]);
         table.grow();
@@ -155,7 +159,7 @@ fn two_threads_link_a_cell_and_its_parent() {
 const REMOVAL: Scenario = Scenario {
     name: "take ∥ linking of the cell before it ∥ put behind it",
     preemptions: [1, 2],
-    floors: [145_940, 2_010],
+    floors: [249_090, 2_010],
     run: || {
         let table = table(&[A, B]);
         table.grow();
@@ -181,7 +185,7 @@ fn a_cell_is_linked_beside_a_removal() {
 const LINKED: Scenario = Scenario {
     name: "put ∥ linking of its cell ∥ get through the cell",
     preemptions: [1, 2],
-    floors: [125_620, 1_470],
+    floors: [125_620, 1_220],
     run: || {
         let table = table(&[A]);
         table.grow();
@@ -225,7 +229,7 @@ fn two_threads_grow() {
 const WALK: Scenario = Scenario {
     name: "walk in batches ∥ growth, get",
     preemptions: [2, 3],
-    floors: [15_340, 3_190],
+    floors: [13_420, 2_470],
     run: || {
         let table = Arc::new(table(&[A, B, D]));
         let (keys, ()) = race(&table, Table::keys, |t| {
@@ -239,4 +243,32 @@ const WALK: Scenario = Scenario {
 #[test]
 fn a_walk_meets_each_session_once() {
     WALK.explore();
+}
+
+const FOURFOLD: Scenario = Scenario {
+    name: "growth by four, get ∥ growth by two, get, put",
+    preemptions: [1, 2],
+    floors: [78_070, 901],
+    run: || {
+        let table = Arc::new(table(&[A, E]));
+        race(
+            &table,
+            |t| {
+                t.grow_fourfold();
+                assert!(t.get(E).is_some(), "growth hides no session");
+            },
+            |t| {
+                t.grow();
+                assert!(t.get(E).is_some(), "growth hides no session");
+                assert!(t.put(F, Payload::new(1)).is_none());
+                assert!(t.get(F).is_some(), "growth hides no session");
+            },
+        );
+        assert_eq!(table.keys(), [A, E, F]);
+    },
+};
+
+#[test]
+fn growth_by_four_hides_no_session() {
+    FOURFOLD.explore();
 }

@@ -26,7 +26,7 @@ fn read(session: &Handle<SecretBytes>) {
 const GET_TAKE: Scenario = Scenario {
     name: "get, read, drop ∥ take, drop, of bytes",
     preemptions: [3, 3],
-    floors: [703, 143],
+    floors: [703, 153],
     run: || {
         let table = table();
         race(
@@ -52,7 +52,7 @@ fn a_wipe_at_the_removal_is_caught() {
 const REPLACE: Scenario = Scenario {
     name: "get, read, drop ∥ put in its place ∥ take, read, of bytes",
     preemptions: [2, 2],
-    floors: [7_230, 567],
+    floors: [7_230, 655],
     run: || {
         let table = table();
         race3(

@@ -68,7 +68,7 @@ fn a_header_that_does_not_wait_for_the_readers_is_caught() {
 const GET_TAKE_READ: Scenario = Scenario {
     name: "get, read, drop ∥ get, read, drop ∥ take, read, drop",
     preemptions: [2, 2],
-    floors: [4_300, 397],
+    floors: [3_860, 397],
     run: || {
         let table = table();
         let read = |t: &Table<Payload>| get(t).map(|session| session.payload().read());

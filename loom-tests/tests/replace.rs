@@ -33,7 +33,7 @@ fn take(table: &Table<Payload>) -> Option<Handle<Payload>> {
 const REPLACE_GET: Scenario = Scenario {
     name: "replace ∥ get",
     preemptions: [3, 5],
-    floors: [698, 982],
+    floors: [698, 750],
     run: || {
         let table = table();
         let (found, replaced) = race(&table, get, |t| put(t, 2));
@@ -60,7 +60,7 @@ fn a_new_session_that_comes_before_its_content_is_caught() {
 const REPLACE_NEXT: Scenario = Scenario {
     name: "replace ∥ get of the next one",
     preemptions: [3, 5],
-    floors: [372, 560],
+    floors: [332, 414],
     run: || {
         let table = Table::new();
         assert!(table.put(A, Payload::new(1)).is_none());
@@ -86,7 +86,7 @@ fn a_session_that_is_linked_before_its_own_link_is_written_is_caught() {
 const REPLACE_GETS: Scenario = Scenario {
     name: "replace ∥ get, get",
     preemptions: [3, 5],
-    floors: [2_220, 4_350],
+    floors: [2_220, 3_540],
     run: || {
         let table = table();
         let ((first, second), _) = race(&table, |t| (get(t), get(t)), |t| put(t, 2));
@@ -103,7 +103,7 @@ fn gets_do_not_go_back_to_the_old_session() {
 const REPLACE_TAKE: Scenario = Scenario {
     name: "replace ∥ take",
     preemptions: [3, 5],
-    floors: [738, 621],
+    floors: [891, 828],
     run: || {
         let table = table();
         let (taken, replaced) =

@@ -73,7 +73,7 @@ fn relaxed_links_are_caught() {
 const TAKE_TAKE: Scenario = Scenario {
     name: "take ∥ take",
     preemptions: [4, 6],
-    floors: [1_820, 567],
+    floors: [3_640, 1_420],
     run: || {
         let table = table(&[A]);
         let take = |t: &Table<Payload>| t.take(A).map(Gone::into_handle);
@@ -107,7 +107,7 @@ fn a_relaxed_removal_is_no_bug() {
 const TAKE_TAKE_PUT: Scenario = Scenario {
     name: "take ∥ take ∥ put",
     preemptions: [2, 2],
-    floors: [5_740, 890],
+    floors: [14_120, 711],
     run: || {
         let table = table(&[A]);
         let take = |t: &Table<Payload>| t.take(A).is_some();
@@ -128,7 +128,7 @@ fn takes_and_a_put_keep_the_count() {
 const PREDECESSOR: Scenario = Scenario {
     name: "take of the predecessor ∥ put",
     preemptions: [4, 6],
-    floors: [2_390, 1_660],
+    floors: [2_670, 2_310],
     run: || {
         let table = table(&[A, C]);
         race(
@@ -154,7 +154,7 @@ fn an_unlink_by_store_is_caught() {
 const TAKES_OF_NEIGHBOURS: Scenario = Scenario {
     name: "take ∥ take of its neighbour ∥ get of the next",
     preemptions: [2, 2],
-    floors: [3_710, 904],
+    floors: [3_710, 806],
     run: || {
         let table = table(&[A, B, C]);
         race3(

@@ -155,7 +155,7 @@ fn a_context_that_stays_in_its_node_is_caught() {
 const CONTEXT_UNTOLD: Scenario = Scenario {
     name: "put with a context ∥ take, never served",
     preemptions: [3, 5],
-    floors: [284, 570],
+    floors: [284, 603],
     run: || {
         let table = Arc::new(Table::new());
         let put = |t: &Table<Payload>| drop(t.put_with(A, Payload::new(1), Payload::new(10)));

@@ -197,7 +197,7 @@ fn assert_all_expire(engine: &Engine<Payload>) {
 const TICK: Scenario = Scenario {
     name: "put ∥ ticks while its lifetime ends, by the engine",
     preemptions: [1, 2],
-    floors: [4_620, 4_450],
+    floors: [7_620, 4_450],
     run: || {
         let engine = Engine::new(4);
         // Its hint is in the same list, so that a tick may come to the other hint early.
@@ -265,7 +265,7 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [741, 598],
+    floors: [9_380, 994],
     run: || {
         let engine = Engine::new(8);
         for id in 1..3 {

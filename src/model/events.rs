@@ -154,9 +154,13 @@ fn link<S>(table: &Table<S>, mut node: NewNode<S>, tell: Option<Reason>) -> Opti
 /// Removes a session; tells that it left, if there is a reason for that. As `Engine::depart`.
 pub(super) fn depart<S>(table: &Table<S>, key: u64, tell: Option<Reason>) -> Option<Gone<S>> {
     let name = name(key);
+    let spot = table.spot(name.hash);
+    if table.is_absent_at(&spot, name.hash) {
+        return None;
+    }
     loop {
         let guard = pin();
-        let node = table.get(&name, table.spot(name.hash), &guard)?;
+        let node = table.get(&name, spot, &guard)?;
         if let Some(unlinked) = table.remove(node, tell.map(Reason::to_code)) {
             return Some(Gone(unlinked));
         }

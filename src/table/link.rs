@@ -224,9 +224,9 @@ impl AtomicLink {
 
     /// Sets the bit of `hash` in the filter of the cell that holds this word, if it is not set.
     ///
-    /// Release: who sees the bit sees what this thread has seen of the table (pairs with `load`). The
-    /// load may be Relaxed: that it shows the bit is enough, and a later look of whoever sees what the caller
-    /// links is not older.
+    /// Release: who sees the bit sees what this thread has seen of the table (pairs with `load`). The load is
+    /// Relaxed: it is not older than the one with which the walk came by this cell, and since that the bit was
+    /// cleared only if the node behind which the caller links was removed (L5).
     #[inline]
     pub(super) fn lead_to(&self, hash: u64) {
         let link = Link(self.0.load(Ordering::Relaxed));

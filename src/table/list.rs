@@ -17,9 +17,11 @@
 //! * L4: a cell is a starting point only once it is linked.
 //! * L5: the filter of a linked cell has the bits of all nodes behind it, up to the next cell. Who links a node
 //!   sets its bit first, in the last cell that it has met; with the link itself, if that is the cell's.
-//!   A cell that comes to stand between the two has all bits. Bits are cleared by the step that makes the
-//!   cell lead to a cell, when nothing is behind it. Who has set a bit and not linked yet links behind a
-//!   node, which was removed before that step, so that fails; or by the cell's own word, with the bit.
+//!   A cell that comes to stand between the two leads to a node, and has all bits; if it leads to a cell,
+//!   nothing is behind it, and who links there exchanges the same word. Bits are cleared by the step that
+//!   makes the cell lead to a cell, also to one that is linked there: then nothing is behind it. Who has set
+//!   a bit and not linked yet links behind a node, which was removed before that step, so that fails; or by
+//!   the cell's own word, with the bit.
 //!
 //! # Races, both orders
 //!
@@ -41,10 +43,11 @@
 //!   a pin. If the growth comes after that, what is put behind the new cells does, too. What was there before
 //!   had its bit in the old cell, until a step that led to the new one cleared it: who sees that sees the
 //!   new size (C3).
-//! * Removal by the word before, and an insert or another removal there: both change that word. If the
-//!   other is first, the exchange fails and the winner searches; if this is first, the other does.
+//! * Removal by the word before, and an insert, another removal or the setting of a bit there: all change that
+//!   word. If the other is first, the exchange fails and the winner searches; if this is first, the other
+//!   does, or sets a bit that stands for nothing.
 //!
-//! Models: `loom-tests/tests/table.rs`, `replace.rs` and `grow.rs`.
+//! Models: `loom-tests/tests/table.rs`, `replace.rs`, `grow.rs` and `filter.rs`.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -408,7 +411,7 @@ impl List {
         self.find_on(start, hash, guard, is_match)
     }
 
-    /// The rest of [`find`](Self::find) where the cell was not linked, or the cells were doubled.
+    /// The rest of [`find`](Self::find) where the cell was not linked, or there are more cells now.
     #[cold]
     #[inline(never)]
     fn find_on<'g, S: 'g>(
