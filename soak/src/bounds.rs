@@ -63,10 +63,11 @@ pub(crate) fn sample(watch: &Watch, limits: &Limits, cache: &SessionCache<Payloa
     let bytes = limits.bytes.load(Ordering::SeqCst);
     let calls_before = watch.plan.callbacks.map(|_| calls(&cache.stats()));
     let sample = watch.sample();
-    // What waits to be told is beyond the limits: what waits now, and what was told meanwhile.
+    // What waits to be told is beyond the limits: what waits now, and what was told meanwhile. In this order, for
+    // what is told between the two looks is in both; the other way around it would be in neither.
     let waiting = calls_before.map_or(0, |before| {
-        let stats = cache.stats();
-        stats.callbacks_waiting as i64 + calls(&stats) - before + EVENTS * 8
+        let waiting = cache.stats().callbacks_waiting as i64;
+        waiting + calls(&cache.stats()) - before + EVENTS * 8
     });
     if limits.version.load(Ordering::SeqCst) != version {
         return false;

@@ -47,6 +47,7 @@ const GOALS: &[Goal] = &[
         sessions: MILLION,
         want: Want::Best(Kind::Unbounded, 1.0),
     },
+    best("hit, many at once, the best bounded one", "hit, many at once", MILLION, 2.0),
     best("tls13, the best bounded one", "tls13", MILLION, 1.5),
     Goal {
         text: "tls13, the best bounded one that finds its sessions",
