@@ -45,7 +45,7 @@ fn assert_freed(meanwhile: &AtomicUsize) {
 const TAKE_TAKE: Scenario = Scenario {
     name: "take ∥ take",
     preemptions: [2, 3],
-    floors: [1_330, 1_550],
+    floors: [2_000, 1_830],
     run: || {
         let table = table();
         let take = |t: &Table<Payload>| t.take(A).map(Gone::into_handle);
@@ -85,7 +85,7 @@ static REPLACED: AtomicUsize = AtomicUsize::new(0);
 const GET_REPLACE: Scenario = Scenario {
     name: "get ∥ replace, flush",
     preemptions: [1, 1],
-    floors: [2_810, 1_870],
+    floors: [4_720, 1_870],
     run: || {
         let table = table();
         let (found, ()) = race(&table, get, replace);
@@ -96,7 +96,7 @@ const GET_REPLACE: Scenario = Scenario {
 const REPLACE_GET: Scenario = Scenario {
     name: "replace, flush ∥ get",
     preemptions: [2, 2],
-    floors: [3_560, 1_380],
+    floors: [4_510, 1_910],
     run: || {
         let table = table();
         let ((), found) = race(&table, replace, get);
@@ -131,7 +131,7 @@ static TAKEN: AtomicUsize = AtomicUsize::new(0);
 const GET_TAKE: Scenario = Scenario {
     name: "get, read, drop ∥ take, drop, flush",
     preemptions: [1, 1],
-    floors: [2_810, 250],
+    floors: [2_970, 280],
     run: || {
         let table = table();
         race(&table, get, take);
@@ -142,7 +142,7 @@ const GET_TAKE: Scenario = Scenario {
 const TAKE_GET: Scenario = Scenario {
     name: "take, drop, flush ∥ get, read, drop",
     preemptions: [2, 2],
-    floors: [3_560, 1_380],
+    floors: [4_100, 1_440],
     run: || {
         let table = table();
         race(&table, take, get);
@@ -165,7 +165,7 @@ fn a_reference_to_the_dead_is_caught() {
 const TAKE_GET_PUT: Scenario = Scenario {
     name: "take ∥ get ∥ put",
     preemptions: [0, 1],
-    floors: [500, 27_400],
+    floors: [2_010, 11_190],
     run: || {
         let table = table();
         let (taken, found, replaced) =
