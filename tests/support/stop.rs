@@ -61,7 +61,8 @@ pub(crate) fn wait(mut is_over: impl FnMut() -> bool) -> Option<Stopped> {
         ends = ends || !PARKED.load(Ordering::SeqCst) && is_over();
         ends || PARKED.load(Ordering::SeqCst)
     });
-    (!ends).then_some(Stopped(()))
+    // Only then is there one to be released: a byte too many would release the next one at once.
+    (!ends).then(|| Stopped(()))
 }
 
 impl Drop for Stopped {
