@@ -45,7 +45,7 @@ pub fn end() {
 /// Hands what this thread retired to all threads, and frees what is due: on the real epoch the third
 /// time in a row, if nobody is pinned meanwhile.
 pub fn flush() {
-    pin().flush();
+    reclaim::flush();
 }
 
 /// How many blocks were retired in this execution, and how many of them are dead.

@@ -645,7 +645,7 @@ impl<S> Departed<S> {
 
     /// Drops the sessions: their payloads, unless handles hold them, and then the headers.
     pub(crate) fn drop_all(self) {
-        Unlinked::drop_all(self.sessions.into_iter().map(|(unlinked, _)| unlinked));
+        self.sessions.into_iter().for_each(drop);
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use crate::dispatch;
 use crate::expiry::Due;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
-use crate::reclaim::pin;
+use crate::reclaim::{flush, pin};
 use crate::room::{Hand, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::session::Session;
@@ -113,7 +113,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[cold]
     fn is_still_over(&self) -> bool {
         if self.gauges().is_time_to_free() {
-            pin().flush();
+            flush();
         }
         self.gauges().recount()
     }

@@ -8,7 +8,7 @@
 
 use super::Engine;
 use crate::expiry::Due;
-use crate::reclaim::pin;
+use crate::reclaim::{flush, pin};
 use crate::session::Session;
 use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
@@ -85,7 +85,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             self.deliver(at);
         }
-        pin().flush();
+        flush();
         count
     }
 

@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 use crossbeam_epoch as epoch;
 
 use super::gauge::Gauges;
-use super::parcel::Parcel;
 use super::spare;
 #[cfg(shuttle)]
 use crate::sync::PerTask;
@@ -62,25 +61,10 @@ impl Guard {
             // SAFETY: by the caller's promise the block is of a `T` and retired once; by P1 no guard
             // sees it any more.
             unsafe { spare::free(ptr) };
-            gauges.waiting_ended();
+            gauges.waiting_ended(1);
         };
         // SAFETY: the closure may run on any thread: it touches a block that nobody else can
         // reach (P3) and gauges that are never freed.
-        unsafe { self.0.defer_unchecked(free) };
-    }
-
-    /// As [`retire`](Self::retire), of the block of a parcel, with the header in its room.
-    ///
-    /// # Safety
-    ///
-    /// As there; nobody else drops the parcel.
-    #[inline]
-    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
-        let free = move || {
-            drop(parcel);
-            gauges.waiting_ended();
-        };
-        // SAFETY: as in `retire`.
         unsafe { self.0.defer_unchecked(free) };
     }
 
@@ -95,14 +79,24 @@ impl Guard {
             // SAFETY: by the caller's promise; by P1 no guard sees the box any more. What is in it is
             // not dropped.
             drop(unsafe { Box::from_raw(ptr.cast::<MaybeUninit<T>>().as_ptr()) });
-            gauges.waiting_ended();
+            gauges.waiting_ended(1);
         };
         // SAFETY: as in `retire`.
         unsafe { self.0.defer_unchecked(free) };
     }
 
-    /// Hands what this thread retired to all threads, and frees what is due.
-    pub(crate) fn flush(&self) {
+    /// Runs `free` once every pin of now is over.
+    ///
+    /// # Safety
+    ///
+    /// It may run on any thread, and touches nothing that a thread which pins later can reach.
+    pub(super) unsafe fn defer(&self, free: impl FnOnce()) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.0.defer_unchecked(free) };
+    }
+
+    /// Hands what this thread gave to the epoch to all threads, and frees what is due.
+    pub(super) fn flush(&self) {
         self.0.flush();
     }
 

@@ -73,10 +73,10 @@ impl Gauges {
         }
     }
 
-    /// A header was freed, maybe by another thread than the one that retired it.
+    /// So many headers were freed, maybe by another thread than the one that retired them.
     #[inline]
-    pub(crate) fn waiting_ended(&self) {
-        self.stripes.mine().waiting.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn waiting_ended(&self, count: u64) {
+        self.stripes.mine().waiting.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Whether more headers wait than the limit allows, as of the last recount.

@@ -77,17 +77,6 @@ impl Guard {
         unsafe { self.retire_block(ptr.cast(), Layout::new::<T>(), gauges) };
     }
 
-    /// As `retire`, of the block of a parcel.
-    ///
-    /// # Safety
-    ///
-    /// As for `retire`; nobody else drops the parcel.
-    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
-        let parcel = ManuallyDrop::new(parcel);
-        // SAFETY: by the caller's promise.
-        unsafe { self.retire_block(parcel.block(), pool::layout(parcel.size()), gauges) };
-    }
-
     /// # Safety
     ///
     /// As for `retire`; the block is of this layout.
@@ -119,9 +108,6 @@ impl Guard {
         // SAFETY: by the caller's promise.
         unsafe { self.retire(ptr, gauges) };
     }
-
-    /// Nothing waits for batches here.
-    pub(crate) fn flush(&self) {}
 
     /// Panics when the block at `ptr` is dead.
     pub(crate) fn assert_alive<T>(&self, ptr: NonNull<T>) {
@@ -156,11 +142,27 @@ impl Drop for Guard {
                 let block = state.blocks.get_mut(&address).expect("blocks stay in quarantine");
                 block.is_dead = true;
                 trace::step(|| format!("unpins: {} is dead", trace::block(address)));
-                block.gauges.waiting_ended();
+                block.gauges.waiting_ended(1);
             });
         }
     }
 }
+
+/// As [`Guard::retire`], of the block of a parcel, under no pin but one of its own: what is retired when nobody
+/// else is pinned dies at once.
+///
+/// # Safety
+///
+/// As there; nobody else drops the parcel.
+pub(crate) unsafe fn retire_parcel(parcel: Parcel, gauges: &'static Gauges) {
+    let parcel = ManuallyDrop::new(parcel);
+    gauges.waiting_began(1);
+    // SAFETY: by the caller's promise.
+    unsafe { pin().retire_block(parcel.block(), pool::layout(parcel.size()), gauges) };
+}
+
+/// Nothing waits for batches here.
+pub(crate) fn flush() {}
 
 /// Always of new memory, so that a block stays in quarantine.
 pub(crate) fn place<T>(value: T) -> NonNull<T> {

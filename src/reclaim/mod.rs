@@ -2,8 +2,10 @@
 //!
 //! * `refs.rs`: the count of references in a node. Zero is final.
 //! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
+//! * `limbo.rs`: what a thread has retired and not yet given to the epoch.
+//! * `magazine.rs`: blocks that go from hand to hand together.
 //! * `spare.rs`: where headers come from, and the freed ones that a thread keeps for its next puts.
-//! * `parcel.rs`, `pool.rs`: bytes with room for their header, and the freed ones that a thread keeps.
+//! * `parcel.rs`, `pool.rs`: bytes with room for their header, and the freed ones that threads keep.
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `real.rs` (loom): the epoch itself, for the few models that are small enough.
@@ -31,12 +33,17 @@ pub(crate) mod refs;
 #[cfg(not(loom))]
 mod epoch;
 #[cfg(not(loom))]
+mod limbo;
+mod magazine;
+#[cfg(not(loom))]
 mod region;
 pub(crate) mod shelf;
 #[cfg(not(loom))]
 mod spare;
 #[cfg(not(loom))]
 pub(crate) use epoch::{Guard, pin};
+#[cfg(not(loom))]
+pub(crate) use limbo::{flush, retire_parcel};
 #[cfg(not(loom))]
 pub(crate) use region::used as region_bytes;
 #[cfg(not(loom))]
@@ -45,9 +52,13 @@ pub(crate) use spare::{free, place};
 #[cfg(all(loom, not(crossbeam_loom)))]
 mod mock;
 #[cfg(all(loom, not(crossbeam_loom)))]
-pub(crate) use mock::{Guard, end, free, pin, place, region_bytes, reset, retired};
+pub(crate) use mock::{
+    Guard, end, flush, free, pin, place, region_bytes, reset, retire_parcel, retired,
+};
 
 #[cfg(all(loom, crossbeam_loom))]
 mod real;
 #[cfg(all(loom, crossbeam_loom))]
-pub(crate) use real::{Guard, end, free, pin, place, region_bytes, reset, retired};
+pub(crate) use real::{
+    Guard, end, flush, free, pin, place, region_bytes, reset, retire_parcel, retired,
+};

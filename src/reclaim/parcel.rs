@@ -13,10 +13,12 @@
 //!   frees the block, and nobody drops the parcel.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use zeroize::optimization_barrier;
 
+use super::magazine::Block;
 use super::pool;
 
 /// Bytes of the room: what a header takes whose payload is `SecretBytes`. The words of a model are
@@ -73,6 +75,14 @@ impl Parcel {
     #[inline]
     pub(crate) fn room(&self) -> Option<NonNull<u8>> {
         (self.len <= MOST).then(|| self.block())
+    }
+
+    /// The block, which is the caller's then.
+    #[inline]
+    #[cfg_attr(loom, expect(dead_code, reason = "models retire parcels one by one"))]
+    pub(super) fn into_block(self) -> Block {
+        let this = ManuallyDrop::new(self);
+        Block { start: this.block(), size: pool::rounded(this.size()) }
     }
 
     /// The block.

@@ -1,13 +1,19 @@
-//! Freed blocks of memory, by their sizes, which a thread keeps for its next ones.
+//! Freed blocks of memory, for the next sessions.
 //!
-//! The epoch frees the blocks of parcels many at a time: more than an allocator keeps at hand, so that
-//! it would join them with their neighbours, whose memory it touches for that, and cut them out again.
+//! A thread keeps some, by their sizes. The epoch frees the blocks of parcels many at a time: more than an
+//! allocator keeps at hand, so that it would join them with their neighbours, whose memory it touches for
+//! that, and cut them out again. They come in magazines, which lie in a depot of the process until a thread has
+//! no block of the size that it wants.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
+use super::magazine::Magazine;
 use super::prefetch::{CACHE_LINE, prefetch};
+use super::shelf::Shelf;
+use crate::sync::Ordering;
+use crate::sync::tally::AtomicUsize;
 
 /// How blocks are aligned.
 pub(super) const ALIGN: usize = 8;
@@ -23,29 +29,56 @@ pub(super) const LARGEST: usize = 1024;
 /// Bytes that a thread keeps: some hundred sessions.
 const MOST: usize = 128 * 1024;
 
+/// Bytes that lie in the depot, at most: some ten thousand sessions.
+const MOST_IN_DEPOT: usize = 8 * 1024 * 1024;
+
+/// Magazines of blocks that nobody uses.
+#[cfg(not(loom))]
+static DEPOT: Depot = Depot { shelf: Shelf::new(), bytes: AtomicUsize::new(0) };
+
+struct Depot {
+    shelf: Shelf,
+    /// What lies there: counted before it is laid down, and until it was taken up.
+    bytes: AtomicUsize,
+}
+
 /// Blocks that nobody uses. Each class has those of one size, the last one that came on top: a block is not
 /// touched while it is here, for its memory may be far by then.
 struct Pool {
     classes: [Vec<NonNull<u8>>; LARGEST / STEP + 1],
     bytes: usize,
+    /// What the thread has last taken up from the depot, and an empty one.
+    magazine: Option<Box<Magazine>>,
+    empty: Option<Box<Magazine>>,
 }
 
 thread_local!(static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) });
 
 impl Pool {
     const fn new() -> Self {
-        Self { classes: [const { Vec::new() }; LARGEST / STEP + 1], bytes: 0 }
+        Self { classes: [const { Vec::new() }; LARGEST / STEP + 1], bytes: 0, magazine: None, empty: None }
     }
 
+    /// A block of this size, if there is one at hand.
     #[inline]
     fn pop(&mut self, size: usize) -> Option<NonNull<u8>> {
+        if let Some(magazine) = &mut self.magazine
+            && let Some(block) = magazine.pop_if(|other| other == size)
+        {
+            // The next put's, which will write it from the beginning on.
+            magazine.blocks().last().inspect(|next| prefetch_block(next.start));
+            return Some(block.start);
+        }
+        self.pop_kept(size)
+    }
+
+    /// As above, of what the thread has freed itself.
+    #[inline]
+    fn pop_kept(&mut self, size: usize) -> Option<NonNull<u8>> {
         let class = self.classes.get_mut(size / STEP)?;
         let block = class.pop()?;
         self.bytes -= size;
-        // The next put's, which will write it from the beginning on.
-        if let Some(next) = class.last() {
-            prefetch_block(*next);
-        }
+        class.last().inspect(|next| prefetch_block(**next));
         Some(block)
     }
 
@@ -62,8 +95,82 @@ impl Pool {
     }
 }
 
+#[cfg(not(loom))]
+impl Pool {
+    /// A block of this size that is not at hand: from the depot, if the next magazine there has one.
+    #[cold]
+    fn restock(&mut self, size: usize) -> Option<NonNull<u8>> {
+        // What is left there is of other sizes.
+        self.spread();
+        if size > LARGEST {
+            return None;
+        }
+        self.empty = self.magazine.replace(DEPOT.take_up()?);
+        self.pop(size).or_else(|| {
+            self.spread();
+            self.pop_kept(size)
+        })
+    }
+
+    /// Keeps what is in the magazine by its size.
+    fn spread(&mut self) {
+        while let Some(block) = self.magazine.as_mut().and_then(|it| it.pop_if(|_| true)) {
+            if !self.push(block.start, block.size) {
+                // SAFETY: M1: from `take` in this size, and nobody else's.
+                unsafe { dealloc(block.start.as_ptr(), block_layout(block.size)) };
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Depot {
+    fn take_up(&self) -> Option<Box<Magazine>> {
+        // Relaxed, here and below: a bound. What is in a magazine the shelf shows.
+        if self.bytes.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let bundle = self.shelf.take()?;
+        // SAFETY: of a magazine, as all on this shelf, and taken off it.
+        let magazine = unsafe { Magazine::of(bundle) };
+        self.bytes.fetch_sub(magazine.bytes(), Ordering::Relaxed);
+        Some(magazine)
+    }
+
+    fn lay_down(&self, magazine: Box<Magazine>) -> Result<(), Box<Magazine>> {
+        let bytes = magazine.bytes();
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_IN_DEPOT {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(magazine);
+        }
+        // SAFETY: given up here, and taken apart by the one who takes it up.
+        unsafe { self.shelf.put(magazine.into_bundle()) };
+        Ok(())
+    }
+}
+
+/// Keeps blocks that nobody sees any more for the next thread that wants some; or frees them, if there are many.
+#[cfg(not(loom))]
+pub(super) fn lay_down(magazine: Box<Magazine>) {
+    let Err(magazine) = DEPOT.lay_down(magazine) else { return };
+    for block in magazine.blocks() {
+        // SAFETY: M1: from `take` in this size, and nobody else's; the magazine goes, too.
+        unsafe { dealloc(block.start.as_ptr(), block_layout(block.size)) };
+    }
+}
+
+/// A magazine without blocks.
+#[cfg(not(loom))]
+#[cold]
+pub(super) fn empty_magazine() -> Box<Magazine> {
+    let kept = POOL.try_with(|pool| pool.try_borrow_mut().ok()?.empty.take());
+    kept.ok().flatten().unwrap_or_else(Magazine::new)
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
+        #[cfg(not(loom))]
+        self.spread();
         for (number, class) in self.classes.iter_mut().enumerate() {
             let layout = block_layout(number * STEP + OWN);
             for block in class.drain(..) {
@@ -87,7 +194,13 @@ fn prefetch_block(block: NonNull<u8>) {
 pub(super) fn take(size: usize) -> NonNull<u8> {
     let size = rounded(size);
     // What the thread kept is gone while it ends.
-    let kept = POOL.try_with(|pool| pool.try_borrow_mut().ok()?.pop(size));
+    let kept = POOL.try_with(|pool| {
+        let mut pool = pool.try_borrow_mut().ok()?;
+        #[cfg(not(loom))]
+        return pool.pop(size).or_else(|| pool.restock(size));
+        #[cfg(loom)]
+        return pool.pop(size);
+    });
     kept.ok().flatten().unwrap_or_else(|| allocate(block_layout(size)))
 }
 
@@ -124,7 +237,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 ///
 /// If that is more than any allocator has.
 #[inline]
-fn rounded(size: usize) -> usize {
+pub(super) fn rounded(size: usize) -> usize {
     let rounded = size.saturating_add(STEP - OWN - 1) / STEP * STEP + OWN;
     assert!(rounded >= size, "more than the memory");
     rounded

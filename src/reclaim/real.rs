@@ -66,16 +66,6 @@ impl Guard {
         unsafe { self.retire_by(move || free(ptr), gauges) };
     }
 
-    /// As `retire`, of the block of a parcel.
-    ///
-    /// # Safety
-    ///
-    /// As for `retire`; nobody else drops the parcel.
-    pub(crate) unsafe fn retire_parcel(&self, parcel: Parcel, gauges: &'static Gauges) {
-        // SAFETY: by the caller's promise.
-        unsafe { self.retire_by(move || drop(parcel), gauges) };
-    }
-
     /// # Safety
     ///
     /// As for `retire`: `free` frees what nobody who pins later can reach.
@@ -85,7 +75,7 @@ impl Guard {
         count(1, 0);
         let free = move || {
             free();
-            gauges.waiting_ended();
+            gauges.waiting_ended(1);
             count(0, 1);
         };
         if planted!("freed-at-once") {
@@ -106,11 +96,6 @@ impl Guard {
         unsafe { self.retire(ptr, gauges) };
     }
 
-    /// Hands what this thread retired to all threads, and frees what is due.
-    pub(crate) fn flush(&self) {
-        self.0.as_ref().inspect(|guard| guard.flush());
-    }
-
     /// The epoch knows nothing of single blocks. AddressSanitizer does.
     pub(crate) fn assert_alive<T>(&self, _ptr: NonNull<T>) {}
 }
@@ -122,6 +107,22 @@ impl Drop for Guard {
             unsafe { ManuallyDrop::drop(&mut self.0) };
         }
     }
+}
+
+/// As [`Guard::retire`], of the block of a parcel, under no pin but one of its own.
+///
+/// # Safety
+///
+/// As there; nobody else drops the parcel.
+pub(crate) unsafe fn retire_parcel(parcel: Parcel, gauges: &'static Gauges) {
+    gauges.waiting_began(1);
+    // SAFETY: by the caller's promise.
+    unsafe { pin().retire_by(move || drop(parcel), gauges) };
+}
+
+/// Hands what this thread retired to all threads, and frees what is due.
+pub(crate) fn flush() {
+    pin().0.as_ref().inspect(|guard| guard.flush());
 }
 
 /// A block of its own.

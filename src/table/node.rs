@@ -31,7 +31,7 @@ use super::link::AtomicLink;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::{ALIGN, ROOM};
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{Guard, pin};
+use crate::reclaim::Guard;
 use crate::secret::SecretBytes;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 
@@ -406,17 +406,6 @@ impl<S> Unlinked<S> {
 }
 
 impl<S> Unlinked<S> {
-    /// Drops several as one would, but retires their headers together, under one pin.
-    pub(crate) fn drop_all(all: impl Iterator<Item = Self>) {
-        // If a payload panics, the unwinding drops the rest one by one.
-        let dead: Vec<_> = all.filter_map(Self::die).collect();
-        if let Some(first) = dead.first() {
-            first.gauges().waiting_began(dead.len() as u64);
-        }
-        let guard = pin();
-        dead.into_iter().for_each(|dead| dead.retire(&guard));
-    }
-
     /// Drops the payload, unless handles hold the session.
     #[inline]
     fn die(self) -> Option<Dead<S>> {

@@ -19,7 +19,9 @@ use crate::reclaim;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::Parcel;
 use crate::reclaim::refs::Refs;
-use crate::reclaim::{Guard, pin, place};
+#[cfg(doc)]
+use crate::reclaim::Guard;
+use crate::reclaim::{pin, place, retire_parcel};
 use crate::secret::SecretBytes;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 use crate::table::link::{AtomicLink, Link};
@@ -251,35 +253,34 @@ impl<S> Dead<S> {
         unsafe { drop_content(node, kind) };
         this
     }
-
-    /// Where it is counted.
-    pub(super) fn gauges(&self) -> &'static Gauges {
-        self.gauges
-    }
-
-    /// Retires the header under the caller's pin. The caller has counted it as waiting.
-    #[inline]
-    pub(super) fn retire(self, guard: &Guard) {
-        let Self { node, kind, gauges } = *ManuallyDrop::new(self);
-        // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away, or
-        // nobody linked it; and only one thread brings the count to zero. N6 for the layout.
-        unsafe {
-            match kind & (IN_PARCEL | CONTEXT) {
-                IN_PARCEL => guard.retire_parcel(take_parcel(node), gauges),
-                0 => guard.retire(node, gauges),
-                _ => guard.retire(node.cast::<WithContext<S>>(), gauges),
-            }
-        }
-    }
 }
 
 impl<S> Drop for Dead<S> {
     #[inline]
     fn drop(&mut self) {
         let Self { node, kind, gauges } = *self;
-        gauges.waiting_began(1);
-        Self { node, kind, gauges }.retire(&pin());
+        // SAFETY: P3: the removal's winner unlinked the node before it gave its reference away, or
+        // nobody linked it; and only one thread brings the count to zero. N6, N7 for the block.
+        unsafe {
+            match kind & (IN_PARCEL | CONTEXT) {
+                IN_PARCEL => retire_parcel(take_parcel(node), gauges),
+                0 => retire(node, gauges),
+                _ => retire(node.cast::<WithContext<S>>(), gauges),
+            }
+        }
     }
+}
+
+/// Retires a block that is not a parcel's.
+///
+/// # Safety
+///
+/// As for [`Guard::retire`].
+#[inline(never)]
+unsafe fn retire<T>(block: NonNull<T>, gauges: &'static Gauges) {
+    gauges.waiting_began(1);
+    // SAFETY: by the caller's promise.
+    unsafe { pin().retire(block, gauges) };
 }
 
 /// Drops the payload and the context of a node of this kind. User code, both.
