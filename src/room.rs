@@ -47,6 +47,12 @@ impl Room {
         (most < UNLIMITED / bytes.max(1)).then_some(most / self.shards)
     }
 
+    /// Whether a shard has so much free, as of now.
+    #[inline]
+    pub(crate) fn has(&self, shard: usize, tokens: Tokens) -> bool {
+        self.sessions.has(shard, tokens.sessions) && self.bytes.has(shard, tokens.bytes)
+    }
+
     /// Whether a shard's share is so large, for sessions of so many bytes, that it need not be
     /// exact: a put then evicts from its own shard before it looks for free room in others, and
     /// evicts a batch.

@@ -351,13 +351,21 @@ impl<S> Shard<S> {
     }
 
     /// Removes sessions that come first in the order of eviction, but not `spare`, until `wanted`
-    /// is enough. The session that a put replaces is spared: its room becomes the new one's.
-    pub(crate) fn evict(&self, now: u64, wanted: Wanted, spare: &Name) -> Departed<S> {
+    /// is enough, or there is room anyway. The session that a put replaces is spared: its room becomes
+    /// the new one's.
+    pub(crate) fn evict(
+        &self,
+        now: u64,
+        wanted: Wanted,
+        spare: &Name,
+        has_room: impl Fn() -> bool,
+    ) -> Departed<S> {
         let mut departed = Departed::with_capacity(wanted.sessions);
         let mut spared = 0;
         // Half of a batch will do: the other hints were stale, and another round brings less. Once
-        // nothing is left but what is spared by name, that is met again and again.
-        while !departed.is_enough(wanted.half()) && spared < 2 * MOST_SPARED {
+        // nothing is left but what is spared by name, that is met again and again. And while a sweep
+        // removes what most hints lead to, there is room long before one is found that is to stay.
+        while !departed.is_enough(wanted.half()) && spared < 2 * MOST_SPARED && !has_room() {
             let Some(list) = self.wheel.earliest() else { break };
             self.each_hint(list, now, &mut departed, wanted, |node| {
                 self.look_to_evict(list, node, now, spare, &mut spared)

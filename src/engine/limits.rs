@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[cfg(not(shuttle))]
 use std::thread::yield_now;
@@ -32,7 +33,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Evicts until the hand holds `wanted`, first from its own shard, then from the others.
     ///
     /// Lock-free: it goes around only after it has taken due hints off the wheel, or if others have taken
-    /// what was freed, which is progress of theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
+    /// what was freed or what it met, which is progress of theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
     /// every place belongs to a put in flight, or to a removal between its two steps.
     /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
     /// with its eviction.
@@ -52,13 +53,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if self.expire_some(own, self.clock.now()) {
                 continue;
             }
-            if self.evict(own, wanted, name) > 0 || hand.gather(tokens) {
+            let met_room = Cell::new(false);
+            let has_room = |at| {
+                let has_room = self.room.has(at, tokens);
+                met_room.set(met_room.get() | has_room);
+                has_room
+            };
+            if self.evict(own, wanted, name, || has_room(own)) > 0 || hand.gather(tokens) {
                 continue;
             }
-            let others = (1..shards).map(|step| (own + step) % shards);
-            let evicted = others.clone().any(|other| self.evict(other, wanted, name) > 0)
-                || (0..shards).any(|shard| self.evict_any(shard, name) > 0);
-            if hand.gather(tokens) || evicted {
+            let mut others = (1..shards).map(|step| (own + step) % shards);
+            let evict = |at| self.evict(at, wanted, name, || has_room(own) || has_room(at));
+            let evicted = others.any(|other| evict(other) > 0);
+            if hand.gather(tokens) || evicted || met_room.get() {
+                continue;
+            }
+            if (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
                 continue;
             }
             if attempts == ATTEMPTS {
@@ -76,8 +86,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.room.bytes.limit() >= UNLIMITED { u64::MAX } else { (count * bytes).max(1) }
     }
 
-    fn evict(&self, shard: usize, wanted: Wanted, spare: &Name) -> usize {
-        self.leave(shard, self.shards[shard].evict(self.clock.now(), wanted, spare))
+    /// Evicts from a shard what is wanted, or less if there is room before.
+    fn evict(&self, at: usize, wanted: Wanted, spare: &Name, has_room: impl Fn() -> bool) -> usize {
+        self.leave(at, self.shards[at].evict(self.clock.now(), wanted, spare, has_room))
     }
 
     fn evict_any(&self, shard: usize, spare: &Name) -> usize {
@@ -132,6 +143,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Evicts a session of a shard, if there is one.
     fn evict_one(&self, shard: usize) -> bool {
         let one = Wanted { sessions: 1, weight: u64::MAX };
-        self.evict(shard, one, &Name::NOBODY) > 0 || self.evict_any(shard, &Name::NOBODY) > 0
+        self.evict(shard, one, &Name::NOBODY, || false) > 0
+            || self.evict_any(shard, &Name::NOBODY) > 0
     }
 }

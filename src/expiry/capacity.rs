@@ -67,6 +67,13 @@ impl Budget {
         }
     }
 
+    /// Whether so many tokens of a shard are free, as of now.
+    #[inline]
+    pub(crate) fn has(&self, shard: usize, count: u64) -> bool {
+        // Relaxed: it decides whether to go on looking for more, and not that they are one's own.
+        self.free[shard].0.load(Ordering::Relaxed) >= count
+    }
+
     /// Takes so many tokens of a shard, or none; `false` also if others change them meanwhile.
     #[inline]
     #[must_use]

@@ -23,7 +23,7 @@ struct Limbo(Cell<Option<Box<Magazine>>>);
 
 impl Drop for Limbo {
     fn drop(&mut self) {
-        self.0.take().map(seal);
+        self.0.take().into_iter().for_each(seal);
     }
 }
 

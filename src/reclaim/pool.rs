@@ -56,7 +56,12 @@ thread_local!(static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) });
 
 impl Pool {
     const fn new() -> Self {
-        Self { classes: [const { Vec::new() }; LARGEST / STEP + 1], bytes: 0, magazine: None, empty: None }
+        Self {
+            classes: [const { Vec::new() }; LARGEST / STEP + 1],
+            bytes: 0,
+            magazine: None,
+            empty: None,
+        }
     }
 
     /// A block of this size, if there is one at hand.
@@ -253,6 +258,10 @@ fn block_layout(size: usize) -> Layout {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::thread;
+
+    use super::super::gauge::Lease;
+    use super::super::magazine::{Block, ROUNDS};
     use super::*;
 
     #[test]
@@ -292,5 +301,47 @@ mod tests {
             blocks.into_iter().for_each(|block| give(block, 500));
         }
         assert!((MOST - 1_000..=MOST).contains(&kept()), "{}", kept());
+    }
+
+    /// A magazine of blocks of these sizes, which were taken for this.
+    fn magazine_of(sizes: &[usize]) -> Box<Magazine> {
+        let mut magazine = Magazine::new();
+        let lease = Lease::new(usize::MAX);
+        for &size in sizes {
+            let block = Block { start: take(size), size: rounded(size) };
+            // SAFETY: from the pool, in this size.
+            assert!(unsafe { magazine.push(block, lease.gauges()) }, "there is room for it");
+        }
+        magazine
+    }
+
+    #[test]
+    fn what_lies_in_the_depot_goes_to_a_thread_that_has_none() {
+        const SIZES: [usize; 3] = [777, 555, 777];
+        let magazine = magazine_of(&SIZES);
+        let known: Vec<_> = magazine.blocks().iter().map(|block| block.start.addr()).collect();
+        lay_down(magazine);
+        let other = thread::spawn(|| (SIZES.map(|size| take(size).addr()), take(777).addr()));
+        let (taken, next) = other.join().expect("it does not panic");
+        assert!(
+            taken.iter().all(|address| known.contains(address)),
+            "all, also what is below another size"
+        );
+        assert!(!known.contains(&next), "there are no more");
+    }
+
+    #[test]
+    fn no_more_lies_in_the_depot_than_so_much() {
+        let bytes = ROUNDS * rounded(1_000);
+        let count = 2 * MOST_IN_DEPOT / bytes;
+        let magazines: Vec<_> = (0..count).map(|_| magazine_of(&[1_000; ROUNDS])).collect();
+        let lies = || DEPOT.bytes.load(Ordering::Relaxed);
+        assert_eq!(lies(), 0);
+        magazines.into_iter().for_each(lay_down);
+        assert!((MOST_IN_DEPOT - bytes..=MOST_IN_DEPOT).contains(&lies()), "{} bytes", lies());
+        let all: Vec<_> = (0..count * ROUNDS).map(|_| take(1_000)).collect();
+        assert_eq!(lies(), 0, "what is there is used first");
+        // SAFETY: taken above in this size, and given back once.
+        all.into_iter().for_each(|block| unsafe { give(block, 1_000) });
     }
 }

@@ -28,10 +28,10 @@ pub(crate) use self::birth::{Context, NewNode};
 pub(super) use self::birth::{Hollow, WithContext};
 use super::id::SessionId;
 use super::link::AtomicLink;
+use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::{ALIGN, ROOM};
 use crate::reclaim::refs::Refs;
-use crate::reclaim::Guard;
 use crate::secret::SecretBytes;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
 

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use super::{CONTEXT, HOLLOW, IN_PARCEL, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim;
+#[cfg(doc)]
+use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::Parcel;
 use crate::reclaim::refs::Refs;
-#[cfg(doc)]
-use crate::reclaim::Guard;
 use crate::reclaim::{pin, place, retire_parcel};
 use crate::secret::SecretBytes;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, UnsafeCell, planted};
