@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::ptr::NonNull;
 
 use super::magazine::Magazine;
-use super::prefetch::{CACHE_LINE, prefetch};
+use super::prefetch::{CACHE_LINE, prefetch_to_write};
 use super::shelf::Shelf;
 use crate::sync::Ordering;
 use crate::sync::tally::AtomicUsize;
@@ -190,7 +190,7 @@ impl Drop for Pool {
 #[inline]
 fn prefetch_block(block: NonNull<u8>) {
     for line in 0..4 {
-        prefetch(block.as_ptr().wrapping_add(line * CACHE_LINE));
+        prefetch_to_write(block.as_ptr().wrapping_add(line * CACHE_LINE));
     }
 }
 
