@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use resumption::{Put, Refusal, Scope, SessionCache, Verdict};
 
 use crew::{Crew, Part};
-use stage::{CALLS, DOINGS, KINDS, SETTINGS, SWEEPS, Stage, stage};
+use stage::{CALLS, DOINGS, KINDS, SETTINGS, SWEEPS, Stage, payload, stage};
 use support::{Random, id, wait_until};
 
 #[global_allocator]
@@ -178,7 +178,7 @@ fn headers_that_wait_for_a_stopped_thread_are_bounded() {
     let bound = bound_of(stage, LIMIT);
     for _ in 0..1_000 {
         key += 1;
-        let put = stage.sessions.put(&id(key), key);
+        let put = stage.sessions.put(&id(key), payload(key));
         assert!(matches!(put, Put::Refused(Refusal::HeadersWaiting, _)), "{put:?}");
         let waiting = stage.cache.stats().headers_waiting as usize;
         assert!((LIMIT..=bound).contains(&waiting), "{waiting} of {LIMIT}, {bound} at most");
@@ -189,14 +189,14 @@ fn headers_that_wait_for_a_stopped_thread_are_bounded() {
     for id in found {
         assert!(stage.sessions.get(&id).is_some(), "a lookup goes on");
         assert!(stage.sessions.take(&id).is_some(), "a take goes on");
-        assert!(!stage.sessions.put(&id, 0).is_stored());
+        assert!(!stage.sessions.put(&id, payload(0)).is_stored());
     }
     // The epoch's bags have room for 64 headers, and are as large when there are fewer in them.
     assert!(ALLOCATOR.in_use() < memory + (1 << 19), "{memory} bytes, and then {ALLOCATOR:?}");
     go_on_for_long(&crew, LIMIT..=bound);
     drop(stopped);
     wait_until("headers come back, and puts are taken", || {
-        stage.sessions.put(&id(7), 7).is_stored()
+        stage.sessions.put(&id(7), payload(7)).is_stored()
             && (stage.cache.stats().headers_waiting as usize) < LIMIT
     });
     crew.let_the_others_rest();
@@ -250,7 +250,7 @@ fn a_stopped_worker_stops_nobody() {
     const STOPS: u64 = 300;
     let _one = one_test();
     let builder = SessionCache::builder().max_sessions(100).max_waiting_callbacks(usize::MAX);
-    let cache: SessionCache<u64> = builder.build().expect("sane settings");
+    let cache: SessionCache = builder.build().expect("sane settings");
     let worker: Arc<OnceLock<libc::pthread_t>> = Arc::default();
     let (own, told) = (Arc::clone(&worker), Arc::new(AtomicU64::new(0)));
     let count = Arc::clone(&told);
@@ -269,7 +269,7 @@ fn a_stopped_worker_stops_nobody() {
     let mut go_on = |steps| {
         for _ in 0..steps {
             next += 1;
-            assert!(sessions.put(&id(next), next).is_stored());
+            assert!(sessions.put(&id(next), payload(next)).is_stored());
             drop(sessions.take(&id(next - next % 7)));
         }
     };
@@ -293,7 +293,7 @@ fn a_stopped_worker_stops_nobody() {
 fn is_refused_within(most: usize, stage: &Stage, key: &mut u64) -> bool {
     (0..most).any(|_| {
         *key += 1;
-        match stage.sessions.put(&id(*key), *key) {
+        match stage.sessions.put(&id(*key), payload(*key)) {
             Put::Refused(Refusal::HeadersWaiting, _) => return true,
             put => assert!(put.is_stored(), "{put:?}"),
         }
