@@ -8,10 +8,11 @@
 //!
 //! OpenSSL takes all of them out under the lock that handshakes need: the longest handshake is the one
 //! that waited for it. The processor that is not the handshakes' has to be free, or both contenders
-//! show how the system shares one. The last two columns are of the processor's time, which a busy
+//! show how the system shares one. What leaves is freed by another thread than the handshakes', so the
+//! allocator is measured, too: it is the system's, which OpenSSL servers usually have; `RESUMPTION_BENCH_ALLOCATOR=mimalloc` takes the other benches'. The last two columns are of the processor's time, which a busy
 //! machine changes little; waiting is not in it.
 
-#[path = "common/allocator.rs"]
+#[path = "common/either_allocator.rs"]
 mod allocator;
 #[path = "common/openssl_servers.rs"]
 #[allow(dead_code, reason = "each bench uses a part of it")]
@@ -49,6 +50,7 @@ fn main() {
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
+    report.note(allocator::name());
     for &sessions in &args.sizes {
         for (name, version) in [("TLS 1.2", TLS12), ("TLS 1.3", TLS13)] {
             measure(&args, &mut report, sessions as u64, name, version);
@@ -74,7 +76,7 @@ type Side = (&'static str, [Times; 2]);
 fn measure(args: &Args, report: &mut Report, sessions: u64, name: &str, version: SslVersion) {
     let mut sides: [Side; 2] =
         [("OpenSSL", Default::default()), ("resumption", Default::default())];
-    let quiet_time = Duration::from_millis(args.pick(1_000, 200));
+    let quiet_time = Duration::from_millis(args.pick(5_000, 500));
     for _ in 0..args.rounds() {
         let own = Server::own((sessions + 2 * STAYING) as usize * 2);
         let mut own = Stage::new(own, sessions, version);

@@ -166,7 +166,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// 262 144 by default, about 25 MB; or up to 270 MB where payloads are [`SecretBytes`], of which up to
     /// 936 bytes are in one block with their header, and wait, wiped, as well. They wait for as long as a
     /// thread is stopped in the middle of an operation. Segments of the queues of hints count too, one for 60 hints. A bit more than the
-    /// limit may wait: 32 for each processor, what is in the cache when the limit is met and leaves it
+    /// limit may wait: 32 for each processor, 64 for each thread, what is in the cache when the limit is met and leaves it
     /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
     /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
     /// beyond the limit: it refuses puts, not lookups.

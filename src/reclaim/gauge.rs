@@ -61,8 +61,8 @@ impl Gauges {
         self.origin.store(origin, Ordering::Relaxed);
     }
 
-    /// So many headers are being retired. The bound on what waits is the limit, plus [`RECOUNT`] for each
-    /// stripe, plus the sessions that are in the table when the limit is met, plus the segments of
+    /// So many headers are given to the epoch. The bound on what waits is the limit, plus [`RECOUNT`] for each
+    /// stripe, plus the magazine that each thread fills (`limbo.rs`), plus the sessions that are in the table when the limit is met, plus the segments of
     /// the hints that their removals look at.
     #[inline]
     pub(crate) fn waiting_began(&self, count: u64) {
