@@ -531,6 +531,7 @@ impl<S> Shard<S> {
         self.table.get_stamped(hint.hash(), |stamp| hint.is_of(stamp), guard)
     }
 
+    #[inline(always)]
     fn look_to_evict(
         &self,
         list: List,

@@ -123,7 +123,7 @@ impl Wheel {
     }
 
     /// Files a hint under the caller's pin, unless that takes an allocation.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_push(
         &self,
         hint: Hint,
