@@ -60,7 +60,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "mutants",
         arguments: "[--show BUG]",
-        about: "which model catches which planted bug; a survivor is a failure",
+        about: "which model catches which planted bug; `cargo xtask mutants --help` says more",
         run: models::mutants,
     },
     Command {
@@ -159,9 +159,30 @@ fn dispatch(mut parser: Parser) -> Result<()> {
         Some(Arg::Value(name)) => name,
         Some(other) => return Err(other.unexpected().into()),
     };
-    match COMMANDS.iter().find(|command| name == command.name) {
-        Some(command) => (command.run)(parser),
-        None => bail!("no command {name:?}; `cargo xtask --help` lists them"),
+    let Some(command) = COMMANDS.iter().find(|command| name == command.name) else {
+        bail!("no command {name:?}; `cargo xtask --help` lists them");
+    };
+    if !command.about.contains("--help") && asks_for_help(parser.clone()) {
+        print!("{}", command.help());
+        return Ok(());
+    }
+    (command.run)(parser)
+}
+
+/// Whether what is left of the command line asks for help. Commands that say more than their line do so on their own.
+fn asks_for_help(mut parser: Parser) -> bool {
+    let mut args = std::iter::from_fn(|| parser.next().ok()?.map(|arg| is_help(&arg)));
+    args.any(|is_help| is_help)
+}
+
+fn is_help(arg: &Arg<'_>) -> bool {
+    matches!(arg, Arg::Long("help") | Arg::Short('h'))
+}
+
+impl Command {
+    fn help(&self) -> String {
+        let Self { name, arguments, about, .. } = self;
+        format!("{about}\n\nUsage: cargo xtask {name} {arguments}\n")
     }
 }
 
@@ -193,6 +214,19 @@ mod tests {
         assert!(dispatch(Parser::from_args(["--version"])).is_err());
         assert!(flag(Parser::from_args(["--skips"]), "no-skips").is_err());
         assert!(no_arguments(Parser::from_args(["x"])).is_err());
+    }
+
+    #[test]
+    fn every_command_helps() {
+        for command in COMMANDS {
+            assert!(
+                dispatch(Parser::from_args([command.name, "--help"])).is_ok(),
+                "{}",
+                command.name
+            );
+        }
+        assert!(asks_for_help(Parser::from_args(["--seconds", "3", "-h"])));
+        assert!(!asks_for_help(Parser::from_args(["--seconds", "3"])));
     }
 
     #[test]
