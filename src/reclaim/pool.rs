@@ -34,7 +34,7 @@ const MOST_IN_DEPOT: usize = 8 * 1024 * 1024;
 
 /// Magazines of blocks that nobody uses.
 #[cfg(not(loom))]
-static DEPOT: Depot = Depot { shelf: Shelf::new(), bytes: AtomicUsize::new(0) };
+static DEPOT: Depot = Depot::new();
 
 struct Depot {
     shelf: Shelf,
@@ -104,13 +104,13 @@ impl Pool {
 impl Pool {
     /// A block of this size that is not at hand: from the depot, if the next magazine there has one.
     #[cold]
-    fn restock(&mut self, size: usize) -> Option<NonNull<u8>> {
+    fn restock(&mut self, depot: &Depot, size: usize) -> Option<NonNull<u8>> {
         // What is left there is of other sizes.
         self.spread();
         if size > LARGEST {
             return None;
         }
-        self.empty = self.magazine.replace(DEPOT.take_up()?);
+        self.empty = self.magazine.replace(depot.take_up()?);
         self.pop(size).or_else(|| {
             self.spread();
             self.pop_kept(size)
@@ -130,6 +130,10 @@ impl Pool {
 
 #[cfg(not(loom))]
 impl Depot {
+    const fn new() -> Self {
+        Self { shelf: Shelf::new(), bytes: AtomicUsize::new(0) }
+    }
+
     fn take_up(&self) -> Option<Box<Magazine>> {
         // Relaxed, here and below: a bound. What is in a magazine the shelf shows.
         if self.bytes.load(Ordering::Relaxed) == 0 {
@@ -157,7 +161,14 @@ impl Depot {
 /// Keeps blocks that nobody sees any more for the next thread that wants some; or frees them, if there are many.
 #[cfg(not(loom))]
 pub(super) fn lay_down(magazine: Box<Magazine>) {
-    let Err(magazine) = DEPOT.lay_down(magazine) else { return };
+    if let Err(magazine) = DEPOT.lay_down(magazine) {
+        free_all(magazine);
+    }
+}
+
+/// Frees the blocks of a magazine.
+#[cfg(not(loom))]
+fn free_all(magazine: Box<Magazine>) {
     for block in magazine.blocks() {
         // SAFETY: M1: from `take` in this size, and nobody else's; the magazine goes, too.
         unsafe { dealloc(block.start.as_ptr(), block_layout(block.size)) };
@@ -202,7 +213,7 @@ pub(super) fn take(size: usize) -> NonNull<u8> {
     let kept = POOL.try_with(|pool| {
         let mut pool = pool.try_borrow_mut().ok()?;
         #[cfg(not(loom))]
-        return pool.pop(size).or_else(|| pool.restock(size));
+        return pool.pop(size).or_else(|| pool.restock(&DEPOT, size));
         #[cfg(loom)]
         return pool.pop(size);
     });
@@ -258,8 +269,6 @@ fn block_layout(size: usize) -> Layout {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::thread;
-
     use super::super::gauge::Lease;
     use super::super::magazine::{Block, ROUNDS};
     use super::*;
@@ -303,13 +312,13 @@ mod tests {
         assert!((MOST - 1_000..=MOST).contains(&kept()), "{}", kept());
     }
 
-    /// A magazine of blocks of these sizes, which were taken for this.
+    /// A magazine of new blocks of these sizes.
     fn magazine_of(sizes: &[usize]) -> Box<Magazine> {
         let mut magazine = Magazine::new();
         let lease = Lease::new(usize::MAX);
-        for &size in sizes {
-            let block = Block { start: take(size), size: rounded(size) };
-            // SAFETY: from the pool, in this size.
+        for size in sizes.iter().map(|&size| rounded(size)) {
+            let block = Block { start: allocate(block_layout(size)), size };
+            // SAFETY: allocated as the pool's are, in this size.
             assert!(unsafe { magazine.push(block, lease.gauges()) }, "there is room for it");
         }
         magazine
@@ -317,31 +326,36 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_depot_goes_to_a_thread_that_has_none() {
-        const SIZES: [usize; 3] = [777, 555, 777];
-        let magazine = magazine_of(&SIZES);
-        let known: Vec<_> = magazine.blocks().iter().map(|block| block.start.addr()).collect();
-        lay_down(magazine);
-        let other = thread::spawn(|| (SIZES.map(|size| take(size).addr()), take(777).addr()));
-        let (taken, next) = other.join().expect("it does not panic");
+        let (depot, mut pool) = (Depot::new(), Pool::new());
+        let sizes = [777, 555, 777].map(rounded);
+        let magazine = magazine_of(&sizes);
+        let known: Vec<_> = magazine.blocks().iter().map(|block| block.start).collect();
+        depot.lay_down(magazine).expect("there is room");
+        let mut take = |size| pool.pop(size).or_else(|| pool.restock(&depot, size));
+        let taken = sizes.map(|size| (take(size).expect("there is one"), size));
         assert!(
-            taken.iter().all(|address| known.contains(address)),
+            taken.iter().all(|(block, _)| known.contains(block)),
             "all, also what is below another size"
         );
-        assert!(!known.contains(&next), "there are no more");
+        assert!(sizes.iter().all(|&size| take(size).is_none()), "there are no more");
+        // The pool frees them.
+        assert!(taken.into_iter().all(|(block, size)| pool.push(block, size)));
     }
 
     #[test]
     fn no_more_lies_in_the_depot_than_so_much() {
+        let depot = Depot::new();
         let bytes = ROUNDS * rounded(1_000);
-        let count = 2 * MOST_IN_DEPOT / bytes;
-        let magazines: Vec<_> = (0..count).map(|_| magazine_of(&[1_000; ROUNDS])).collect();
-        let lies = || DEPOT.bytes.load(Ordering::Relaxed);
-        assert_eq!(lies(), 0);
-        magazines.into_iter().for_each(lay_down);
+        let lies = || depot.bytes.load(Ordering::Relaxed);
+        for number in 1..=MOST_IN_DEPOT / bytes {
+            depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect("there is room");
+            assert_eq!(lies(), number * bytes);
+        }
+        free_all(depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect_err("there is no more"));
         assert!((MOST_IN_DEPOT - bytes..=MOST_IN_DEPOT).contains(&lies()), "{} bytes", lies());
-        let all: Vec<_> = (0..count * ROUNDS).map(|_| take(1_000)).collect();
-        assert_eq!(lies(), 0, "what is there is used first");
-        // SAFETY: taken above in this size, and given back once.
-        all.into_iter().for_each(|block| unsafe { give(block, 1_000) });
+        while let Some(magazine) = depot.take_up() {
+            free_all(magazine);
+        }
+        assert_eq!(lies(), 0, "all that is there is found again");
     }
 }
