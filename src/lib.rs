@@ -57,7 +57,7 @@
 //! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far. Headers
 //!   of large caches are in a region of the process that does not shrink either ([`Stats::region_bytes`]);
 //!   on Linux it reserves 64 GiB of address space. Those of [`SecretBytes`] of up to 936 bytes are not: they
-//!   are with the bytes. Each thread keeps up to 128 KiB of such blocks for its next sessions, and the process
+//!   are with the bytes. Each thread keeps up to 256 KiB of such blocks for its next sessions, and the process
 //!   up to 8 MiB for any thread's.
 //! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
 //!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in

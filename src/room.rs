@@ -126,8 +126,9 @@ impl<'a> Hand<'a> {
         self.missing(wanted) == Tokens::default()
     }
 
+    /// What the hand lacks of `wanted`.
     #[inline]
-    fn missing(&self, wanted: Tokens) -> Tokens {
+    pub(crate) fn missing(&self, wanted: Tokens) -> Tokens {
         Tokens {
             sessions: wanted.sessions.saturating_sub(self.tokens.sessions),
             bytes: wanted.bytes.saturating_sub(self.tokens.bytes),

@@ -360,7 +360,7 @@ impl<S> Shard<S> {
         spare: &Name,
         has_room: impl Fn() -> bool,
     ) -> Departed<S> {
-        let mut departed = Departed::with_capacity(wanted.sessions);
+        let mut departed = Departed::with_capacity(if has_room() { 0 } else { wanted.sessions });
         let mut spared = 0;
         // Half of a batch will do: the other hints were stale, and another round brings less. Once
         // nothing is left but what is spared by name, that is met again and again. And while a sweep

@@ -55,7 +55,8 @@ pub struct Stats {
     /// Their bytes, counted as in `bytes`.
     pub held_bytes: u64,
     /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, or wiped
-    /// and in one block with them, and segments of the queues of hints.
+    /// and in one block with them, and segments of the queues of hints. Up to 64 that each thread has removed last
+    /// are not in it yet.
     pub headers_waiting: u64,
     /// Bytes that headers of large caches have in a region on huge pages, but for those that are in one
     /// block with [`SecretBytes`](crate::SecretBytes). All caches of the process

@@ -53,18 +53,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if self.expire_some(own, self.clock.now()) {
                 continue;
             }
-            let met_room = Cell::new(false);
+            let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
             let has_room = |at| {
-                let has_room = self.room.has(at, tokens);
-                met_room.set(met_room.get() | has_room);
-                has_room
+                met_room.set(met_room.get() || self.room.has(at, missing));
+                met_room.get()
             };
             if self.evict(own, wanted, name, || has_room(own)) > 0 || hand.gather(tokens) {
                 continue;
             }
             let mut others = (1..shards).map(|step| (own + step) % shards);
             let evict = |at| self.evict(at, wanted, name, || has_room(own) || has_room(at));
-            let evicted = others.any(|other| evict(other) > 0);
+            let evicted = others.any(|other| met_room.get() || evict(other) > 0);
             if hand.gather(tokens) || evicted || met_room.get() {
                 continue;
             }

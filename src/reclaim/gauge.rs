@@ -2,7 +2,8 @@
 //! that handles hold.
 //!
 //! Gauges outlive their cache: handles may be dropped and headers freed after it. They are
-//! therefore never freed but leased again, once everything that they count is gone.
+//! therefore never freed but leased again, once everything that they count is gone. What a thread has in
+//! its magazine (`limbo.rs`) is not counted yet, and may be when another cache has the lease: then it waits there.
 //!
 //! Every access is Relaxed unless it says otherwise: these are counts, they guard no memory.
 

@@ -34,34 +34,33 @@ impl Drop for Limbo {
 /// P3: no thread that pins later can reach what is in the block, and this is its only retirement.
 #[inline]
 pub(crate) unsafe fn retire_parcel(parcel: Parcel, gauges: &'static Gauges) {
-    let block = parcel.into_block();
-    let kept = LIMBO.try_with(|limbo| {
+    let block = parcel.into_block(gauges);
+    let is_kept = LIMBO.try_with(|limbo| {
         let Some(mut magazine) = limbo.0.take() else { return false };
         // SAFETY: by the caller's promise; of a parcel, hence from the pool.
-        let fits = unsafe { magazine.push(block, gauges) };
+        let is_kept = unsafe { magazine.push(block) };
         limbo.0.set(Some(magazine));
-        fits
+        is_kept
     });
-    if !kept.unwrap_or(false) {
+    if !is_kept.unwrap_or(false) {
         // SAFETY: by the caller's promise.
-        unsafe { retire_in_next(block, gauges) };
+        unsafe { retire_in_next(block) };
     }
 }
 
-/// Begins another magazine with a block: the first one is full, or what is in it is counted elsewhere.
+/// Begins another magazine with a block.
 ///
 /// # Safety
 ///
 /// As for [`Magazine::push`].
 #[cold]
-unsafe fn retire_in_next(block: Block, gauges: &'static Gauges) {
-    let mut magazine = pool::empty_magazine();
-    // SAFETY: by the caller's promise.
-    unsafe { magazine.push(block, gauges) };
-    let mut next = Some(magazine);
-    let before = LIMBO.try_with(|limbo| limbo.0.replace(next.take()));
-    // What the thread keeps is gone while it ends: then the block goes on its own.
-    before.ok().flatten().into_iter().chain(next).for_each(seal);
+unsafe fn retire_in_next(block: Block) {
+    let mut next = Some(pool::empty_magazine());
+    // SAFETY: by the caller's promise; the magazine is empty.
+    next.as_mut().map(|magazine| unsafe { magazine.push(block) });
+    let full = LIMBO.try_with(|limbo| limbo.0.replace(next.take()));
+    // What the thread keeps is gone while it ends: then this one goes, as it is.
+    full.ok().flatten().into_iter().chain(next).for_each(seal);
 }
 
 /// Hands what this thread retired to all threads, and frees what is due.
@@ -72,19 +71,91 @@ pub(crate) fn flush() {
     }
 }
 
-/// Gives a magazine to the epoch.
+/// Gives a magazine to the epoch; or its blocks, if there are few: those that are in no magazine go back to the
+/// allocator, and no thread begins a new one for each of its sweeps.
 #[cold]
 fn seal(magazine: Box<Magazine>) {
-    let Some(gauges) = magazine.gauges() else { return };
-    let count = magazine.blocks().len() as u64;
-    gauges.waiting_began(count);
+    magazine.count(Gauges::waiting_began);
     let guard = pin();
-    let laid_down = move || {
-        pool::lay_down(magazine);
-        gauges.waiting_ended(count);
-    };
-    // SAFETY: the closure may run on any thread: it touches blocks that nobody else can reach (P3, and M1), a
-    // depot and gauges that are never freed.
-    unsafe { guard.defer(laid_down) };
+    if magazine.is_nearly_empty() {
+        for &block in magazine.blocks() {
+            // SAFETY: as below.
+            unsafe { guard.defer(move || free(block)) };
+        }
+        pool::keep_empty(magazine);
+    } else {
+        let laid_down = move || {
+            magazine.count(Gauges::waiting_ended);
+            pool::lay_down(magazine);
+        };
+        // SAFETY: the closure may run on any thread: it touches blocks that nobody else can reach (P3, and M1), a
+        // depot and gauges that are never freed.
+        unsafe { guard.defer(laid_down) };
+    }
     guard.flush();
+}
+
+/// Frees a block, or keeps it for this thread's next session.
+fn free(Block { start, size, gauges }: Block) {
+    // SAFETY: M1.
+    unsafe { pool::give_rounded(start, size) };
+    gauges.waiting_ended(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::gauge::Lease;
+    use super::super::magazine::ROUNDS;
+    use super::*;
+
+    /// Retires a parcel of so many bytes that nobody has seen.
+    fn retire(len: usize, gauges: &'static Gauges) {
+        let parcel = Parcel::copy_of(&vec![7; len]);
+        // SAFETY: nobody else has it.
+        unsafe { retire_parcel(parcel, gauges) };
+    }
+
+    /// In a thread of its own, which has retired nothing yet.
+    fn alone(test: impl FnOnce() + Send + 'static) {
+        thread::spawn(test).join().expect("the test's thread does not panic");
+    }
+
+    /// How many blocks are in this thread's magazine.
+    fn kept() -> usize {
+        LIMBO.with(|limbo| {
+            let magazine = limbo.0.take();
+            let kept = magazine.as_ref().map_or(0, |magazine| magazine.blocks().count());
+            limbo.0.set(magazine);
+            kept
+        })
+    }
+
+    #[test]
+    fn the_blocks_of_several_caches_wait_in_one_magazine() {
+        alone(|| {
+            let leases = [Lease::new(usize::MAX), Lease::new(usize::MAX)];
+            for number in 0..2 * ROUNDS {
+                assert_eq!(kept(), if number <= ROUNDS { number } else { number - ROUNDS });
+                retire(100, leases[number % 2].gauges());
+            }
+        });
+    }
+
+    #[test]
+    fn few_blocks_take_no_magazine_with_them() {
+        alone(|| {
+            let lease = Lease::new(usize::MAX);
+            for _ in 0..3 {
+                retire(100, lease.gauges());
+                flush();
+                assert_eq!(kept(), 0);
+                assert!(pool::has_empty_magazine(), "it stays for the next ones");
+            }
+            (0..ROUNDS / 2).for_each(|_| retire(100, lease.gauges()));
+            flush();
+            assert!(!pool::has_empty_magazine(), "it went with its blocks");
+        });
+    }
 }

@@ -22,16 +22,15 @@ pub(super) const ROUNDS: usize = 64;
 pub(super) struct Magazine {
     bundle: Bundle,
     len: usize,
-    /// Where the blocks are counted as long as they wait for the epoch; `None` if there never were any.
-    gauges: Option<&'static Gauges>,
-    blocks: [Block; ROUNDS],
+    blocks: [Option<Block>; ROUNDS],
 }
 
-/// A block, and its size.
+/// A block, its size as the pool rounds it, and where it is counted as long as it waits for the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     pub(super) start: NonNull<u8>,
     pub(super) size: usize,
+    pub(super) gauges: &'static Gauges,
 }
 
 // SAFETY: the blocks are nobody else's (M1), but for readers under a pin, which the epoch waits for.
@@ -40,51 +39,66 @@ unsafe impl Send for Magazine {}
 impl Magazine {
     /// A magazine without blocks.
     pub(super) fn new() -> Box<Self> {
-        let none = Block { start: NonNull::dangling(), size: 0 };
-        let blocks = [none; ROUNDS];
-        Box::new(Self { bundle: Bundle::new(), len: 0, gauges: None, blocks })
+        Box::new(Self { bundle: Bundle::new(), len: 0, blocks: [None; ROUNDS] })
     }
 
-    /// Puts a block in, which waits on `gauges`; `false` if the magazine is full, or what is in it waits elsewhere.
+    /// Puts a block in; `false` if the magazine is full.
     ///
     /// # Safety
     ///
     /// M1: the block came from the pool in this size, and is given up if it is put in.
     #[inline]
-    pub(super) unsafe fn push(&mut self, block: Block, gauges: &'static Gauges) -> bool {
-        if self.len == 0 {
-            self.gauges = Some(gauges);
-        }
-        let is_same = self.gauges.is_some_and(|others| ptr::eq(others, gauges));
-        let Some(place) = self.blocks.get_mut(self.len).filter(|_| is_same) else { return false };
-        *place = block;
+    pub(super) unsafe fn push(&mut self, block: Block) -> bool {
+        let Some(place) = self.blocks.get_mut(self.len) else { return false };
+        *place = Some(block);
         self.len += 1;
         true
     }
 
-    /// Takes the last block out if it is of the size that `is_wanted`; it is the caller's then.
+    /// Takes the last block out if it is one that `is_wanted`; it is the caller's then.
     #[inline]
-    pub(super) fn pop_if(&mut self, is_wanted: impl Fn(usize) -> bool) -> Option<Block> {
+    pub(super) fn pop_if(&mut self, is_wanted: impl Fn(&Block) -> bool) -> Option<Block> {
         let last = self.len.checked_sub(1)?;
-        let block = *self.blocks.get(last).filter(|block| is_wanted(block.size))?;
+        let block = (*self.blocks.get(last)?).filter(is_wanted)?;
         self.len = last;
         Some(block)
     }
 
     /// The blocks.
     #[inline]
-    pub(super) fn blocks(&self) -> &[Block] {
-        &self.blocks[..self.len]
+    pub(super) fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
+        self.blocks[..self.len].iter().flatten()
     }
 
-    /// How many bytes there are.
+    /// Whether so little is in the magazine that it is larger than that.
+    pub(super) fn is_nearly_empty(&self) -> bool {
+        self.len < ROUNDS / 4
+    }
+
+    /// The magazine without its blocks, which somebody else has now.
+    pub(super) fn cleared(mut self: Box<Self>) -> Box<Self> {
+        self.len = 0;
+        self
+    }
+
+    /// How many bytes it takes to keep it, with its blocks.
     pub(super) fn bytes(&self) -> usize {
-        self.blocks().iter().map(|block| block.size).sum()
+        size_of::<Self>() + self.blocks().map(|block| block.size).sum::<usize>()
     }
 
-    /// Where the blocks wait.
-    pub(super) fn gauges(&self) -> Option<&'static Gauges> {
-        self.gauges
+    /// Tells `count` how many blocks in a row are counted where.
+    pub(super) fn count(&self, mut count: impl FnMut(&'static Gauges, u64)) {
+        let mut run: Option<(&'static Gauges, u64)> = None;
+        for &Block { gauges, .. } in self.blocks() {
+            run = match run {
+                Some((same, number)) if ptr::eq(same, gauges) => Some((same, number + 1)),
+                before => {
+                    before.into_iter().for_each(|(gauges, number)| count(gauges, number));
+                    Some((gauges, 1))
+                }
+            };
+        }
+        run.into_iter().for_each(|(gauges, number)| count(gauges, number));
     }
 
     /// The magazine as the shelf knows it.
@@ -100,5 +114,27 @@ impl Magazine {
     pub(super) unsafe fn of(bundle: NonNull<Bundle>) -> Box<Self> {
         // SAFETY: by the caller's promise; a magazine begins with its bundle.
         unsafe { Box::from_raw(bundle.cast().as_ptr()) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::gauge::Lease;
+    use super::*;
+
+    #[test]
+    fn each_block_is_counted_where_it_waits() {
+        let leases = [Lease::new(usize::MAX), Lease::new(usize::MAX)];
+        let mut magazine = Magazine::new();
+        for number in [0, 0, 1, 0, 1, 1, 1] {
+            let gauges = leases[number].gauges();
+            // SAFETY: never taken out, so nobody frees it.
+            assert!(unsafe {
+                magazine.push(Block { start: NonNull::dangling(), size: 8, gauges })
+            });
+        }
+        let mut counts = Vec::new();
+        magazine.count(|gauges, count| counts.push((ptr::eq(gauges, leases[0].gauges()), count)));
+        assert_eq!(counts, [(true, 2), (false, 1), (true, 1), (false, 3)]);
     }
 }

@@ -17,7 +17,7 @@
 //! * P2: guards never leave the crate. While one lives, the thread runs no user code (no payload's
 //!   drop, no callback, no weigher), reads no clock and allocates nothing. What is left is the
 //!   epoch's own bookkeeping: it frees due blocks in one of 128 pins, and allocates a bag for each 64
-//!   retirements.
+//!   retirements, or for each magazine.
 //! * P3: a block is retired once, by the one thread that made it unreachable *and* owned it last.
 //!
 //! A retired block waits; what a session holds does not. The payload is dropped, or wiped if it is in the

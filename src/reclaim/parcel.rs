@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 
 use zeroize::optimization_barrier;
 
+use super::gauge::Gauges;
 use super::magazine::Block;
 use super::pool;
 
@@ -80,9 +81,9 @@ impl Parcel {
     /// The block, which is the caller's then.
     #[inline]
     #[cfg_attr(loom, expect(dead_code, reason = "models retire parcels one by one"))]
-    pub(super) fn into_block(self) -> Block {
+    pub(super) fn into_block(self, gauges: &'static Gauges) -> Block {
         let this = ManuallyDrop::new(self);
-        Block { start: this.block(), size: pool::rounded(this.size()) }
+        Block { start: this.block(), size: pool::rounded(this.size()), gauges }
     }
 
     /// The block.

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::magazine::Magazine;
 use super::prefetch::{CACHE_LINE, prefetch_to_write};
 use super::shelf::Shelf;
+#[cfg(not(loom))]
 use crate::sync::Ordering;
 use crate::sync::tally::AtomicUsize;
 
@@ -26,10 +27,10 @@ const OWN: usize = STEP / 2;
 /// The largest block that is kept.
 pub(super) const LARGEST: usize = 1024;
 
-/// Bytes that a thread keeps: some hundred sessions.
+/// Bytes that a thread keeps by size: some hundred sessions. And what is left of a magazine.
 const MOST: usize = 128 * 1024;
 
-/// Bytes that lie in the depot, at most: some ten thousand sessions.
+/// Bytes that lie in the depot, at most, with the magazines: some ten thousand sessions.
 const MOST_IN_DEPOT: usize = 8 * 1024 * 1024;
 
 /// Magazines of blocks that nobody uses.
@@ -68,10 +69,10 @@ impl Pool {
     #[inline]
     fn pop(&mut self, size: usize) -> Option<NonNull<u8>> {
         if let Some(magazine) = &mut self.magazine
-            && let Some(block) = magazine.pop_if(|other| other == size)
+            && let Some(block) = magazine.pop_if(|block| block.size == size)
         {
             // The next put's, which will write it from the beginning on.
-            magazine.blocks().last().inspect(|next| prefetch_block(next.start));
+            magazine.blocks().next_back().inspect(|next| prefetch_block(next.start, size));
             return Some(block.start);
         }
         self.pop_kept(size)
@@ -83,7 +84,7 @@ impl Pool {
         let class = self.classes.get_mut(size / STEP)?;
         let block = class.pop()?;
         self.bytes -= size;
-        class.last().inspect(|next| prefetch_block(**next));
+        class.last().inspect(|next| prefetch_block(**next, size));
         Some(block)
     }
 
@@ -102,18 +103,16 @@ impl Pool {
 
 #[cfg(not(loom))]
 impl Pool {
-    /// A block of this size that is not at hand: from the depot, if the next magazine there has one.
+    /// A block of this size that is not on top: of what is at hand, or of the next magazine in the depot.
     #[cold]
     fn restock(&mut self, depot: &Depot, size: usize) -> Option<NonNull<u8>> {
-        // What is left there is of other sizes.
-        self.spread();
-        if size > LARGEST {
+        if size / STEP >= self.classes.len() {
             return None;
         }
-        self.empty = self.magazine.replace(depot.take_up()?);
-        self.pop(size).or_else(|| {
-            self.spread();
-            self.pop_kept(size)
+        self.spread();
+        self.pop_kept(size).or_else(|| {
+            self.empty = self.magazine.replace(depot.take_up()?);
+            self.pop(size)
         })
     }
 
@@ -183,6 +182,19 @@ pub(super) fn empty_magazine() -> Box<Magazine> {
     kept.ok().flatten().unwrap_or_else(Magazine::new)
 }
 
+/// Whether the thread keeps a magazine for its next use.
+#[cfg(all(test, not(loom)))]
+pub(super) fn has_empty_magazine() -> bool {
+    POOL.with_borrow(|pool| pool.empty.is_some())
+}
+
+/// Keeps a magazine for its next use, whose blocks are given up.
+#[cfg(not(loom))]
+pub(super) fn keep_empty(magazine: Box<Magazine>) {
+    let kept = magazine.cleared();
+    let _ = POOL.try_with(|pool| pool.try_borrow_mut().map(|mut pool| pool.empty = Some(kept)));
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         #[cfg(not(loom))]
@@ -197,11 +209,13 @@ impl Drop for Pool {
     }
 }
 
-/// Asks the processor for the first lines of a block.
+/// Asks the processor for the first lines of a block, which will be written.
 #[inline]
-fn prefetch_block(block: NonNull<u8>) {
+fn prefetch_block(block: NonNull<u8>, size: usize) {
     for line in 0..4 {
-        prefetch_to_write(block.as_ptr().wrapping_add(line * CACHE_LINE));
+        // None of a neighbour's, which may be in use.
+        let at = (line * CACHE_LINE).min(size - 1);
+        prefetch_to_write(block.as_ptr().wrapping_add(at));
     }
 }
 
@@ -227,7 +241,17 @@ pub(super) fn take(size: usize) -> NonNull<u8> {
 /// The block came from [`take`], in this size, and is given up.
 #[inline]
 pub(super) unsafe fn give(block: NonNull<u8>, size: usize) {
-    let size = rounded(size);
+    // SAFETY: by the caller's promise.
+    unsafe { give_rounded(block, rounded(size)) };
+}
+
+/// As above, of a size that is rounded.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(super) unsafe fn give_rounded(block: NonNull<u8>, size: usize) {
     let is_kept =
         POOL.try_with(|pool| pool.try_borrow_mut().is_ok_and(|mut pool| pool.push(block, size)));
     if !is_kept.unwrap_or(false) {
@@ -281,45 +305,50 @@ mod tests {
         }
     }
 
+    /// A new block of so many bytes.
+    fn block(size: usize) -> (NonNull<u8>, usize) {
+        let size = rounded(size);
+        (allocate(block_layout(size)), size)
+    }
+
     #[test]
     fn a_freed_block_is_the_next_of_its_size() {
-        let (first, other) = (take(100), take(200));
-        // SAFETY: taken above in these sizes, and given back once.
-        unsafe {
-            give(first, 100);
-            give(other, 200);
-        }
-        let again = [take(99), take(193)];
-        assert_eq!(again, [first, other]);
-        // SAFETY: as above.
-        unsafe {
-            give(again[0], 99);
-            give(again[1], 193);
-        }
+        let mut pool = Pool::new();
+        let ((first, size), (other, other_size)) = (block(100), block(200));
+        assert!(pool.push(first, size) && pool.push(other, other_size));
+        assert_eq!(pool.pop(rounded(99)), Some(first));
+        assert_eq!(pool.pop(rounded(193)), Some(other));
+        assert_eq!(pool.pop(size), None);
+        // The pool frees them.
+        assert!(pool.push(first, size) && pool.push(other, other_size));
     }
 
     #[test]
     fn no_more_is_kept_than_so_much() {
-        let kept = || POOL.with_borrow(|pool| pool.bytes);
-        let blocks: Vec<_> = (0..2 * MOST / 500).map(|_| take(500)).collect();
-        let large = take(LARGEST + STEP);
-        // SAFETY: taken above in these sizes, and given back once.
-        unsafe {
-            give(large, LARGEST + STEP);
-            assert_eq!(kept(), 0, "what is large is not kept");
-            blocks.into_iter().for_each(|block| give(block, 500));
+        let mut pool = Pool::new();
+        let mut refused = Vec::new();
+        for size in [500; 2 * MOST / 500].into_iter().chain([LARGEST + STEP]) {
+            let (block, size) = block(size);
+            if !pool.push(block, size) {
+                refused.push((block, size));
+            }
         }
-        assert!((MOST - 1_000..=MOST).contains(&kept()), "{}", kept());
+        assert!((MOST - 1_000..=MOST).contains(&pool.bytes), "{}", pool.bytes);
+        for (block, size) in refused {
+            // SAFETY: allocated above in this size, and not kept.
+            unsafe { dealloc(block.as_ptr(), block_layout(size)) };
+        }
+        assert!(Pool::new().classes.get(rounded(LARGEST + STEP) / STEP).is_none(), "large ones go");
     }
 
     /// A magazine of new blocks of these sizes.
     fn magazine_of(sizes: &[usize]) -> Box<Magazine> {
         let mut magazine = Magazine::new();
-        let lease = Lease::new(usize::MAX);
+        let gauges = Lease::new(usize::MAX).gauges();
         for size in sizes.iter().map(|&size| rounded(size)) {
-            let block = Block { start: allocate(block_layout(size)), size };
+            let block = Block { start: allocate(block_layout(size)), size, gauges };
             // SAFETY: allocated as the pool's are, in this size.
-            assert!(unsafe { magazine.push(block, lease.gauges()) }, "there is room for it");
+            assert!(unsafe { magazine.push(block) }, "there is room for it");
         }
         magazine
     }
@@ -327,9 +356,9 @@ mod tests {
     #[test]
     fn what_lies_in_the_depot_goes_to_a_thread_that_has_none() {
         let (depot, mut pool) = (Depot::new(), Pool::new());
-        let sizes = [777, 555, 777].map(rounded);
+        let sizes = [777, 555, LARGEST, 777].map(rounded);
         let magazine = magazine_of(&sizes);
-        let known: Vec<_> = magazine.blocks().iter().map(|block| block.start).collect();
+        let known: Vec<_> = magazine.blocks().map(|block| block.start).collect();
         depot.lay_down(magazine).expect("there is room");
         let mut take = |size| pool.pop(size).or_else(|| pool.restock(&depot, size));
         let taken = sizes.map(|size| (take(size).expect("there is one"), size));
@@ -345,7 +374,7 @@ mod tests {
     #[test]
     fn no_more_lies_in_the_depot_than_so_much() {
         let depot = Depot::new();
-        let bytes = ROUNDS * rounded(1_000);
+        let bytes = ROUNDS * rounded(1_000) + size_of::<Magazine>();
         let lies = || depot.bytes.load(Ordering::Relaxed);
         for number in 1..=MOST_IN_DEPOT / bytes {
             depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect("there is room");

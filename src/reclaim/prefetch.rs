@@ -19,13 +19,14 @@ pub(crate) fn prefetch<T>(address: *const T) {
 /// As [`prefetch`], of a line that is to be written: no other processor keeps it.
 #[inline]
 pub(crate) fn prefetch_to_write<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
+        use std::arch::asm;
         // SAFETY: a prefetch writes nothing and faults on no address; processors without it do nothing.
         unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
-        }
+            asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags))
+        };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = address;
 }

@@ -16,7 +16,7 @@ use std::ptr::{self, NonNull};
 
 use crate::sync::{AtomicPtrWord, Ordering, UnsafeCell, planted};
 
-/// The beginning of a bundle: of the first of its blocks.
+/// The beginning of a bundle: of the first of its blocks, or of the magazine that they are in.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Bundle {
