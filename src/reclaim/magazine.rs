@@ -58,15 +58,20 @@ impl Magazine {
     /// Takes the last block out if it is one that `is_wanted`; it is the caller's then.
     #[inline]
     pub(super) fn pop_if(&mut self, is_wanted: impl Fn(&Block) -> bool) -> Option<Block> {
-        let last = self.len.checked_sub(1)?;
-        let block = (*self.blocks.get(last)?).filter(is_wanted)?;
-        self.len = last;
+        let block = *self.last().filter(|block| is_wanted(block))?;
+        self.len -= 1;
         Some(block)
+    }
+
+    /// The block that is taken out next.
+    #[inline]
+    pub(super) fn last(&self) -> Option<&Block> {
+        self.blocks.get(self.len.checked_sub(1)?)?.as_ref()
     }
 
     /// The blocks.
     #[inline]
-    pub(super) fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks[..self.len].iter().flatten()
     }
 
@@ -88,17 +93,15 @@ impl Magazine {
 
     /// Tells `count` how many blocks in a row are counted where.
     pub(super) fn count(&self, mut count: impl FnMut(&'static Gauges, u64)) {
-        let mut run: Option<(&'static Gauges, u64)> = None;
-        for &Block { gauges, .. } in self.blocks() {
-            run = match run {
-                Some((same, number)) if ptr::eq(same, gauges) => Some((same, number + 1)),
-                before => {
-                    before.into_iter().for_each(|(gauges, number)| count(gauges, number));
-                    Some((gauges, 1))
-                }
+        let mut rest = &self.blocks[..self.len];
+        while let [Some(first), ..] = rest {
+            let is_same = |block: &&Option<Block>| {
+                block.is_some_and(|block| ptr::eq(block.gauges, first.gauges))
             };
+            let run = rest.iter().take_while(is_same).count();
+            count(first.gauges, run as u64);
+            rest = &rest[run..];
         }
-        run.into_iter().for_each(|(gauges, number)| count(gauges, number));
     }
 
     /// The magazine as the shelf knows it.

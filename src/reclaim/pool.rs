@@ -72,7 +72,7 @@ impl Pool {
             && let Some(block) = magazine.pop_if(|block| block.size == size)
         {
             // The next put's, which will write it from the beginning on.
-            magazine.blocks().next_back().inspect(|next| prefetch_block(next.start, size));
+            magazine.last().inspect(|next| prefetch_block(next.start, size));
             return Some(block.start);
         }
         self.pop_kept(size)
@@ -209,13 +209,14 @@ impl Drop for Pool {
     }
 }
 
-/// Asks the processor for the first lines of a block, which will be written.
+/// Asks the processor for the first lines of a block, which will be written; for none of a neighbour's, which may be
+/// in use.
 #[inline]
 fn prefetch_block(block: NonNull<u8>, size: usize) {
-    for line in 0..4 {
-        // None of a neighbour's, which may be in use.
-        let at = (line * CACHE_LINE).min(size - 1);
-        prefetch_to_write(block.as_ptr().wrapping_add(at));
+    const LINES: usize = 4;
+    let lines = if size < LINES * CACHE_LINE { size / CACHE_LINE } else { LINES };
+    for line in 0..lines {
+        prefetch_to_write(block.as_ptr().wrapping_add(line * CACHE_LINE));
     }
 }
 
