@@ -45,6 +45,8 @@ pub(crate) use epoch::{Guard, pin};
 #[cfg(not(loom))]
 pub(crate) use limbo::{flush, retire_parcel};
 #[cfg(not(loom))]
+pub(crate) use pool::reap;
+#[cfg(not(loom))]
 pub(crate) use region::used as region_bytes;
 #[cfg(not(loom))]
 pub(crate) use spare::{free, place};
@@ -62,3 +64,7 @@ mod real;
 pub(crate) use real::{
     Guard, end, flush, free, pin, place, region_bytes, reset, retire_parcel, retired,
 };
+
+/// Blocks of a model stay in quarantine.
+#[cfg(loom)]
+pub(crate) fn reap() {}

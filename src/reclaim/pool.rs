@@ -30,8 +30,12 @@ pub(super) const LARGEST: usize = 1024;
 /// Bytes that a thread keeps by size: some hundred sessions. And what is left of a magazine.
 const MOST: usize = 128 * 1024;
 
-/// Bytes that lie in the depot, at most, with the magazines: some ten thousand sessions.
-const MOST_IN_DEPOT: usize = 8 * 1024 * 1024;
+/// Bytes that lie in the depot, at most, with the magazines: as much as comes back at once when the epoch has stood
+/// for long, for a thread that was off its processor under a pin.
+const MOST_IN_DEPOT: usize = 32 * 1024 * 1024;
+
+/// Bytes that leave it at a time when nobody has needed them for a while.
+const REAPED: usize = 1024 * 1024;
 
 /// Magazines of blocks that nobody uses.
 #[cfg(not(loom))]
@@ -41,6 +45,8 @@ struct Depot {
     shelf: Shelf,
     /// What lies there: counted before it is laid down, and until it was taken up.
     bytes: AtomicUsize,
+    /// The least that has lain there since it was last reaped.
+    unused: AtomicUsize,
 }
 
 /// Blocks that nobody uses. Each class has those of one size, the last one that came on top: a block is not
@@ -130,7 +136,7 @@ impl Pool {
 #[cfg(not(loom))]
 impl Depot {
     const fn new() -> Self {
-        Self { shelf: Shelf::new(), bytes: AtomicUsize::new(0) }
+        Self { shelf: Shelf::new(), bytes: AtomicUsize::new(0), unused: AtomicUsize::new(0) }
     }
 
     fn take_up(&self) -> Option<Box<Magazine>> {
@@ -141,8 +147,22 @@ impl Depot {
         let bundle = self.shelf.take()?;
         // SAFETY: of a magazine, as all on this shelf, and taken off it.
         let magazine = unsafe { Magazine::of(bundle) };
-        self.bytes.fetch_sub(magazine.bytes(), Ordering::Relaxed);
+        let bytes = magazine.bytes();
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.unused.fetch_min(before.saturating_sub(bytes), Ordering::Relaxed);
         Some(magazine)
+    }
+
+    /// Frees some of what nobody has needed since this was last called: half, or [`REAPED`] bytes if that is less.
+    fn reap(&self) {
+        let mut wanted = (self.unused.load(Ordering::Relaxed) / 2).min(REAPED);
+        while wanted > 0
+            && let Some(magazine) = self.take_up()
+        {
+            wanted = wanted.saturating_sub(magazine.bytes());
+            free_all(magazine);
+        }
+        self.unused.store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn lay_down(&self, magazine: Box<Magazine>) -> Result<(), Box<Magazine>> {
@@ -163,6 +183,12 @@ pub(super) fn lay_down(magazine: Box<Magazine>) {
     if let Err(magazine) = DEPOT.lay_down(magazine) {
         free_all(magazine);
     }
+}
+
+/// Gives some of what no thread needs back to the allocator. For the tickers, now and then.
+#[cfg(not(loom))]
+pub(crate) fn reap() {
+    DEPOT.reap();
 }
 
 /// Frees the blocks of a magazine.
@@ -387,5 +413,29 @@ mod tests {
             free_all(magazine);
         }
         assert_eq!(lies(), 0, "all that is there is found again");
+    }
+
+    #[test]
+    fn what_nobody_needs_leaves_the_depot_by_and_by() {
+        const COUNT: usize = 8;
+        let depot = Depot::new();
+        let bytes = ROUNDS * rounded(1_000) + size_of::<Magazine>();
+        for _ in 0..COUNT {
+            depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect("there is room");
+        }
+        let lies = || depot.bytes.load(Ordering::Relaxed) / bytes;
+        depot.reap();
+        assert_eq!(lies(), COUNT, "it has just come");
+        depot.lay_down(depot.take_up().expect("it is there")).expect("there is room");
+        depot.reap();
+        assert_eq!(
+            lies(),
+            COUNT / 2,
+            "half of what has lain there all along, and the rest of a magazine"
+        );
+        for _ in 0..COUNT {
+            depot.reap();
+        }
+        assert_eq!(lies(), 0);
     }
 }
