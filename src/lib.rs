@@ -58,7 +58,7 @@
 //!   of large caches are in a region of the process that does not shrink either ([`Stats::region_bytes`]);
 //!   on Linux it reserves 64 GiB of address space. Those of [`SecretBytes`] of up to 936 bytes are not: they
 //!   are with the bytes. Each thread keeps up to 256 KiB of such blocks for its next sessions, and the process
-//!   up to 32 MiB for any thread's, which the background threads give back while nobody needs them.
+//!   up to 64 MiB for any thread's, which the background threads give back while nobody needs them.
 //! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
 //!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
 //!   either order; after an idle time, or without auto-clear, also within an eighth of that time.

@@ -32,7 +32,7 @@ const MOST: usize = 128 * 1024;
 
 /// Bytes that lie in the depot, at most, with the magazines: as much as comes back at once when the epoch has stood
 /// for long, for a thread that was off its processor under a pin.
-const MOST_IN_DEPOT: usize = 32 * 1024 * 1024;
+const MOST_IN_DEPOT: usize = 64 * 1024 * 1024;
 
 /// Bytes that leave it at a time when nobody has needed them for a while.
 const REAPED: usize = 1024 * 1024;
