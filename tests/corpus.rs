@@ -6,9 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use fuzzed::{TARGETS, Target};
+use support::Random;
 
 /// Strings that each target has, at least.
 const LEAST: usize = 3;
@@ -47,4 +49,32 @@ fn files(target: &str) -> Vec<PathBuf> {
 
 fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// A short run of what a fuzzer does, without its instruments: kept strings, changed at random.
+#[test]
+fn what_they_have_kept_passes_with_changes() {
+    const RUNS: u64 = 4_000;
+    for (name, run) in TARGETS {
+        let kept: Vec<_> = files(name).iter().map(|file| fs::read(file).expect("a file")).collect();
+        let mut random = Random::new(1);
+        for number in 0..RUNS {
+            let any = |random: &mut Random| kept[random.below(kept.len() as u64) as usize].clone();
+            let (mut string, other) = (any(&mut random), any(&mut random));
+            change(&mut string, &other, &mut random);
+            let passed = catch_unwind(AssertUnwindSafe(|| run(&string)));
+            assert!(passed.is_ok(), "{name}, run {number}, fails with {string:02x?}");
+        }
+    }
+}
+
+/// Cuts a string, goes on with the end of another one, and changes some of its bytes.
+fn change(string: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+    let mut place = |len: usize| random.below(len as u64 + 1) as usize;
+    string.truncate(place(string.len()));
+    string.extend_from_slice(&other[place(other.len())..]);
+    for _ in 0..place(8).min(string.len()) {
+        let at = place(string.len() - 1);
+        string[at] = place(255) as u8;
+    }
 }
