@@ -185,7 +185,7 @@ fn headers_do_not_wait_when_the_cache_is_at_rest() {
         if waiting() == 0 {
             return;
         }
-        assert_eq!(cache.iter().count(), 0);
+        assert!(cache.iter().next().is_some());
     }
     panic!("{} headers wait at rest", waiting());
 }
