@@ -6,6 +6,7 @@ mod later;
 mod support;
 
 use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -466,4 +467,42 @@ fn who_waits_is_not_shown_what_has_expired_meanwhile() {
     clock.advance(HOUR);
     assert!(matches!(poll(&mut second), Poll::Ready(None)));
     assert_eq!(gate.asked(), 1);
+}
+
+/// A payload whose drop is counted, and may panic.
+struct Loud {
+    panics: bool,
+    drops: Arc<AtomicU64>,
+}
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        self.drops.fetch_add(1, Ordering::SeqCst);
+        if self.panics && !thread::panicking() {
+            panic!("as planned");
+        }
+    }
+}
+
+/// What the external cache gives finds its place taken, and panics as it is dropped: the session that is there
+/// must not be lost with it.
+#[test]
+fn an_answer_that_panics_in_its_drop_costs_no_other_session() {
+    let (cache, web) = cache::<Loud>(LONG);
+    let drops = Arc::new(AtomicU64::new(0));
+    let (inside, count) = (web.clone(), Arc::clone(&drops));
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        let loud = |panics| Loud { panics, drops: Arc::clone(&count) };
+        assert!(
+            inside.put(proposed.id(), loud(false)).is_stored(),
+            "put in the middle of the lookup"
+        );
+        Answer::Give(found(proposed, loud(true)))
+    })));
+    let got = catch_unwind(AssertUnwindSafe(|| web.get(&id(1))));
+    assert!(got.is_err(), "the drop of what was given panics in the lookup");
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+    assert!(web.take(&id(1)).is_some(), "the other one is there");
+    assert_eq!(drops.load(Ordering::SeqCst), 2, "and nobody else has a handle of it");
+    cache.set_on_get(None);
 }

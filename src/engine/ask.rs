@@ -391,7 +391,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Some(session)
             }
             // Another one was put meanwhile.
-            Err((Refusal::Present, _)) if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) => {
+            Err((Refusal::Present, given)) if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) => {
+                // User code, which may panic. Before there is a session: what a function returns is lost
+                // if the drop of one of its variables panics then (rust-lang/rust#47949).
+                drop(given);
                 self.find(&self.shards[self.shard_of(name)], name).ok()
             }
             Err((_, node)) => Some(self.hand_out(node, due)),

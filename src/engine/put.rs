@@ -78,7 +78,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.tend(at, now);
         match stored {
-            Ok(Stored { replaced, .. }) => replaced.map_or(Put::Stored, Put::Replaced),
+            Ok(Stored { replaced, unseen }) => {
+                // Its drop is user code. Not on the way out, where a panic loses what is returned
+                // (rust-lang/rust#47949).
+                drop(unseen);
+                replaced.map_or(Put::Stored, Put::Replaced)
+            }
             Err((refusal, node)) => self.refused(refusal, node.into_payload()),
         }
     }
