@@ -1,8 +1,11 @@
 //! The system's allocator, which OpenSSL servers usually have; or mimalloc, as for the other benches, if
 //! `RESUMPTION_BENCH_ALLOCATOR=mimalloc` says so. OpenSSL's as well as the program's own.
 
+#[path = "openssl_allocator.rs"]
+mod openssl_allocator;
+
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use libmimalloc_sys as mimalloc;
@@ -23,12 +26,9 @@ pub(crate) fn name() -> &'static str {
 
 /// Gives OpenSSL the allocator, too. Has to come before anything else of OpenSSL.
 pub(crate) fn for_openssl() {
-    if !is_mimalloc() {
-        return;
+    if is_mimalloc() {
+        openssl_allocator::for_openssl();
     }
-    // SAFETY: the three are one allocator's, and OpenSSL refuses them once it has allocated.
-    let set = unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) };
-    assert_eq!(set, 1, "OpenSSL has allocated before");
 }
 
 fn is_mimalloc() -> bool {
@@ -66,33 +66,4 @@ unsafe impl GlobalAlloc for Either {
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(block, layout) }
     }
-}
-
-type Malloc = unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void;
-type Realloc = unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void;
-type Free = unsafe extern "C" fn(*mut c_void, *const c_char, c_int);
-
-// From `<openssl/crypto.h>`.
-unsafe extern "C" {
-    fn CRYPTO_set_mem_functions(malloc: Malloc, realloc: Realloc, free: Free) -> c_int;
-}
-
-unsafe extern "C" fn malloc(size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
-    // SAFETY: any size may be asked for.
-    unsafe { mimalloc::mi_malloc(size) }
-}
-
-unsafe extern "C" fn realloc(
-    block: *mut c_void,
-    size: usize,
-    _file: *const c_char,
-    _line: c_int,
-) -> *mut c_void {
-    // SAFETY: OpenSSL hands in what it got of these functions, or null.
-    unsafe { mimalloc::mi_realloc(block, size) }
-}
-
-unsafe extern "C" fn free(block: *mut c_void, _file: *const c_char, _line: c_int) {
-    // SAFETY: OpenSSL hands in what it got of these functions, once, or null.
-    unsafe { mimalloc::mi_free(block) }
 }

@@ -1,0 +1,39 @@
+//! mimalloc for OpenSSL.
+
+use std::ffi::{c_char, c_int, c_void};
+
+type Malloc = unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void;
+type Realloc = unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void;
+type Free = unsafe extern "C" fn(*mut c_void, *const c_char, c_int);
+
+// From `<openssl/crypto.h>`.
+unsafe extern "C" {
+    fn CRYPTO_set_mem_functions(malloc: Malloc, realloc: Realloc, free: Free) -> c_int;
+}
+
+/// Gives OpenSSL the allocator, too. Has to come before anything else of OpenSSL.
+pub(crate) fn for_openssl() {
+    // SAFETY: the three are one allocator's, and OpenSSL refuses them once it has allocated.
+    let set = unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) };
+    assert_eq!(set, 1, "OpenSSL has allocated before");
+}
+
+unsafe extern "C" fn malloc(size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
+    // SAFETY: any size may be asked for.
+    unsafe { libmimalloc_sys::mi_malloc(size) }
+}
+
+unsafe extern "C" fn realloc(
+    block: *mut c_void,
+    size: usize,
+    _file: *const c_char,
+    _line: c_int,
+) -> *mut c_void {
+    // SAFETY: OpenSSL hands in what it got of these functions, or null.
+    unsafe { libmimalloc_sys::mi_realloc(block, size) }
+}
+
+unsafe extern "C" fn free(block: *mut c_void, _file: *const c_char, _line: c_int) {
+    // SAFETY: OpenSSL hands in what it got of these functions, once, or null.
+    unsafe { libmimalloc_sys::mi_free(block) }
+}
