@@ -9,8 +9,9 @@
 //! OpenSSL takes all of them out under the lock that handshakes need: the longest handshake is the one
 //! that waited for it. The processor that is not the handshakes' has to be free, or both contenders
 //! show how the system shares one. What leaves is freed by another thread than the handshakes', so the
-//! allocator is measured, too: it is the system's, which OpenSSL servers usually have; `RESUMPTION_BENCH_ALLOCATOR=mimalloc` takes the other benches'. The last two columns are of the processor's time, which a busy
-//! machine changes little; waiting is not in it.
+//! allocator is measured, too: it is the system's, which OpenSSL servers usually have;
+//! `RESUMPTION_BENCH_ALLOCATOR=mimalloc` takes the other benches'. The last two columns are of the
+//! processor's time, which a busy machine changes little; waiting is not in it.
 
 #[path = "common/either_allocator.rs"]
 mod allocator;

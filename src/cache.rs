@@ -17,7 +17,6 @@ use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::{Cursor, Tick};
 use crate::mode::CacheMode;
-use crate::reclaim::reap;
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::session::Session;
@@ -463,9 +462,6 @@ fn start_ticker<S: Send + Sync + 'static>(
             let ended = catch_unwind(AssertUnwindSafe(|| engine.tick(&mut tick, is_enough)))
                 .unwrap_or(false);
             engine.tend_orphans(usize::MAX);
-            if ended {
-                reap();
-            }
             let rang = engine.dispatch.rang();
             // Before it sleeps: with the last reference it ends.
             drop(engine);

@@ -484,7 +484,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.shards[at].has_told() {
             self.wake(at);
         }
-        departed.drop_all();
+        drop(departed);
         tokens.sessions as usize
     }
 

@@ -360,7 +360,7 @@ impl<S> Shard<S> {
         spare: &Name,
         has_room: impl Fn() -> bool,
     ) -> Departed<S> {
-        let mut departed = Departed::with_capacity(if has_room() { 0 } else { wanted.sessions });
+        let mut departed = Departed::with_capacity(wanted.sessions);
         let mut spared = 0;
         // Half of a batch will do: the other hints were stale, and another round brings less. Once
         // nothing is left but what is spared by name, that is met again and again. And while a sweep
@@ -650,11 +650,6 @@ impl<S> Departed<S> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Unlinked<S>, Reason)> {
         self.sessions.iter().map(|(unlinked, reason)| (unlinked, *reason))
-    }
-
-    /// Drops the sessions: their payloads, unless handles hold them, and then the headers.
-    pub(crate) fn drop_all(self) {
-        self.sessions.into_iter().for_each(drop);
     }
 
     #[inline]

@@ -108,7 +108,8 @@ fn assert_wiped(leave: impl Fn(&SessionCache, &Sessions, &Clock) + Sync) {
     assert_eq!(FOUND.load(Ordering::SeqCst), found, "a secret is in freed memory");
 }
 
-/// Fills so many bags of the epoch that those before are emptied, and then empties the depot that what was in them went to.
+/// Fills so many bags of the epoch that those before are emptied, and then empties the depot that what was in
+/// them went to.
 fn let_the_epoch_go_on() {
     let (_cache, web) = cache(&Clock::manual());
     for number in 0..4_000 {

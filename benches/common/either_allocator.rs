@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use libmimalloc_sys as mimalloc;
+use mimalloc::MiMalloc;
 
 /// What was asked for; not known yet before the first allocation.
 static CHOICE: AtomicU8 = AtomicU8::new(UNKNOWN);
@@ -50,20 +50,29 @@ struct Either;
 // SAFETY: each call goes to one of two allocators, for one process always the same.
 unsafe impl GlobalAlloc for Either {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_mimalloc() {
-            // SAFETY: any size, and an alignment that is a power of two.
-            return unsafe { mimalloc::mi_malloc_aligned(layout.size(), layout.align()) }.cast();
-        }
         // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
+        unsafe { if is_mimalloc() { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if is_mimalloc() {
-            // SAFETY: from `alloc`, as the caller promises.
-            return unsafe { mimalloc::mi_free(block.cast()) };
+        // SAFETY: as the caller promises, and of the same allocator.
+        unsafe {
+            if is_mimalloc() {
+                MiMalloc.dealloc(block, layout)
+            } else {
+                System.dealloc(block, layout)
+            }
         }
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe {
+            if is_mimalloc() {
+                MiMalloc.realloc(block, layout, size)
+            } else {
+                System.realloc(block, layout, size)
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@
 
 use super::Engine;
 use crate::expiry::Due;
-use crate::reclaim::{flush, pin};
+use crate::reclaim::{flush, pin, reap};
 use crate::session::Session;
 use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
@@ -144,7 +144,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// What the ticker does: removes what is due, and drops stale hints, in steps of bounded work. Goes
     /// on from where `tick` is until `is_enough`, which is asked after each step, or to the end; `true`
-    /// at the end, which comes after about as many hints as there are.
+    /// at the end, which comes after about as many hints as there are. Then some of the freed memory that nobody needs
+    /// goes back, too.
     pub(crate) fn tick(&self, tick: &mut Tick, is_enough: impl Fn() -> bool) -> bool {
         /// Hints that one step looks at.
         const STEP: usize = 2 * BATCH;
@@ -166,6 +167,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
         }
         *tick = Tick::default();
+        reap();
         true
     }
 }

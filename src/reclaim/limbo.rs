@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 
+use super::depot;
 use super::epoch::pin;
 use super::gauge::Gauges;
 use super::magazine::{Block, Magazine};
@@ -86,7 +87,7 @@ fn seal(magazine: Box<Magazine>) {
     } else {
         let laid_down = move || {
             magazine.count(Gauges::waiting_ended);
-            pool::lay_down(magazine);
+            depot::lay_down(magazine);
         };
         // SAFETY: the closure may run on any thread: it touches blocks that nobody else can reach (P3, and M1), a
         // depot and gauges that are never freed.

@@ -3,7 +3,7 @@
 //! * `refs.rs`: the count of references in a node. Zero is final.
 //! * `epoch.rs`: pins and retirement, on a collector of `crossbeam-epoch` of our own.
 //! * `limbo.rs`: what a thread has retired and not yet given to the epoch.
-//! * `magazine.rs`: blocks that go from hand to hand together.
+//! * `magazine.rs`, `depot.rs`: blocks that go from hand to hand together, and where they lie until somebody needs them.
 //! * `spare.rs`: where headers come from, and the freed ones that a thread keeps for its next puts.
 //! * `parcel.rs`, `pool.rs`: bytes with room for their header, and the freed ones that threads keep.
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
@@ -31,6 +31,8 @@ pub(crate) mod prefetch;
 pub(crate) mod refs;
 
 #[cfg(not(loom))]
+mod depot;
+#[cfg(not(loom))]
 mod epoch;
 #[cfg(not(loom))]
 mod limbo;
@@ -41,11 +43,11 @@ pub(crate) mod shelf;
 #[cfg(not(loom))]
 mod spare;
 #[cfg(not(loom))]
+pub(crate) use depot::reap;
+#[cfg(not(loom))]
 pub(crate) use epoch::{Guard, pin};
 #[cfg(not(loom))]
 pub(crate) use limbo::{flush, retire_parcel};
-#[cfg(not(loom))]
-pub(crate) use pool::reap;
 #[cfg(not(loom))]
 pub(crate) use region::used as region_bytes;
 #[cfg(not(loom))]
@@ -65,6 +67,17 @@ pub(crate) use real::{
     Guard, end, flush, free, pin, place, region_bytes, reset, retire_parcel, retired,
 };
 
-/// Blocks of a model stay in quarantine.
 #[cfg(loom)]
-pub(crate) fn reap() {}
+mod depot {
+    //! None: the blocks of a model stay in quarantine.
+
+    use super::magazine::Magazine;
+
+    pub(super) fn take_up() -> Option<Box<Magazine>> {
+        None
+    }
+
+    pub(crate) fn reap() {}
+}
+#[cfg(loom)]
+pub(crate) use depot::reap;

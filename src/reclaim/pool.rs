@@ -9,12 +9,13 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
+use super::depot;
+#[cfg(all(test, not(loom)))]
+use super::gauge::Lease;
+#[cfg(all(test, not(loom)))]
+use super::magazine::Block;
 use super::magazine::Magazine;
 use super::prefetch::{CACHE_LINE, prefetch_to_write};
-use super::shelf::Shelf;
-#[cfg(not(loom))]
-use crate::sync::Ordering;
-use crate::sync::tally::AtomicUsize;
 
 /// How blocks are aligned.
 pub(super) const ALIGN: usize = 8;
@@ -29,25 +30,6 @@ pub(super) const LARGEST: usize = 1024;
 
 /// Bytes that a thread keeps by size: some hundred sessions. And what is left of a magazine.
 const MOST: usize = 128 * 1024;
-
-/// Bytes that lie in the depot, at most, with the magazines: as much as comes back at once when the epoch has stood
-/// for long, for a thread that was off its processor under a pin.
-const MOST_IN_DEPOT: usize = 64 * 1024 * 1024;
-
-/// Bytes that leave it at a time when nobody has needed them for a while.
-const REAPED: usize = 1024 * 1024;
-
-/// Magazines of blocks that nobody uses.
-#[cfg(not(loom))]
-static DEPOT: Depot = Depot::new();
-
-struct Depot {
-    shelf: Shelf,
-    /// What lies there: counted before it is laid down, and until it was taken up.
-    bytes: AtomicUsize,
-    /// The least that has lain there since it was last reaped.
-    unused: AtomicUsize,
-}
 
 /// Blocks that nobody uses. Each class has those of one size, the last one that came on top: a block is not
 /// touched while it is here, for its memory may be far by then.
@@ -105,19 +87,20 @@ impl Pool {
         self.bytes += size;
         true
     }
-}
 
-#[cfg(not(loom))]
-impl Pool {
     /// A block of this size that is not on top: of what is at hand, or of the next magazine in the depot.
     #[cold]
-    fn restock(&mut self, depot: &Depot, size: usize) -> Option<NonNull<u8>> {
+    fn restock(
+        &mut self,
+        size: usize,
+        take_up: impl FnOnce() -> Option<Box<Magazine>>,
+    ) -> Option<NonNull<u8>> {
         if size / STEP >= self.classes.len() {
             return None;
         }
         self.spread();
         self.pop_kept(size).or_else(|| {
-            self.empty = self.magazine.replace(depot.take_up()?);
+            self.empty = self.magazine.replace(take_up()?);
             self.pop(size)
         })
     }
@@ -126,77 +109,10 @@ impl Pool {
     fn spread(&mut self) {
         while let Some(block) = self.magazine.as_mut().and_then(|it| it.pop_if(|_| true)) {
             if !self.push(block.start, block.size) {
-                // SAFETY: M1: from `take` in this size, and nobody else's.
-                unsafe { dealloc(block.start.as_ptr(), block_layout(block.size)) };
+                // SAFETY: M1: the magazine's own, in this size.
+                unsafe { free(block.start, block.size) };
             }
         }
-    }
-}
-
-#[cfg(not(loom))]
-impl Depot {
-    const fn new() -> Self {
-        Self { shelf: Shelf::new(), bytes: AtomicUsize::new(0), unused: AtomicUsize::new(0) }
-    }
-
-    fn take_up(&self) -> Option<Box<Magazine>> {
-        // Relaxed, here and below: a bound. What is in a magazine the shelf shows.
-        if self.bytes.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let bundle = self.shelf.take()?;
-        // SAFETY: of a magazine, as all on this shelf, and taken off it.
-        let magazine = unsafe { Magazine::of(bundle) };
-        let bytes = magazine.bytes();
-        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.unused.fetch_min(before.saturating_sub(bytes), Ordering::Relaxed);
-        Some(magazine)
-    }
-
-    /// Frees some of what nobody has needed since this was last called: half, or [`REAPED`] bytes if that is less.
-    fn reap(&self) {
-        let mut wanted = (self.unused.load(Ordering::Relaxed) / 2).min(REAPED);
-        while wanted > 0
-            && let Some(magazine) = self.take_up()
-        {
-            wanted = wanted.saturating_sub(magazine.bytes());
-            free_all(magazine);
-        }
-        self.unused.store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    fn lay_down(&self, magazine: Box<Magazine>) -> Result<(), Box<Magazine>> {
-        let bytes = magazine.bytes();
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_IN_DEPOT {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(magazine);
-        }
-        // SAFETY: given up here, and taken apart by the one who takes it up.
-        unsafe { self.shelf.put(magazine.into_bundle()) };
-        Ok(())
-    }
-}
-
-/// Keeps blocks that nobody sees any more for the next thread that wants some; or frees them, if there are many.
-#[cfg(not(loom))]
-pub(super) fn lay_down(magazine: Box<Magazine>) {
-    if let Err(magazine) = DEPOT.lay_down(magazine) {
-        free_all(magazine);
-    }
-}
-
-/// Gives some of what no thread needs back to the allocator. For the tickers, now and then.
-#[cfg(not(loom))]
-pub(crate) fn reap() {
-    DEPOT.reap();
-}
-
-/// Frees the blocks of a magazine.
-#[cfg(not(loom))]
-fn free_all(magazine: Box<Magazine>) {
-    for block in magazine.blocks() {
-        // SAFETY: M1: from `take` in this size, and nobody else's; the magazine goes, too.
-        unsafe { dealloc(block.start.as_ptr(), block_layout(block.size)) };
     }
 }
 
@@ -223,13 +139,11 @@ pub(super) fn keep_empty(magazine: Box<Magazine>) {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        #[cfg(not(loom))]
         self.spread();
         for (number, class) in self.classes.iter_mut().enumerate() {
-            let layout = block_layout(number * STEP + OWN);
             for block in class.drain(..) {
-                // SAFETY: allocated in `take` with this layout, and used by nobody.
-                unsafe { dealloc(block.as_ptr(), layout) };
+                // SAFETY: the pool's own, of its class's size.
+                unsafe { free(block, number * STEP + OWN) };
             }
         }
     }
@@ -253,10 +167,7 @@ pub(super) fn take(size: usize) -> NonNull<u8> {
     // What the thread kept is gone while it ends.
     let kept = POOL.try_with(|pool| {
         let mut pool = pool.try_borrow_mut().ok()?;
-        #[cfg(not(loom))]
-        return pool.pop(size).or_else(|| pool.restock(&DEPOT, size));
-        #[cfg(loom)]
-        return pool.pop(size);
+        pool.pop(size).or_else(|| pool.restock(size, depot::take_up))
     });
     kept.ok().flatten().unwrap_or_else(|| allocate(block_layout(size)))
 }
@@ -282,9 +193,19 @@ pub(super) unsafe fn give_rounded(block: NonNull<u8>, size: usize) {
     let is_kept =
         POOL.try_with(|pool| pool.try_borrow_mut().is_ok_and(|mut pool| pool.push(block, size)));
     if !is_kept.unwrap_or(false) {
-        // SAFETY: by the caller's promise: allocated with this layout.
-        unsafe { dealloc(block.as_ptr(), block_layout(size)) };
+        // SAFETY: by the caller's promise.
+        unsafe { free(block, size) };
     }
+}
+
+/// Gives a block back to the allocator.
+///
+/// # Safety
+///
+/// The block came from [`take`], this is its size as it was rounded, and it is given up.
+pub(super) unsafe fn free(block: NonNull<u8>, size: usize) {
+    // SAFETY: by the caller's promise: allocated with this layout.
+    unsafe { dealloc(block.as_ptr(), block_layout(size)) };
 }
 
 /// The layout of a block of so many bytes.
@@ -318,10 +239,21 @@ fn block_layout(size: usize) -> Layout {
     Layout::from_size_align(size, ALIGN).expect("a slice is smaller than the memory")
 }
 
+/// A magazine of new blocks of these sizes.
+#[cfg(all(test, not(loom)))]
+pub(super) fn magazine_of(sizes: &[usize]) -> Box<Magazine> {
+    let mut magazine = Magazine::new();
+    let gauges = Lease::new(usize::MAX).gauges();
+    for size in sizes.iter().map(|&size| rounded(size)) {
+        let block = Block { start: allocate(block_layout(size)), size, gauges };
+        // SAFETY: allocated as the pool's are, in this size.
+        assert!(unsafe { magazine.push(block) }, "there is room for it");
+    }
+    magazine
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::gauge::Lease;
-    use super::super::magazine::{Block, ROUNDS};
     use super::*;
 
     #[test]
@@ -363,31 +295,19 @@ mod tests {
         assert!((MOST - 1_000..=MOST).contains(&pool.bytes), "{}", pool.bytes);
         for (block, size) in refused {
             // SAFETY: allocated above in this size, and not kept.
-            unsafe { dealloc(block.as_ptr(), block_layout(size)) };
+            unsafe { free(block, size) };
         }
         assert!(Pool::new().classes.get(rounded(LARGEST + STEP) / STEP).is_none(), "large ones go");
     }
 
-    /// A magazine of new blocks of these sizes.
-    fn magazine_of(sizes: &[usize]) -> Box<Magazine> {
-        let mut magazine = Magazine::new();
-        let gauges = Lease::new(usize::MAX).gauges();
-        for size in sizes.iter().map(|&size| rounded(size)) {
-            let block = Block { start: allocate(block_layout(size)), size, gauges };
-            // SAFETY: allocated as the pool's are, in this size.
-            assert!(unsafe { magazine.push(block) }, "there is room for it");
-        }
-        magazine
-    }
-
     #[test]
-    fn what_lies_in_the_depot_goes_to_a_thread_that_has_none() {
-        let (depot, mut pool) = (Depot::new(), Pool::new());
+    fn a_magazine_is_used_up_before_there_is_another() {
+        let mut pool = Pool::new();
         let sizes = [777, 555, LARGEST, 777].map(rounded);
         let magazine = magazine_of(&sizes);
         let known: Vec<_> = magazine.blocks().map(|block| block.start).collect();
-        depot.lay_down(magazine).expect("there is room");
-        let mut take = |size| pool.pop(size).or_else(|| pool.restock(&depot, size));
+        let mut depot = Some(magazine);
+        let mut take = |size| pool.pop(size).or_else(|| pool.restock(size, || depot.take()));
         let taken = sizes.map(|size| (take(size).expect("there is one"), size));
         assert!(
             taken.iter().all(|(block, _)| known.contains(block)),
@@ -396,46 +316,5 @@ mod tests {
         assert!(sizes.iter().all(|&size| take(size).is_none()), "there are no more");
         // The pool frees them.
         assert!(taken.into_iter().all(|(block, size)| pool.push(block, size)));
-    }
-
-    #[test]
-    fn no_more_lies_in_the_depot_than_so_much() {
-        let depot = Depot::new();
-        let bytes = ROUNDS * rounded(1_000) + size_of::<Magazine>();
-        let lies = || depot.bytes.load(Ordering::Relaxed);
-        for number in 1..=MOST_IN_DEPOT / bytes {
-            depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect("there is room");
-            assert_eq!(lies(), number * bytes);
-        }
-        free_all(depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect_err("there is no more"));
-        assert!((MOST_IN_DEPOT - bytes..=MOST_IN_DEPOT).contains(&lies()), "{} bytes", lies());
-        while let Some(magazine) = depot.take_up() {
-            free_all(magazine);
-        }
-        assert_eq!(lies(), 0, "all that is there is found again");
-    }
-
-    #[test]
-    fn what_nobody_needs_leaves_the_depot_by_and_by() {
-        const COUNT: usize = 8;
-        let depot = Depot::new();
-        let bytes = ROUNDS * rounded(1_000) + size_of::<Magazine>();
-        for _ in 0..COUNT {
-            depot.lay_down(magazine_of(&[1_000; ROUNDS])).expect("there is room");
-        }
-        let lies = || depot.bytes.load(Ordering::Relaxed) / bytes;
-        depot.reap();
-        assert_eq!(lies(), COUNT, "it has just come");
-        depot.lay_down(depot.take_up().expect("it is there")).expect("there is room");
-        depot.reap();
-        assert_eq!(
-            lies(),
-            COUNT / 2,
-            "half of what has lain there all along, and the rest of a magazine"
-        );
-        for _ in 0..COUNT {
-            depot.reap();
-        }
-        assert_eq!(lies(), 0);
     }
 }

@@ -405,29 +405,20 @@ impl<S> Unlinked<S> {
     }
 }
 
-impl<S> Unlinked<S> {
-    /// Drops the payload, unless handles hold the session.
-    #[inline]
-    fn die(self) -> Option<Dead<S>> {
-        if planted!("wipe-when-removed") {
-            // SAFETY: of the bytes in a model none is freed while it runs.
-            unsafe { birth::wipe_early(self.node) };
-        }
-        if !self.node().refs.take_sole() {
-            // Count it before the last handle can go.
-            drop(self.into_handle());
-            return None;
-        }
-        let this = ManuallyDrop::new(self);
-        // SAFETY: R3: the exchange has brought the count to zero.
-        Some(unsafe { Dead::new(this.node, this.gauges) })
-    }
-}
-
 impl<S> Drop for Unlinked<S> {
     #[inline]
     fn drop(&mut self) {
-        drop(Unlinked { node: self.node, gauges: self.gauges }.die());
+        let Self { node, gauges } = *self;
+        if planted!("wipe-when-removed") {
+            // SAFETY: of the bytes in a model none is freed while it runs.
+            unsafe { birth::wipe_early(node) };
+        }
+        if self.node().refs.take_sole() {
+            // SAFETY: R3: the exchange has brought the count to zero.
+            return drop(unsafe { Dead::new(node, gauges) });
+        }
+        // Handles hold the session: as one of them it is counted before the last one can go.
+        drop(Self { node, gauges }.into_handle());
     }
 }
 

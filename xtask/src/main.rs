@@ -60,7 +60,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "mutants",
         arguments: "[--show BUG]",
-        about: "which model catches which planted bug; `cargo xtask mutants --help` says more",
+        about: "which model catches which planted bug; a survivor is a failure",
         run: models::mutants,
     },
     Command {
@@ -113,6 +113,9 @@ const COMMANDS: &[Command] = &[
     },
 ];
 
+/// Commands that say more to `--help` than their line, on their own.
+const EXPLAINED: [&str; 3] = ["shuttle", "loom", "mutants"];
+
 fn main() -> ExitCode {
     match dispatch(Parser::from_env()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -162,21 +165,21 @@ fn dispatch(mut parser: Parser) -> Result<()> {
     let Some(command) = COMMANDS.iter().find(|command| name == command.name) else {
         bail!("no command {name:?}; `cargo xtask --help` lists them");
     };
-    if !command.about.contains("--help") && asks_for_help(parser.clone()) {
+    if !EXPLAINED.contains(&command.name) && asks_for_help(parser.clone()) {
         print!("{}", command.help());
         return Ok(());
     }
     (command.run)(parser)
 }
 
-/// Whether what is left of the command line asks for help. Commands that say more than their line do so on their own.
+/// Whether what is left of the command line asks for help.
 fn asks_for_help(mut parser: Parser) -> bool {
-    let mut args = std::iter::from_fn(|| parser.next().ok()?.map(|arg| is_help(&arg)));
-    args.any(|is_help| is_help)
-}
-
-fn is_help(arg: &Arg<'_>) -> bool {
-    matches!(arg, Arg::Long("help") | Arg::Short('h'))
+    while let Ok(Some(arg)) = parser.next() {
+        if matches!(arg, Arg::Long("help") | Arg::Short('h')) {
+            return true;
+        }
+    }
+    false
 }
 
 impl Command {

@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 use super::{CONTEXT, HOLLOW, IN_PARCEL, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim;
-#[cfg(doc)]
-use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::Parcel;
 use crate::reclaim::refs::Refs;
@@ -275,11 +273,11 @@ impl<S> Drop for Dead<S> {
 ///
 /// # Safety
 ///
-/// As for [`Guard::retire`].
+/// P3: no thread that pins later can reach it, and this is its only retirement.
 #[inline(never)]
 unsafe fn retire<T>(block: NonNull<T>, gauges: &'static Gauges) {
     gauges.waiting_began(1);
-    // SAFETY: by the caller's promise.
+    // SAFETY: P3, by the caller's promise.
     unsafe { pin().retire(block, gauges) };
 }
 
