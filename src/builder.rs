@@ -268,7 +268,7 @@ fn hasher() -> RandomState {
 /// in which eviction in its own order is as good as in the whole one.
 fn shards_for(max_sessions: u64, max_bytes: u64) -> usize {
     const MOST: usize = 256;
-    const SESSIONS_PER_SHARD: u64 = if cfg!(shuttle) { 8 } else { 8192 };
+    const SESSIONS_PER_SHARD: u64 = if cfg!(shuttle) { 8 } else { 2048 };
     const BYTES_PER_SHARD: u64 = 8 << 20;
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = if cfg!(shuttle) { 2 } else { (4 * processors).next_power_of_two().min(MOST) };
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_small_cache_is_one_shard() {
         assert_eq!(shards_for(1, UNLIMITED), 1);
-        assert_eq!(shards_for(8192 * 2 - 1, UNLIMITED), 1);
+        assert_eq!(shards_for(2048 * 2 - 1, UNLIMITED), 1);
         assert_eq!(shards_for(UNLIMITED, 1 << 20), 1);
         assert!(shards_for(UNLIMITED, UNLIMITED).is_power_of_two());
         assert!(shards_for(UNLIMITED, UNLIMITED) >= 4);

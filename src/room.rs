@@ -54,16 +54,27 @@ impl Room {
     }
 
     /// Whether a shard's share is so large, for sessions of so many bytes, that it need not be
-    /// exact: a put then evicts from its own shard before it looks for free room in others, and
-    /// evicts a batch.
+    /// exact: a put then evicts from its own shard before it looks for free room in others.
     ///
-    /// A share of 4096 is overrun by about 0.4·√4096 sessions when as many distinct ids as fit are
-    /// put, 0.6 % of it.
+    /// A share of 2048 is overrun by about 0.4·√2048 sessions when as many distinct ids as fit are
+    /// put, 0.9 % of it.
     #[inline]
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
-        const LARGE: u64 = 4096;
-        let large = LARGE * self.shards;
-        self.sessions.limit() >= large && self.bytes.limit() >= bytes.saturating_mul(large)
+        const LARGE: u64 = 2048;
+        self.holds(LARGE * self.shards, bytes)
+    }
+
+    /// Whether the cache is so small, for sessions of so many bytes, that each of its places counts: a put then
+    /// evicts one session and not a batch.
+    pub(crate) fn is_exact(&self, bytes: u64) -> bool {
+        const EXACT: u64 = 1024;
+        !self.holds(EXACT + 1, bytes)
+    }
+
+    /// Whether so many sessions of so many bytes fit into the cache.
+    #[inline]
+    fn holds(&self, sessions: u64, bytes: u64) -> bool {
+        self.sessions.limit() >= sessions && self.bytes.limit() >= bytes.saturating_mul(sessions)
     }
 }
 

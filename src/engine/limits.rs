@@ -44,7 +44,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         tokens: Tokens,
         name: &Name,
     ) -> Result<(), Refusal> {
-        let batch = if self.room.has_large_shares(tokens.bytes) { BATCH } else { 1 };
+        let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (own, shards) = (hand.shard(), self.shards.len());
         let mut attempts = 0;

@@ -16,6 +16,7 @@ use super::gauge::Gauges;
 use super::magazine::{Block, Magazine};
 use super::parcel::Parcel;
 use super::pool;
+use crate::sync::thread_index;
 
 thread_local!(static LIMBO: Limbo = const { Limbo(Cell::new(None)) });
 
@@ -85,9 +86,10 @@ fn seal(magazine: Box<Magazine>) {
         }
         pool::keep_empty(magazine);
     } else {
+        let owner = thread_index();
         let laid_down = move || {
             magazine.count(Gauges::waiting_ended);
-            depot::lay_down(magazine);
+            depot::lay_down(magazine, owner);
         };
         // SAFETY: the closure may run on any thread: it touches blocks that nobody else can reach (P3, and M1), a
         // depot and gauges that are never freed.
