@@ -5,14 +5,13 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::callbacks::{OnGet, OnNew, OnRemove};
-use crate::dispatch::{Dispatch, hold, is_in_callback};
+use crate::dispatch::{Dispatch, contained, hold, is_held, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::{Cursor, Tick};
@@ -345,6 +344,10 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
     /// answers that lookups have left, too; see [`Lookup`](crate::Lookup).
     pub fn poll_callbacks(&self) -> usize {
+        if is_held() {
+            // From a payload's drop in the middle of a call that will see to it.
+            return 0;
+        }
         self.shared.engine.tend_orphans(usize::MAX);
         self.shared.engine.serve_all()
     }
@@ -457,10 +460,8 @@ fn start_ticker<S: Send + Sync + 'static>(
         while let Some(engine) = engine.upgrade() {
             let start = Instant::now();
             let is_enough = || start.elapsed() >= SLICE;
-            // A payload that panics in its drop must not end the expiry of the others; the panic
-            // hook has reported it.
-            let ended = catch_unwind(AssertUnwindSafe(|| engine.tick(&mut tick, is_enough)))
-                .unwrap_or(false);
+            // A payload that panics in its drop must not end the expiry of the others.
+            let ended = contained(|| engine.tick(&mut tick, is_enough)).unwrap_or(false);
             engine.tend_orphans(usize::MAX);
             let rang = engine.dispatch.rang();
             // Before it sleeps: with the last reference it ends.

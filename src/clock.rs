@@ -11,7 +11,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// Where a cache reads the time.
 ///
 /// Time has a resolution of a few milliseconds (the system's coarse monotonic clock, which costs a
-/// quarter of the exact one) and never goes back. A manual clock is exact to the millisecond.
+/// quarter of the exact one) and never goes back; where a system has no such clock it is the time of day, which an
+/// administrator may set. A manual clock is exact to the millisecond.
 ///
 /// ```
 /// use std::time::Duration;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
 
+use crate::reclaim::panics::discard;
 use crate::sync::tally::AtomicBool;
 use crate::sync::{Ordering, thread_cell};
 
@@ -83,17 +84,29 @@ pub(crate) fn call<R>(callback: impl FnOnce() -> R) -> R {
     callback()
 }
 
-/// What wakes the ticker. Also when user code that the ticker runs has parked its thread, and taken
-/// the wake-up for its own.
+/// What wakes a thread that may run user code before it sleeps: also when that has parked the thread, and
+/// taken the wake-up for its own.
 #[derive(Debug)]
-struct Bell {
+pub(crate) struct Bell {
     thread: Thread,
     rang: AtomicBool,
 }
 
+impl Bell {
+    pub(crate) fn of(thread: Thread) -> Self {
+        Self { thread, rang: AtomicBool::new(false) }
+    }
+
+    /// Whether it rang since this was last asked.
+    pub(crate) fn rang(&self) -> bool {
+        // Relaxed: it spares a sleep. What it rang for is under locks.
+        self.rang.swap(false, Ordering::Relaxed)
+    }
+}
+
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        // Relaxed: as in `Dispatcher::rang`.
+        // Relaxed: as above.
         self.rang.store(true, Ordering::Relaxed);
         self.thread.unpark();
     }
@@ -105,24 +118,13 @@ pub(crate) fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
         Ok(result) => return Some(result),
         Err(panic) => panic,
     };
-    // What was panicked with may panic in its own drop, and so may a subscriber.
-    let logged = catch_unwind(AssertUnwindSafe(|| {
+    discard(panic);
+    // A subscriber may panic, too.
+    let logged = catch_unwind(|| {
         tracing::error!("a callback of the session cache panicked, or a payload's drop");
-        drop(panic);
-    }));
-    logged.unwrap_or_else(std::mem::forget);
+    });
+    logged.unwrap_or_else(discard);
     None
-}
-
-/// What wakes a parked thread.
-pub(crate) fn waker_of(thread: Thread) -> Waker {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    Waker::from(Arc::new(Unpark(thread)))
 }
 
 impl Dispatcher {
@@ -163,7 +165,7 @@ impl Dispatcher {
 
     /// Notes the ticker's thread.
     pub(crate) fn ticks(&self, thread: Thread) {
-        let _ = self.bell.set(Arc::new(Bell { thread, rang: AtomicBool::new(false) }));
+        let _ = self.bell.set(Arc::new(Bell::of(thread)));
     }
 
     /// Whether there is a ticker.
@@ -178,8 +180,7 @@ impl Dispatcher {
 
     /// Whether the ticker was woken since this was last asked.
     pub(crate) fn rang(&self) -> bool {
-        // Relaxed: it spares a sleep. What it rang for is under locks.
-        self.bell.get().is_some_and(|bell| bell.rang.swap(false, Ordering::Relaxed))
+        self.bell.get().is_some_and(|bell| bell.rang())
     }
 
     /// What wakes the ticker, if there is one.

@@ -45,6 +45,7 @@ use crate::gate::Gate;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
+use crate::reclaim::panics::Panics;
 use crate::reclaim::prefetch::prefetch;
 use crate::reclaim::{pin, region_bytes};
 use crate::room::{Hand, Room, Tokens};
@@ -268,10 +269,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 return Ok(Session::new(node_ref));
             }
-            if planted!("miss-what-was-replaced") {
+            if self.is_worn_out(node) || planted!("miss-what-was-replaced") {
                 return Err(Missing::Unknown);
             }
         }
+    }
+
+    /// Whether a session that gave no reference out is there still: then it has all that it can have.
+    #[cold]
+    fn is_worn_out(&self, node: Found<'_, S>) -> bool {
+        node.is_still_there()
     }
 
     /// Whether a session that was found, and then found expired, had left the table before: then another
@@ -319,9 +326,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn find_and_take(&self, name: &Name) -> Result<Session<S>, Missing> {
         let left = self.depart(name, Reason::Taken)?;
         self.past.note(name.hash, Reason::Taken);
-        let session = self.handle(left);
-        self.compact_after(name);
-        Ok(session)
+        Ok(self.handle(left))
     }
 
     /// Removes a session by id; `false` when there was none that is not expired.
@@ -338,7 +343,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by name.
     fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
         let removed = self.depart(name, reason).map(drop);
-        self.compact_after(name);
         self.deliver(self.shard_of(name));
         removed
     }
@@ -392,6 +396,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(name);
         let table = &self.shards[at].table;
         let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
+        // The hint is going to be stale. First, while a panic of another payload's drop loses nothing.
+        self.compact(at, now);
         loop {
             let guard = pin();
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
@@ -474,17 +480,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
             prefetch_payload(unlinked.payload());
         }
         let tokens = self.account(at, departed.iter());
-        // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
-        // then their room is given back.
-        let mut _refund = Some(Hand::holding(&self.room, at, tokens));
+        let mut refund = Some(Hand::holding(&self.room, at, tokens));
         if planted!("room-before-the-drop") {
-            _refund = None;
+            refund = None;
         }
         // Also if nothing left: a look may have taken a removed session out of the list.
         if self.shards[at].has_told() {
             self.wake(at);
         }
-        drop(departed);
+        // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
+        // then their room is given back.
+        let mut panics = Panics::default();
+        panics.drop_all(departed.sessions);
+        drop(refund);
+        panics.resume();
         tokens.sessions as usize
     }
 

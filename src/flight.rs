@@ -42,7 +42,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::callbacks::{Answer, Later, Want};
-use crate::dispatch::{contained, waker_of};
+use crate::dispatch::{Bell, contained};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
@@ -169,7 +169,11 @@ impl<S: Send + Sync + 'static> Flights<S> {
         may_wait: bool,
     ) -> Begun<'_, S> {
         // AcqRel: pairs with `mark_stale`, see above.
-        self.count.fetch_add(1, Ordering::AcqRel);
+        let others = self.count.fetch_add(1, Ordering::AcqRel);
+        let cells = self.table.cells();
+        if others > cells as u64 {
+            self.table.grow(cells, 2 * cells);
+        }
         let flight = Flight::new(*name, Arc::clone(scope), want);
         let mut node = NewNode::new(name, 0, 0, Arc::clone(&flight), false);
         loop {
@@ -553,7 +557,8 @@ impl<S: Send + Sync + 'static> Orphan<S> {
 
 /// Polls in the calling thread until there is something, for `timeout` at most.
 pub(crate) fn block_on<T>(timeout: Duration, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
-    let waker = waker_of(thread::current());
+    let bell = Arc::new(Bell::of(thread::current()));
+    let waker = Waker::from(Arc::clone(&bell));
     let until = Instant::now().checked_add(timeout);
     loop {
         if let Poll::Ready(found) = poll(&waker) {
@@ -561,6 +566,7 @@ pub(crate) fn block_on<T>(timeout: Duration, mut poll: impl FnMut(&Waker) -> Pol
         }
         match until.map(|until| until.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => return None,
+            _ if bell.rang() => {}
             Some(left) => thread::park_timeout(left),
             None => thread::park(),
         }
@@ -570,5 +576,36 @@ pub(crate) fn block_on<T>(timeout: Duration, mut poll: impl FnMut(&Waker) -> Pol
 impl<S> fmt::Debug for Flights<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flights").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::reclaim::gauge::Lease;
+    use crate::scope::{Registry, Scope};
+    use crate::table::SessionId;
+
+    /// However many lookups wait, one more is found in constant time.
+    #[test]
+    fn the_table_grows_with_the_flights() {
+        let lease = Lease::new(usize::MAX);
+        let flights = Flights::<u64>::new(lease.gauges());
+        let scope = Registry::new().attach(&Scope::new("web"));
+        let askers: Vec<_> = (1..=2_000u64)
+            .map(|number| {
+                let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63;
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&number.to_le_bytes());
+                let name = Name { hash, scope: scope.slot(), id: SessionId::from(id) };
+                match flights.begin(&name, &scope, Want::Get, false) {
+                    Begun::Asks(asker) => asker,
+                    _ => panic!("nobody else asks"),
+                }
+            })
+            .collect();
+        assert!(flights.table.cells() >= 1_000, "{} cells", flights.table.cells());
+        drop(askers);
+        assert_eq!(flights.count.load(Ordering::Relaxed), 0);
     }
 }

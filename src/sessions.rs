@@ -211,3 +211,22 @@ impl<S: Send + Sync + 'static> fmt::Debug for Sessions<S> {
         f.debug_struct("Sessions").field("scope", self.scope.scope()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use crate::{Scope, SessionCache, SessionId};
+
+    /// A leak in a loop gets there, in weeks of a server; a unit test has a lower limit (`refs.rs`).
+    #[test]
+    fn a_session_that_has_all_references_that_it_can_have_is_not_found() {
+        let cache: SessionCache<u64> = SessionCache::builder().without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let id = SessionId::from([1; 32]);
+        assert!(web.put(&id, 1).is_stored());
+        let handles: Vec<_> = std::iter::from_fn(|| web.get(&id)).collect();
+        assert!(handles.len() > 1_000, "{}", handles.len());
+        assert!(web.contains(&id) && web.get(&id).is_none());
+        drop(handles);
+        assert!(web.get(&id).is_some());
+    }
+}

@@ -126,7 +126,7 @@ impl Tells {
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
-    sessions: Vec<(Unlinked<S>, Reason)>,
+    pub(crate) sessions: Vec<(Unlinked<S>, Reason)>,
     weight: u64,
 }
 
@@ -384,6 +384,7 @@ impl<S> Shard<S> {
             from = self.table.batch(key, PER_PIN, &guard, |node| {
                 if departed.sessions.is_empty()
                     && !node.node().is(spare)
+                    && !Due::load(node.node().expiry()).is_provisional()
                     && let Look::Left(unlinked, reason) = self.removed(node.into(), Reason::Evicted)
                 {
                     departed.push(unlinked, reason);
@@ -542,7 +543,7 @@ impl<S> Shard<S> {
     ) -> Look<S> {
         let expiry = node.node().expiry();
         let is_named = node.node().is(spare);
-        if !is_named && Due::decide(expiry, now) {
+        if !is_named && Due::is_over(expiry, now) {
             return self.removed(node, Reason::Expired);
         }
         let due = Due::load(expiry).at();
@@ -559,7 +560,7 @@ impl<S> Shard<S> {
 
     fn look_to_expire(&self, node: Found<'_, S>, now: u64, age: Age) -> Look<S> {
         let expiry = node.node().expiry();
-        if Due::decide(expiry, now) {
+        if Due::is_over(expiry, now) {
             return self.removed(node, Reason::Expired);
         }
         Look::Stays { due: Due::load(expiry).at(), age }

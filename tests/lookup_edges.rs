@@ -506,3 +506,27 @@ fn an_answer_that_panics_in_its_drop_costs_no_other_session() {
     assert_eq!(drops.load(Ordering::SeqCst), 2, "and nobody else has a handle of it");
     cache.set_on_get(None);
 }
+
+/// What a future does may take its thread's wake-up away, as any code that parks: a channel, or this.
+#[test]
+fn a_future_that_parks_its_thread_takes_no_wake_up_away() {
+    // Without the wake-up, a lookup stands until this is over.
+    let (cache, web) = cache::<u64>(PATIENCE);
+    cache.set_on_get(Some(Arc::new(|proposed| {
+        let answer = Mutex::new(Some(Answer::Give(found(proposed, 7))));
+        let is_first = AtomicU64::new(1);
+        Answer::later(poll_fn(move |cx| {
+            if is_first.swap(0, Ordering::SeqCst) == 0 {
+                return Poll::Ready(answer.lock().unwrap().take().expect("polled to its end once"));
+            }
+            let waker = cx.waker().clone();
+            thread::spawn(move || waker.wake()).join().unwrap();
+            // Returns at once, for that has unparked this thread.
+            thread::park_timeout(PATIENCE);
+            Poll::Pending
+        }))
+    })));
+    let got = web.get(&id(1));
+    assert_eq!(got.map(|session| *session.payload()), Some(7));
+    cache.set_on_get(None);
+}

@@ -73,6 +73,34 @@ fn a_session_that_is_shown_at_once_is_caught() {
     GET_PUT_TAKE.catches("shown-at-once", "a removed session came back");
 }
 
+const GET_SWEEP: Scenario = Scenario {
+    name: "a get that asks ∥ a flush of what is expired",
+    preemptions: [1, 2],
+    floors: [1, 1],
+    run: || {
+        let engine = Arc::new(asking(Answer::Give));
+        race(
+            &engine,
+            |engine| {
+                let found = engine.lookup(1, Want::Get).expect("it is answered at once");
+                assert!(found.is_some(), "a live session was swept away");
+            },
+            |engine| assert_eq!(engine.flush_expired(), 0, "a live session was swept away"),
+        );
+        assert!(engine.contains(1));
+    },
+};
+
+#[test]
+fn a_sweep_leaves_what_is_not_shown_yet() {
+    GET_SWEEP.explore();
+}
+
+#[test]
+fn a_sweep_of_what_is_not_shown_is_caught() {
+    GET_SWEEP.catches("swept-though-unseen", "a live session was swept away");
+}
+
 const GET_TAKE_GET: Scenario = Scenario {
     name: "a get that asks ∥ take, get",
     preemptions: [1, 2],

@@ -381,14 +381,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let stored = self.store(node, (at, spot), now, IfPresent::Refuse);
         drop(inside);
         let session = match stored {
-            Ok(Stored { unseen, .. }) => {
+            Ok(Stored { unseen, gone, .. }) => {
                 // Without a reference it was removed before it was shown.
-                let session = self.show(at, unseen?, due, asker)?;
-                if scope.slot() != name.scope {
+                let session = unseen.and_then(|unseen| self.show(at, unseen, due, asker));
+                if let Some(session) = session.as_ref().filter(|_| scope.slot() != name.scope) {
                     // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
-                    self.remove_session(&session, Reason::ScopeDropped);
+                    self.remove_session(session, Reason::ScopeDropped);
                 }
-                Some(session)
+                // User code, as below.
+                drop(gone);
+                session
             }
             // Another one was put meanwhile.
             Err((Refusal::Present, given)) if !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) => {
@@ -417,7 +419,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return None;
         }
         let node = session.node();
-        // Fails only if it has been removed: then it is handed out, once.
+        // If it has been removed, it is handed out, once.
         Due::show(node.node().expiry(), due);
         let hint = {
             let guard = pin();

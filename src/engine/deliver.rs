@@ -234,6 +234,8 @@ impl<S: Send + Sync + 'static> Drop for Engine<S> {
             self.close();
         }
         self.serve_all();
+        // The threads see that there is no engine any more, and end.
         (0..self.dispatch.workers()).for_each(|worker| self.dispatch.wake(worker));
+        self.dispatch.ring();
     }
 }

@@ -3,14 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[cfg(not(shuttle))]
 use std::thread::yield_now;
 
 use super::Engine;
-use crate::dispatch::contained;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
+use crate::reclaim::panics::Panics;
 use crate::room::{Hand, Tokens};
 use crate::shard::{BATCH, Wanted};
 #[cfg(shuttle)]
@@ -119,24 +118,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
             left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
         }
         left -= budget.gather(0, left);
-        let mut panics = None;
+        let mut panics = Panics::default();
         for shard in (0..shards).cycle() {
             if left == 0 {
                 break;
             }
             // A payload's drop that panics does so when the limit is obeyed: what is not taken away
             // here stays, and with it as many sessions too many.
-            let evicted = catch_unwind(AssertUnwindSafe(|| self.evict_one(shard)));
+            let evicted = panics.catch(|| self.evict_one(shard));
             left -= budget.gather(shard, left);
-            match evicted {
-                Ok(true) => {}
-                Ok(false) => yield_now(),
-                Err(panic) => _ = contained(|| drop(panics.replace(panic))),
+            if evicted == Some(false) {
+                yield_now();
             }
         }
-        if let Some(panic) = panics {
-            resume_unwind(panic);
-        }
+        panics.resume();
     }
 
     /// Evicts a session of a shard, if there is one.

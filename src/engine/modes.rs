@@ -125,7 +125,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         &self,
         node: NewNode<S>,
         if_present: IfPresent,
-    ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
+    ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         if !node.tells_came() {
             return Err((Refusal::NobodyToTell, node));
         }
@@ -144,6 +144,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         let unseen = Some(table.announce_unlinked(node));
         self.counters.count(Count::HandedOver);
-        Ok(Stored { replaced, unseen })
+        Ok(Stored { replaced, gone: None, unseen })
     }
 }

@@ -19,9 +19,11 @@ use crate::sync::planted;
 use crate::table::{Entry, Name, NewNode, Node, NodeRef, SessionId, Spot, Unlinked};
 
 /// What has come of a node that was stored.
-pub(super) struct Stored<S> {
-    /// The session that it replaced, if that was not expired.
+pub(super) struct Stored<'a, S> {
+    /// The session that it replaced, if a lookup could still have found that.
     pub(super) replaced: Option<Session<S>>,
+    /// The one that it replaced, if not.
+    pub(super) gone: Option<Left<'a, S>>,
     /// A reference of the node, if it is unseen and has not left yet, or if it was not linked.
     pub(super) unseen: Option<NodeRef<S>>,
 }
@@ -48,6 +50,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return self.refused(Refusal::SideNotCached, payload);
         }
         let _held = tells.has_told().then(dispatch::hold);
+        let spot = self.shards[at].table.spot(name.hash);
+        let now = self.clock.now();
+        // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
+        self.tend(at, now);
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
@@ -55,9 +61,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Ok(weight) => weight,
             Err(refusal) => return self.refused(refusal, payload),
         };
-        // The clock and the allocation take about as long as the memory.
-        let spot = self.shards[at].table.spot(name.hash);
-        let now = self.clock.now();
         let lifetime = connection.lifetime.map_or_else(|| self.lifetime(), millis);
         let due = Due::new(now, lifetime).to_word();
         let context = if tells.came() { connection.context.take() } else { None };
@@ -76,12 +79,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // The scope was dropped meanwhile, and its sweep may have passed (see `gate.rs`).
             self.remove_outdated(&Name { scope: scope.slot(), ..name });
         }
-        self.tend(at, now);
         match stored {
-            Ok(Stored { replaced, unseen }) => {
-                // Its drop is user code. Not on the way out, where a panic loses what is returned
+            Ok(Stored { replaced, unseen, gone }) => {
+                // Their drops are user code. Not on the way out, where a panic loses what is returned
                 // (rust-lang/rust#47949).
-                drop(unseen);
+                drop((unseen, gone));
                 replaced.map_or(Put::Stored, Put::Replaced)
             }
             Err((refusal, node)) => self.refused(refusal, node.into_payload()),
@@ -132,7 +134,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (at, spot): (usize, Spot<'_>),
         now: u64,
         if_present: IfPresent,
-    ) -> Result<Stored<S>, (Refusal, NewNode<S>)> {
+    ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
         let shard = &self.shards[at];
         let tells_came = node.tells_came();
@@ -188,7 +190,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if let Err(unfiled) = filed {
                 shard.file_rest(&[unfiled], now);
             }
-            return Ok(Stored { replaced: self.entered(at, old, charge, replaced), unseen });
+            let (replaced, gone) = self.entered(at, old, charge, replaced);
+            return Ok(Stored { replaced, gone, unseen });
         }
     }
 
@@ -209,7 +212,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let reason = if old.scope() != new.scope() {
             Reason::ScopeDropped
         } else if Due::decide(old.expiry(), now) {
-            Reason::Expired
+            // One that is not shown yet was given by an external cache, and nobody has seen it.
+            let is_unseen = Due::load(old.expiry()).is_provisional();
+            if is_unseen { Reason::Rejected } else { Reason::Expired }
         } else {
             Reason::Replaced
         };
@@ -222,7 +227,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// A node was linked in shard `at`, maybe in the place of `old`, which has left for `reason`. Returns
-    /// the session that it replaced, if a lookup could still have found that.
+    /// that as a session, if a lookup could still have found it, or else as what is gone.
     #[inline]
     fn entered(
         &self,
@@ -230,10 +235,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         old: Option<Unlinked<S>>,
         charge: u64,
         reason: Reason,
-    ) -> Option<Session<S>> {
+    ) -> (Option<Session<S>>, Option<Left<'_, S>>) {
         let Some(old) = old else {
             self.shards[at].make_cells(|| self.room.share(charge));
-            return None;
+            return (None, None);
         };
         // The new session owns what it was charged; the rest goes back once the old one is gone.
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
@@ -241,10 +246,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let reason = reason_of(old.node(), reason);
         self.counters.removal(reason, 1);
         let left = Left { unlinked: old, _refund: refund };
-        if reason != Reason::Replaced {
-            drop(left);
-            return None;
+        if reason == Reason::Replaced {
+            (Some(self.handle(left)), None)
+        } else {
+            (None, Some(left))
         }
-        Some(self.handle(left))
     }
 }

@@ -8,6 +8,7 @@
 
 use super::Engine;
 use crate::expiry::Due;
+use crate::reclaim::panics::Panics;
 use crate::reclaim::{flush, pin, reap};
 use crate::session::Session;
 use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
@@ -38,7 +39,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes every session that is expired now; returns how many.
     pub(crate) fn flush_expired(&self) -> usize {
         let now = self.clock.now();
-        self.sweep(Reason::Expired, |node| Due::decide(node.expiry(), now))
+        self.sweep(Reason::Expired, |node| Due::is_over(node.expiry(), now))
     }
 
     /// Removes what is left of a slot that no scope has any more; returns how many.
@@ -59,6 +60,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     fn sweep(&self, reason: Reason, is_meant: impl Fn(&Node<S>) -> bool) -> usize {
         let mut count = 0;
+        // Nobody comes again for what a payload's panic would leave behind.
+        let mut panics = Panics::default();
         for (at, shard) in self.shards.iter().enumerate() {
             let mut from = Some(0);
             while let Some(key) = from {
@@ -75,30 +78,34 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     }
                 });
                 drop(guard);
-                count += self.leave(at, departed);
+                count += departed.sessions.len();
+                panics.catch(|| self.leave(at, departed));
                 self.deliver(at);
             }
             // What has left has left its hints: one round over them is enough.
             let mut hints = shard.hints();
-            while hints > 0 && self.compact(at, self.clock.now()) {
+            while hints > 0 && panics.catch(|| self.compact(at, self.clock.now())) != Some(false) {
                 hints = hints.saturating_sub(BATCH as u64);
             }
             self.deliver(at);
         }
         flush();
+        panics.resume();
         count
     }
 
     /// Removes the sessions that `keep` does not want; returns how many.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&Session<S>) -> bool) -> usize {
-        let mut count = 0;
+        let (mut count, mut panics) = (0, Panics::default());
         let mut cursor = Cursor::default();
         while let Some((sessions, next)) = self.walk(cursor) {
             for session in sessions.iter().filter(|session| !keep(session)) {
                 count += usize::from(self.remove_session(session, Reason::Removed));
             }
+            panics.drop_all(sessions);
             cursor = next;
         }
+        panics.resume();
         count
     }
 

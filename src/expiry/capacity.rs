@@ -16,6 +16,7 @@
 //! | access | ordering | pairs with |
 //! |---|---|---|
 //! | take | Acquire | the give that the token came from: the payload of its last owner is gone |
+//! | take up to, lower | AcqRel | the same, and `used`, which sees the lower limit before fewer tokens |
 //! | give | Release | the take |
 //!
 //! Model: `loom-tests/tests/capacity.rs`.

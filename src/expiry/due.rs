@@ -34,8 +34,8 @@ pub(crate) enum Extension {
 }
 
 impl Due {
-    /// The word of a session that is linked and not shown yet. It looks expired, but nobody decides
-    /// that it is. No lifetime is packed into these bits.
+    /// The word of a session that is linked and not shown yet. It looks expired to a lookup, and stays
+    /// ([`is_over`](Self::is_over)). No lifetime is packed into these bits.
     pub(crate) const PROVISIONAL: Self = Self(!DECIDED & !NEVER);
 
     /// Whether the session is linked and not shown yet.
@@ -118,7 +118,8 @@ impl Due {
         }
     }
 
-    /// Decides that the session is expired, if it is at `now`; `true` if it is, whoever decided.
+    /// Decides that the session is expired, if it is at `now`; `true` if it is, whoever decided, or if it is
+    /// not shown yet, which is the same to a lookup.
     ///
     /// Race with an extension: if the extension's exchange is first, this sees the new time; if this
     /// one is first, the extension sees the decision and fails.
@@ -127,6 +128,15 @@ impl Due {
     pub(crate) fn decide(word: &AtomicU64, now: u64) -> bool {
         let due = Self::load(word);
         due.is_past(now) && Self::decide_past(word, due, now)
+    }
+
+    /// As [`decide`](Self::decide), but not of a session that is not shown yet: whether that is expired is
+    /// for nobody to say.
+    #[inline]
+    #[must_use]
+    pub(crate) fn is_over(word: &AtomicU64, now: u64) -> bool {
+        let is_shown = || !Self::load(word).is_provisional() || planted!("swept-though-unseen");
+        Self::decide(word, now) && is_shown()
     }
 
     /// [`decide`](Self::decide) where the word held `due`, which is past.
@@ -247,6 +257,7 @@ mod tests {
         let unseen = AtomicU64::new(Due::PROVISIONAL.to_word());
         Due::renew(&unseen, 5_000);
         assert!(Due::load(&unseen).is_provisional());
+        assert!(Due::decide(&unseen, 5_000) && !Due::is_over(&unseen, 5_000));
     }
 
     #[test]

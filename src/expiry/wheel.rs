@@ -273,7 +273,7 @@ impl Wheel {
         if let Some(list) = self.marked(level, passed, read) {
             return Some(list);
         }
-        let swept = progress.next.min(last);
+        let swept = progress.next.min(last).max(progress.swept);
         let new = Progress { swept, next: progress.next.max(last + 1) };
         // AcqRel: pairs with `progress`. If it fails, another thread has made progress.
         let moved = self.progress[level].compare_exchange(

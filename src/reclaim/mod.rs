@@ -9,15 +9,17 @@
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `real.rs` (loom): the epoch itself, for the few models that are small enough.
+//! * `panics.rs`: panics of payloads' drops, which wait until the work is done.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
 //!
 //! # The contract of a pin
 //!
 //! * P1: a block that was reachable while a guard lived stays allocated while that guard lives.
 //! * P2: guards never leave the crate. While one lives, the thread runs no user code (no payload's
-//!   drop, no callback, no weigher), reads no clock and allocates nothing. What is left is the
-//!   epoch's own bookkeeping: it frees due blocks in one of 128 pins, and allocates a bag for each 64
-//!   retirements, or for each magazine.
+//!   drop, no callback, no weigher), reads no clock and allocates nothing. What is left is
+//!   bookkeeping: the epoch frees due blocks in one of 128 pins, and allocates a bag for each 64
+//!   retirements, or for each magazine; a queue of events allocates a segment for each sixtieth; and a thread
+//!   that compares scopes for the first time its place among arc-swap's.
 //! * P3: a block is retired once, by the one thread that made it unreachable *and* owned it last.
 //!
 //! A retired block waits; what a session holds does not. The payload is dropped, or wiped if it is in the
@@ -25,6 +27,7 @@
 //! not wait for them is our own rule).
 
 pub(crate) mod gauge;
+pub(crate) mod panics;
 pub(crate) mod parcel;
 mod pool;
 pub(crate) mod prefetch;

@@ -88,8 +88,8 @@ impl Events {
         if node.node().is_announced() {
             return;
         }
-        // Fails only if the winner has given the table's reference up, which it does after it
-        // announced.
+        // Fails if the winner has given the table's reference up, which it does after it announced; and of a
+        // session with all references that it can have, whose leaving is not told then.
         if node.node().try_acquire() {
             self.push(node.ptr().as_ptr().expose_provenance(), node.guard());
             node.node().set_announced();

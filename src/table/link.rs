@@ -5,7 +5,7 @@
 //! | flag | meaning | set by | cleared |
 //! |---|---|---|---|
 //! | `REMOVED` | the node that *holds* this word has left the table | the winner of its removal | never |
-//! | `BUCKET` | the address is a cell's, or the list ends here | linking a cell | never |
+//! | `BUCKET` | the address is a cell's, or the list ends here | linking a cell | by what links a node there |
 //! | `INIT` | the cell that holds this word is being linked; nobody may start at it | the claim of the cell | its claimer, once |
 //!
 //! The all-zero word is a cell that nobody has claimed: fresh zero pages are valid cells.

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | insert of an absent name | the exchange on the predecessor's word |
 //! | replace | the exchange on the old node's word: the old leaves and the new enters in one step |
-//! | removal, for whatever reason | the `fetch_or(REMOVED)` that found the bit clear: one per node |
+//! | removal, for whatever reason | the read-modify-write that found `REMOVED` clear and set it: one per node |
 //! | lookup that finds | the load of the node's word without `REMOVED` |
 //! | lookup that misses | the load that showed the region's end; of the cell alone, if its filter spares the rest |
 //! | growth | the exchange of the size; no effect on what is in the table |
@@ -30,7 +30,6 @@ mod node;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub(crate) use id::SessionId;
 pub(crate) use list::{Found, Spot};
@@ -41,6 +40,7 @@ use self::link::Link;
 use self::list::{List, Place};
 use self::node::Hollow;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::panics::Panics;
 use crate::reclaim::{Guard, pin};
 use crate::sync::planted;
 
@@ -396,27 +396,23 @@ impl<S> Drop for Table<S> {
             return;
         }
         let gauges = self.gauges;
-        let mut panic = None;
+        // A payload that panics must not keep the others from being dropped and wiped.
+        let mut panics = Panics::default();
         // Events that nobody has asked for.
         loop {
             let guard = pin();
             let Some(event) = self.next_event(&guard) else { break };
             let node = self.event_done(event, &guard);
             drop(guard);
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(node)));
-            panic = dropped.err().or(panic.take());
+            panics.drop_all([node]);
         }
         self.list.drain(|node| {
             // SAFETY: N3: the table's reference; no other thread has the table any more, so
             // nobody can reach the node through it.
             let unlinked = unsafe { Unlinked::<S>::from_won(node, gauges) };
-            // A payload that panics must not keep the others from being dropped and wiped.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(unlinked)));
-            panic = dropped.err().or(panic.take());
+            panics.drop_all([unlinked]);
         });
-        if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
-            resume_unwind(panic);
-        }
+        panics.resume();
     }
 }
 

@@ -163,3 +163,15 @@ fn windows_go_around() {
     assert_eq!(first_slot(1, 64), 64);
     assert_eq!(first_slot(1, 1), 64);
 }
+
+#[test]
+fn progress_is_not_undone_by_a_clock_that_lags() {
+    let wheel = Wheel::new(0);
+    assert_eq!(wheel.due(20 * 1024), None);
+    assert_eq!(wheel.due(30 * 1024), None);
+    let before = wheel.progress(0);
+    assert_eq!((before.swept, before.next), (21, 31));
+    assert_eq!(wheel.due(15 * 1024), None, "another thread, which has read the time long ago");
+    let after = wheel.progress(0);
+    assert!(after.swept >= before.swept && after.next >= before.next, "{after:?}");
+}

@@ -1,0 +1,153 @@
+//! Payloads that panic in their drops: what else was to be done is done, and nothing else is lost.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
+use std::sync::Once;
+
+use resumption::{Clock, Put, Scope, SessionCache, Sessions};
+
+use support::{HOUR, MINUTE, SECOND, id, manual};
+
+/// What bombs panic with.
+const PLANNED: &str = "as planned";
+
+/// A payload that panics in its drop, also while another one's panic unwinds.
+struct Bomb(bool);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 {
+            panic_any(PLANNED);
+        }
+    }
+}
+
+const GOOD: Bomb = Bomb(false);
+const BAD: Bomb = Bomb(true);
+
+/// A cache with bombs at even numbers, in many batches of each sweep.
+fn mined(sessions: u64) -> (SessionCache<Bomb>, Sessions<Bomb>, Clock) {
+    let (cache, web, clock) = manual(2 * sessions as usize, MINUTE);
+    for number in 0..sessions {
+        assert!(web.put(&id(number), Bomb(number % 2 == 0)).is_stored());
+    }
+    (cache, web, clock)
+}
+
+/// Whether a call panics. The panics that are planned are not reported.
+fn panics<R>(call: impl FnOnce() -> R) -> bool {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let report = take_hook();
+        set_hook(Box::new(move |panic| {
+            if panic.payload().downcast_ref() != Some(&PLANNED) {
+                report(panic);
+            }
+        }));
+    });
+    catch_unwind(AssertUnwindSafe(|| drop(call()))).is_err()
+}
+
+#[test]
+fn a_flush_removes_all_though_many_panic() {
+    let (cache, ..) = mined(2_000);
+    assert!(panics(|| cache.flush()));
+    let stats = cache.stats();
+    assert_eq!((stats.sessions, stats.removals.flushed, stats.bytes), (0, 2_000, 0));
+}
+
+#[test]
+fn a_flush_of_what_is_expired_removes_all() {
+    let (cache, _web, clock) = mined(2_000);
+    clock.advance(2 * MINUTE);
+    assert!(panics(|| cache.flush_expired()));
+    assert_eq!((cache.len(), cache.stats().removals.expired), (0, 2_000));
+}
+
+#[test]
+fn a_dropped_scope_leaves_nothing_behind() {
+    let (cache, ..) = mined(2_000);
+    let mail = cache.scope(&Scope::new("mail"));
+    assert!(mail.put(&id(1), GOOD).is_stored());
+    assert!(panics(|| cache.drop_scope(&Scope::new("web"))));
+    let stats = cache.stats();
+    assert_eq!((stats.sessions, stats.removals.scope_dropped), (1, 2_000));
+}
+
+#[test]
+fn a_closed_cache_is_empty() {
+    let (cache, ..) = mined(2_000);
+    assert!(panics(|| cache.close()));
+    assert!(cache.is_closed());
+    assert_eq!((cache.len(), cache.stats().removals.closed), (0, 2_000));
+}
+
+#[test]
+fn a_cache_that_is_dropped_drops_all() {
+    let (cache, web, _) = mined(2_000);
+    drop(web);
+    assert!(panics(|| drop(cache)));
+}
+
+#[test]
+fn sessions_that_are_revoked_go_all() {
+    let (cache, ..) = mined(2_000);
+    assert!(panics(|| cache.retain(|_| false)));
+    assert_eq!((cache.len(), cache.stats().removals.removed), (0, 2_000));
+}
+
+#[test]
+fn what_is_evicted_together_goes_together() {
+    let (cache, web, _) = manual(5_000, HOUR);
+    for number in 0..4_000 {
+        assert!(web.put(&id(number), BAD).is_stored());
+    }
+    let caught = (4_000..6_000).filter(|&number| panics(|| web.put(&id(number), GOOD))).count();
+    assert!(caught > 10, "{caught} puts have met bombs");
+    let stats = cache.stats();
+    assert!(stats.sessions <= 5_000 && stats.removals.evicted > caught as u64, "in batches");
+    while panics(|| cache.flush()) {}
+}
+
+/// A call does a little of what is due, or drops stale hints. If another payload panics there, what the call
+/// was for must not be lost: it is done afterwards, and another attempt finds it.
+#[test]
+fn a_take_that_meets_a_bomb_loses_no_session() {
+    let (cache, web, clock) = manual::<Bomb>(20_000, HOUR);
+    // As many hints as make each take look at some, expired bombs among them.
+    for number in 0..400 {
+        assert!(web.put_with(&id(number), BAD, 2 * MINUTE).is_stored());
+        assert!(web.put_with(&id(1_000 + number), GOOD, HOUR).is_stored());
+    }
+    for number in 400..1_000 {
+        assert!(web.put(&id(10_000 + number), GOOD).is_stored());
+        assert!(web.take(&id(10_000 + number)).is_some());
+    }
+    clock.advance(3 * MINUTE);
+    let (mut taken, mut caught) = (0, 0);
+    for number in 0..400 {
+        let mut take = || taken += u32::from(web.take(&id(1_000 + number)).is_some());
+        // A call that has met a bomb is made again.
+        while panics(&mut take) {
+            caught += 1;
+        }
+    }
+    assert!(caught > 0, "no take met a bomb");
+    assert_eq!(taken, 400, "a session was lost with another one's panic");
+    while panics(|| cache.flush_expired()) {}
+}
+
+#[test]
+fn a_put_that_meets_a_bomb_replaces_nothing() {
+    let (cache, web, clock) = manual::<Bomb>(20_000, HOUR);
+    assert!(web.put(&id(1), GOOD).is_stored());
+    for number in 100..200 {
+        assert!(web.put_with(&id(number), BAD, SECOND).is_stored());
+    }
+    clock.advance(MINUTE);
+    assert!(panics(|| web.put(&id(1), GOOD)), "it meets what is due");
+    assert_eq!(cache.stats().replaced, 0, "the session that is there would be lost");
+    while panics(|| cache.flush_expired()) {}
+    assert!(matches!(web.put(&id(1), GOOD), Put::Replaced(_)));
+}
