@@ -329,17 +329,21 @@ fn has_stateful_tickets(ssl: &SslRef) -> bool {
 /// The host that the ClientHello asks for, as OpenSSL will read it afterwards: `Some(None)` if it
 /// names none. `None` if the extension is malformed, at which OpenSSL ends the handshake.
 fn requested_host(ssl: &SslRef) -> Option<Option<&[u8]>> {
-    let Some(extension) = ffi::server_name_extension(ssl) else { return Some(None) };
-    let list = vec16(extension)?;
-    let (kind, name) = list.split_first()?;
-    if *kind != HOST_NAME {
-        return None;
-    }
-    vec16(name).map(Some)
+    ffi::server_name_extension(ssl).map_or(Some(None), |extension| host_of(extension).map(Some))
+}
+
+/// The host in an extension, unless that is malformed. OpenSSL refuses longer ones, too, but later: a
+/// hostile one would be digested for each session that the client offers.
+fn host_of(extension: &[u8]) -> Option<&[u8]> {
+    let (kind, name) = vec16(extension)?.split_first()?;
+    vec16(name).filter(|host| *kind == HOST_NAME && host.len() <= LONGEST_HOST)
 }
 
 /// `host_name` of RFC 6066 §3.
 const HOST_NAME: u8 = 0;
+
+/// Bytes of a host name, at most (RFC 1035 §2.3.4).
+const LONGEST_HOST: usize = 255;
 
 /// What follows a length of two bytes, to the end.
 fn vec16(bytes: &[u8]) -> Option<&[u8]> {
@@ -368,5 +372,18 @@ mod tests {
         for bytes in [&[][..], &[0], &[0, 1], &[0, 1, 7, 8], &[1, 0, 7]] {
             assert_eq!(vec16(bytes), None);
         }
+    }
+
+    #[test]
+    fn a_host_is_read_if_it_is_no_longer_than_a_name() {
+        let extension = |kind, host: &[u8]| {
+            let len = |len: usize| u16::try_from(len).expect("it is short").to_be_bytes();
+            [&len(host.len() + 3)[..], &[kind], &len(host.len()), host].concat()
+        };
+        assert_eq!(host_of(&extension(0, b"example.org")), Some(&b"example.org"[..]));
+        assert_eq!(host_of(&extension(1, b"example.org")), None, "another kind of name");
+        assert_eq!(host_of(&extension(0, &[b'a'; 255])), Some(&[b'a'; 255][..]));
+        assert_eq!(host_of(&extension(0, &[b'a'; 256])), None);
+        assert_eq!(host_of(&[]), None);
     }
 }

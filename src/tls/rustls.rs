@@ -23,7 +23,11 @@
 //! here before it is hashed, and is counted in
 //! [`Stats::misses_malformed`](crate::Stats::misses_malformed). rustls takes a session *before*
 //! it verifies that the client knows its secret. Who has seen a ticket on the wire can therefore
-//! spend it: its owner then makes a full handshake, and nobody gains a session.
+//! spend it: its owner then makes a full handshake, and nobody gains a session. A store does not see where one
+//! ClientHello ends and the next begins, so nothing here bounds how many keys one brings: with a get callback, each of
+//! some nine hundred of the right length asks the external cache, one after the other, in the handshake's thread. Let the
+//! callback know cheaply what it cannot have, and keep
+//! [`lookup_timeout`](crate::Builder::lookup_timeout) short.
 //!
 //! *Age.* rustls tells TLS 1.3 clients that a ticket lives for a day and never looks at the age
 //! itself. The lifetime of the cache is what ends a session: past it the client gets a full
