@@ -13,7 +13,11 @@ fn a_ticker_ends_with_its_cache() {
     let tickers = || {
         let threads = std::fs::read_dir("/proc/self/task").expect("a process has threads");
         let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
-        threads.flatten().filter_map(|thread| name(thread).ok()).filter(|name| is_ticker(name)).count()
+        threads
+            .flatten()
+            .filter_map(|thread| name(thread).ok())
+            .filter(|name| is_ticker(name))
+            .count()
     };
     // The system keeps fifteen bytes of a name.
     fn is_ticker(name: &str) -> bool {
