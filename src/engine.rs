@@ -39,7 +39,7 @@ use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
 use crate::expiry::capacity::{Budget, UNLIMITED};
-use crate::expiry::{Due, Extension, Hint};
+use crate::expiry::{Due, Extension, Hint, Standing};
 use crate::flight::Orphans;
 use crate::gate::Gate;
 use crate::mode::CacheMode;
@@ -403,10 +403,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
-            let is_expired = Due::decide(node.node().expiry(), now);
-            if is_expired && Due::load(node.node().expiry()).is_provisional() {
+            let standing = Due::standing(node.node().expiry(), now);
+            if standing == Standing::Unseen {
                 return Err(Missing::Unknown);
             }
+            let is_expired = standing == Standing::Expired;
             self.shards[at].before_removal(node.node());
             let tell = self.shards[at].tell(if is_expired { Reason::Expired } else { reason });
             // Fails only if another thread has removed or replaced it: then search again.
@@ -434,11 +435,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let Some(node) = table.get(name, table.spot(name.hash), &guard) else {
             return Missing::Expired;
         };
-        if !Due::decide(node.node().expiry(), now) {
-            return Missing::Expired;
-        }
-        if Due::load(node.node().expiry()).is_provisional() {
-            return Missing::Unknown;
+        match Due::standing(node.node().expiry(), now) {
+            Standing::Live => return Missing::Expired,
+            Standing::Unseen => return Missing::Unknown,
+            Standing::Expired => {}
         }
         self.shards[at].before_removal(node.node());
         let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));

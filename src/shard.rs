@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use crate::expiry::{Age, Due, Hint, List, Unpushed, Wheel};
+use crate::expiry::{Age, Due, Hint, List, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
 use crate::reclaim::gauge::Gauges;
@@ -543,7 +543,7 @@ impl<S> Shard<S> {
     ) -> Look<S> {
         let expiry = node.node().expiry();
         let is_named = node.node().is(spare);
-        if !is_named && Due::is_over(expiry, now) {
+        if !is_named && Due::standing(expiry, now) == Standing::Expired {
             return self.removed(node, Reason::Expired);
         }
         let due = Due::load(expiry).at();
@@ -560,7 +560,7 @@ impl<S> Shard<S> {
 
     fn look_to_expire(&self, node: Found<'_, S>, now: u64, age: Age) -> Look<S> {
         let expiry = node.node().expiry();
-        if Due::is_over(expiry, now) {
+        if Due::standing(expiry, now) == Standing::Expired {
             return self.removed(node, Reason::Expired);
         }
         Look::Stays { due: Due::load(expiry).at(), age }

@@ -93,7 +93,7 @@ impl Scenario {
                 resume_unwind(panic);
             }
             assert!(
-                count >= floor,
+                count >= floor || std::env::var_os("RECORD").is_some(),
                 "{}, {mode} mode: {count} executions, {floor} asked",
                 self.name
             );

@@ -101,6 +101,11 @@ fn a_sweep_of_what_is_not_shown_is_caught() {
     GET_SWEEP.catches("swept-though-unseen", "a live session was swept away");
 }
 
+#[test]
+fn a_second_load_of_what_is_not_shown_is_caught() {
+    GET_SWEEP.catches("unseen-by-a-second-load", "a live session was swept away");
+}
+
 const GET_TAKE_GET: Scenario = Scenario {
     name: "a get that asks ∥ take, get",
     preemptions: [1, 2],

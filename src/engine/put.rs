@@ -6,7 +6,7 @@ use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
 use crate::dispatch;
-use crate::expiry::Due;
+use crate::expiry::{Due, Standing};
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::{flush, pin};
@@ -211,12 +211,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let old = old.node();
         let reason = if old.scope() != new.scope() {
             Reason::ScopeDropped
-        } else if Due::decide(old.expiry(), now) {
-            // One that is not shown yet was given by an external cache, and nobody has seen it.
-            let is_unseen = Due::load(old.expiry()).is_provisional();
-            if is_unseen { Reason::Rejected } else { Reason::Expired }
         } else {
-            Reason::Replaced
+            match Due::standing(old.expiry(), now) {
+                Standing::Live => Reason::Replaced,
+                Standing::Expired => Reason::Expired,
+                // An external cache has given it, and nobody has seen it.
+                Standing::Unseen => Reason::Rejected,
+            }
         };
         if reason == Reason::Replaced && if_present == IfPresent::Refuse {
             return None;

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::Engine;
-use crate::expiry::Due;
+use crate::expiry::{Due, Standing};
 use crate::reclaim::panics::Panics;
 use crate::reclaim::{flush, pin, reap};
 use crate::session::Session;
@@ -39,7 +39,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes every session that is expired now; returns how many.
     pub(crate) fn flush_expired(&self) -> usize {
         let now = self.clock.now();
-        self.sweep(Reason::Expired, |node| Due::is_over(node.expiry(), now))
+        self.sweep(Reason::Expired, |node| {
+            let standing = Due::standing(node.expiry(), now);
+            standing == Standing::Expired
+                || standing == Standing::Unseen && planted!("swept-though-unseen")
+        })
     }
 
     /// Removes what is left of a slot that no scope has any more; returns how many.

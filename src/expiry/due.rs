@@ -21,6 +21,16 @@ const NEVER: u64 = (1 << TIME_BITS) - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due(u64);
 
+/// How a session is at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Live,
+    /// Somebody has decided that.
+    Expired,
+    /// It is linked and not shown yet.
+    Unseen,
+}
+
 /// What an attempt to extend has come to.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +44,7 @@ pub(crate) enum Extension {
 }
 
 impl Due {
-    /// The word of a session that is linked and not shown yet. It looks expired to a lookup, and stays
-    /// ([`is_over`](Self::is_over)). No lifetime is packed into these bits.
+    /// The word of a session that is linked and not shown yet ([`Standing::Unseen`]). No lifetime is packed into these bits.
     pub(crate) const PROVISIONAL: Self = Self(!DECIDED & !NEVER);
 
     /// Whether the session is linked and not shown yet.
@@ -126,32 +135,39 @@ impl Due {
     #[inline]
     #[must_use]
     pub(crate) fn decide(word: &AtomicU64, now: u64) -> bool {
-        let due = Self::load(word);
-        due.is_past(now) && Self::decide_past(word, due, now)
+        Self::standing(word, now) != Standing::Live
     }
 
-    /// As [`decide`](Self::decide), but not of a session that is not shown yet: whether that is expired is
-    /// for nobody to say.
+    /// As [`decide`](Self::decide), and tells apart what is not shown yet: whether that is expired is for
+    /// nobody to say.
+    ///
+    /// By one load: a session that was seen unseen, and then seen shown, would pass for an expired one.
     #[inline]
     #[must_use]
-    pub(crate) fn is_over(word: &AtomicU64, now: u64) -> bool {
-        let is_shown = || !Self::load(word).is_provisional() || planted!("swept-though-unseen");
-        Self::decide(word, now) && is_shown()
+    pub(crate) fn standing(word: &AtomicU64, now: u64) -> Standing {
+        let due = Self::load(word);
+        if due.is_past(now) { Self::decide_past(word, due, now) } else { Standing::Live }
     }
 
-    /// [`decide`](Self::decide) where the word held `due`, which is past.
+    /// [`standing`](Self::standing) where the word held `due`, which is past.
     #[cold]
-    fn decide_past(word: &AtomicU64, mut due: Self, now: u64) -> bool {
+    fn decide_past(word: &AtomicU64, mut due: Self, now: u64) -> Standing {
+        if due.is_provisional() {
+            if planted!("unseen-by-a-second-load") && !Self::load(word).is_provisional() {
+                return Standing::Expired;
+            }
+            return Standing::Unseen;
+        }
         loop {
-            if due.is_decided() || due.is_provisional() {
-                return true;
+            if due.is_decided() {
+                return Standing::Expired;
             }
             if !due.is_past(now) {
-                return false;
+                return Standing::Live;
             }
             if planted!("decide-by-load-and-store") {
                 word.store(due.0 | DECIDED, Ordering::Relaxed);
-                return true;
+                return Standing::Expired;
             }
             // Relaxed: one word, whose own order of changes decides.
             match word.compare_exchange(
@@ -160,7 +176,7 @@ impl Due {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return true,
+                Ok(_) => return Standing::Expired,
                 Err(other) => due = Self(other),
             }
         }
@@ -257,7 +273,8 @@ mod tests {
         let unseen = AtomicU64::new(Due::PROVISIONAL.to_word());
         Due::renew(&unseen, 5_000);
         assert!(Due::load(&unseen).is_provisional());
-        assert!(Due::decide(&unseen, 5_000) && !Due::is_over(&unseen, 5_000));
+        assert!(Due::decide(&unseen, 5_000), "a lookup does not see it");
+        assert_eq!(Due::standing(&unseen, 5_000), Standing::Unseen);
     }
 
     #[test]

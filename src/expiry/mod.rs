@@ -13,6 +13,6 @@ mod due;
 mod hint;
 mod wheel;
 
-pub(crate) use due::{Due, Extension};
+pub(crate) use due::{Due, Extension, Standing};
 pub(crate) use hint::Hint;
 pub(crate) use wheel::{Age, List, Unpushed, Wheel};

@@ -127,6 +127,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             clock: Clock::manual(),
             hasher: RandomState::with_seeds(1, 2, 3, 4),
         });
+        // A put of a new cache would look what is due, and see others' work by that alone.
+        engine.tick(&mut Tick::default(), || false);
         let scope = engine.scopes.attach(&Scope::new("model"));
         Self { engine: Arc::new(engine), scope }
     }
