@@ -111,7 +111,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Drops what a scope has stored: one step makes all of it unfindable, then batches of bounded
     /// work remove it; returns how many those removed, for a put that takes the place of a dropped
     /// session removes that itself. [`Sessions`] of the scope go on, empty. O(n) in the sessions of the
-    /// cache.
+    /// cache. Each drop of a scope that the cache has seen takes 8 bytes for as long as the cache lives.
     pub fn drop_scope(&self, scope: &Scope) -> usize {
         let slot = self.shared.engine.scopes.renew(scope);
         slot.map_or(0, |slot| self.shared.engine.drop_slot(slot))
