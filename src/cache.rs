@@ -193,7 +193,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// use std::sync::Arc;
     /// use resumption::{Dispatch, Scope, SessionCache, SessionId, Verdict};
     ///
-    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build()?;
     /// cache.set_on_new(Some(Arc::new(|new| match new.session().payload().len() {
     ///     0 => Verdict::Reject,
     ///     _ => Verdict::Keep,
@@ -299,7 +300,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// use resumption::{Answer, CacheMode, Dispatch, Found, Scope, SessionCache, SessionId, Verdict};
     ///
     /// // All sessions are elsewhere: here, in a map.
-    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build()?;
     /// assert_eq!(cache.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL), CacheMode::SERVER);
     ///
     /// let map: Arc<Mutex<HashMap<SessionId, Vec<u8>>>> = Arc::default();

@@ -21,8 +21,8 @@ pub enum Dispatch {
     /// processor at most. They are started when the first callback is set. The default, with one.
     Workers(usize),
     /// In the thread whose call caused them, at the end of that call; for what the ticker removes, on
-    /// the ticker's. If another thread is just making calls for the same part of the table, it makes
-    /// these too, and nobody waits.
+    /// the ticker's. If another thread, which may be the ticker's, is just making calls for the same
+    /// part of the table, it makes these too, and nobody waits.
     Inline,
     /// When [`poll_callbacks`](crate::SessionCache::poll_callbacks) is called: for programs with a
     /// loop of their own, or that fork.
