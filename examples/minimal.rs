@@ -20,7 +20,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let address = env::args().nth(1).unwrap_or("127.0.0.1:4433".to_owned());
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(&address).await.unwrap_or_else(|error| {
+        eprintln!("cannot listen on {address}: {error}");
+        std::process::exit(1)
+    });
     println!("Echoing on {}", listener.local_addr()?);
     loop {
         let (tcp, client) = listener.accept().await?;

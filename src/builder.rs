@@ -66,7 +66,7 @@ pub enum BuildError {
         /// Bytes of an empty session.
         least: usize,
     },
-    /// `lifetime(0)`: every session would be expired at once.
+    /// A `lifetime` of less than a millisecond: every session would be expired at once.
     NoLifetime,
     /// `ticker(0)`: the background thread would never sleep.
     NoTick,
@@ -130,7 +130,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// How long a session lives, if its put does not say; two hours by default.
+    /// How long a session lives, if its put does not say; two hours by default, a millisecond at
+    /// least.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -169,7 +170,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// limit may wait: 32 for each processor, 64 for each thread, what is in the cache when the limit is met and leaves it
     /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
     /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
-    /// beyond the limit: it refuses puts, not lookups.
+    /// beyond the limit: it refuses puts, not lookups. Nor does it refuse lookups
+    /// that ask a get callback, each of which leaves a small header that counts here.
     #[must_use]
     pub fn max_waiting_headers(mut self, headers: usize) -> Self {
         self.max_waiting_headers = headers;
@@ -186,7 +188,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// The most calls of callbacks that wait to be made before puts are refused; 65 536 by default.
     /// Counted by shard, so that puts may be refused when fewer wait in all. Sessions that leave while
     /// the mark is reached still wait to be told, so that there may be as many more as the cache
-    /// holds.
+    /// holds. Zero refuses every put once a new or a remove callback is set.
     #[must_use]
     pub fn max_waiting_callbacks(mut self, calls: usize) -> Self {
         self.max_waiting_callbacks = calls;
@@ -234,16 +236,18 @@ impl<S: Send + Sync + 'static> Builder<S> {
         let default_sessions = if is_bounded { UNLIMITED } else { DEFAULT_SESSIONS };
         let max_sessions = self.max_sessions.unwrap_or(default_sessions).min(UNLIMITED);
         let max_bytes = self.max_bytes.unwrap_or(UNLIMITED).min(UNLIMITED);
+        let shards = shards_for(max_sessions, max_bytes);
+        let max_waiting_callbacks = self.max_waiting_callbacks as u64;
         let engine = Engine::new(Parts {
             max_sessions,
             max_bytes,
-            shards: shards_for(max_sessions, max_bytes),
+            shards,
             max_waiting_headers: self.max_waiting_headers,
             lifetime: self.lifetime,
             weigher: self.weigher,
             clock: self.clock,
             hasher: hasher(),
-            dispatch: Dispatcher::new(self.dispatch, self.max_waiting_callbacks as u64),
+            dispatch: Dispatcher::new(self.dispatch, shards, max_waiting_callbacks),
             lookup_timeout: self.lookup_timeout,
             mode: self.mode,
         });
@@ -298,7 +302,9 @@ impl fmt::Display for BuildError {
             Self::TooFewBytes { least } => {
                 write!(f, "max_bytes is less than the {least} bytes of one empty session")
             }
-            Self::NoLifetime => f.write_str("the lifetime is 0: every session would be expired"),
+            Self::NoLifetime => f.write_str(
+                "the lifetime is less than a millisecond: every session would be expired",
+            ),
             Self::NoTick => f.write_str("the ticker's interval is 0; use without_ticker()"),
             Self::Ticker(error) => write!(f, "the background thread did not start: {error}"),
         }

@@ -107,7 +107,7 @@ impl<S> fmt::Debug for Answer<S> {
 }
 
 /// A session of an external cache.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Found<S = SecretBytes> {
     /// The id that it was stored with.
     pub id: SessionId,
@@ -117,6 +117,17 @@ pub struct Found<S = SecretBytes> {
     pub payload: S,
     /// How long it still has to live. Zero is expired.
     pub lifetime: Duration,
+}
+
+impl<S> fmt::Debug for Found<S> {
+    /// Without the payload, which is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found")
+            .field("id", &self.id)
+            .field("scope", &self.scope)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the new callback answers.
@@ -268,5 +279,23 @@ impl<F: ?Sized> Slot<F> {
 impl<F: ?Sized> fmt::Debug for Slot<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.load().is_some() { "set" } else { "unset" })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_shows_no_payload() {
+        let found = Found {
+            id: SessionId::from([7; 32]),
+            scope: Scope::new("web"),
+            payload: "secret",
+            lifetime: Duration::from_secs(60),
+        };
+        let (told, answer) = (format!("{found:?}"), format!("{:?}", Answer::Give(found.clone())));
+        assert!(told.contains("web") && told.contains("60s") && !told.contains("secret"), "{told}");
+        assert!(answer.contains("07070707") && !answer.contains("secret"), "{answer}");
     }
 }

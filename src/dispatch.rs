@@ -17,12 +17,13 @@ use crate::sync::{Ordering, thread_cell};
 /// things happened to it, and outside every lock and pin of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
-    /// On so many threads of the cache, at least one. They are started when the first callback is
-    /// set. The default, with one.
+    /// On so many threads of the cache, at least one, and at most one for each of its shards: it has
+    /// one for each 2 048 sessions and 8 MiB of its limits, a power of two, and about four for each
+    /// processor at most. They are started when the first callback is set. The default, with one.
     Workers(usize),
     /// In the thread whose call caused them, at the end of that call; for what the ticker removes, on
-    /// the ticker's. If another thread is just making calls for the same part of the table, it makes
-    /// these too, and nobody waits.
+    /// the ticker's. If another thread, which may be the ticker's, is just making calls for the same
+    /// part of the table, it makes these too, and nobody waits.
     Inline,
     /// When [`poll_callbacks`](crate::SessionCache::poll_callbacks) is called: for programs with a
     /// loop of their own, or that fork.
@@ -128,9 +129,10 @@ pub(crate) fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(kind: Dispatch, most_waiting: u64) -> Self {
+    /// For a cache of so many `shards`: each is served by one worker, so more of them have no work.
+    pub(crate) fn new(kind: Dispatch, shards: usize, most_waiting: u64) -> Self {
         let threads = match kind {
-            Dispatch::Workers(count) => count.max(1),
+            Dispatch::Workers(count) => count.clamp(1, shards),
             Dispatch::Inline | Dispatch::Manual => 0,
         };
         let threads = (0..threads).map(|_| OnceLock::new()).collect();

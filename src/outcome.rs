@@ -10,7 +10,6 @@ use crate::session::Session;
 
 /// What a put has come to.
 #[must_use = "a refused payload comes back in it"]
-#[derive(Debug)]
 pub enum Put<S = SecretBytes> {
     /// The session is in the cache; or, with [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE),
     /// handed to the new callback.
@@ -61,6 +60,17 @@ impl<S> Put<S> {
     }
 }
 
+impl<S> fmt::Debug for Put<S> {
+    /// Without the payload, which is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stored => f.write_str("Stored"),
+            Self::Replaced(old) => f.debug_tuple("Replaced").field(old).finish(),
+            Self::Refused(why, _) => f.debug_tuple("Refused").field(why).finish_non_exhaustive(),
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -78,3 +88,13 @@ impl fmt::Display for Refusal {
 }
 
 impl Error for Refusal {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_put_shows_no_payload() {
+        assert_eq!(format!("{:?}", Put::Refused(Refusal::Full, "secret")), "Refused(Full, ..)");
+    }
+}

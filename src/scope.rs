@@ -21,7 +21,9 @@ use crate::sync::{AtomicU32, Ordering};
 ///
 /// Two scopes are the same when their name and all their labels are. The order of different labels
 /// does not matter; the order of values under one label does. A cache keeps each scope that it has
-/// seen for as long as it lives, so a scope stands for a configuration, never for one client.
+/// seen for as long as it lives, and 8 bytes for each time that it was
+/// [dropped](crate::SessionCache::drop_scope), so a scope stands for a configuration, never for one
+/// client.
 ///
 /// ```
 /// use resumption::Scope;

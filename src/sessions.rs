@@ -81,7 +81,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// use std::sync::Arc;
     /// use resumption::{Connection, Dispatch, Scope, SessionCache, SessionId, Verdict};
     ///
-    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Inline).build()?;
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build()?;
     /// cache.set_on_new(Some(Arc::new(|new| match new.context::<SocketAddr>() {
     ///     Some(peer) if peer.ip().is_loopback() => Verdict::Keep,
     ///     _ => Verdict::Reject,

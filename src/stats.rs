@@ -33,9 +33,10 @@ pub struct Stats {
     pub refused: u64,
     /// Puts that were handed to the new callback and not stored, as the mode says.
     pub handed_over: u64,
-    /// Gets that found a session.
+    /// Gets that found a session in the cache. What the get callback gave is counted in `get_answered`
+    /// instead, once for all gets that share an answer.
     pub hits: u64,
-    /// Takes that found a session.
+    /// Takes that found a session in the cache; for others see `hits`.
     pub takes: u64,
     /// Gets and takes of an id that the cache does not hold.
     pub misses_unknown: u64,

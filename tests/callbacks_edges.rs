@@ -47,6 +47,35 @@ fn small<S: Send + Sync + 'static>(dispatch: Dispatch) -> (SessionCache<S>, Cloc
     (cache, clock)
 }
 
+/// There are no more than the cache has shards: here, one for each 2 048 sessions.
+#[test]
+fn workers_without_number_are_as_many_as_have_work() {
+    let (cache, _clock) = small::<u64>(Dispatch::Workers(usize::MAX));
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    let callback = move |_| {
+        count.fetch_add(1, SeqCst);
+        Verdict::Keep
+    };
+    cache.set_on_new(Some(Arc::new(callback))).unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..1_000 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    cache.close();
+    assert_eq!(told.load(SeqCst), 1_000);
+}
+
+#[test]
+fn no_room_for_callbacks_refuses_every_put_once_one_is_set() {
+    let cache: SessionCache<u64> =
+        SessionCache::builder().max_waiting_callbacks(0).build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    assert!(web.put(&id(1), 1).is_stored());
+    cache.set_on_remove(Some(Arc::new(|_| {}))).unwrap();
+    assert!(matches!(web.put(&id(2), 2), Put::Refused(Refusal::CallbacksWaiting, 2)));
+}
+
 #[test]
 fn reason_of_a_rejected_session_agrees() {
     let (cache, clock) = small::<u64>(Dispatch::Inline);

@@ -328,8 +328,10 @@ fn settings_that_make_no_sense_are_errors() {
     type Cache = SessionCache<u8>;
     assert!(matches!(Cache::builder().max_sessions(0).build(), Err(BuildError::NoSessions)));
     assert!(matches!(Cache::builder().max_bytes(1).build(), Err(BuildError::TooFewBytes { .. })));
-    let error = Cache::builder().lifetime(Duration::ZERO).build().expect_err("no lifetime");
-    assert!(error.to_string().contains("lifetime"));
+    for none in [Duration::ZERO, Duration::from_micros(999)] {
+        let error = Cache::builder().lifetime(none).build().expect_err("no lifetime");
+        assert!(error.to_string().contains("lifetime is less than a millisecond"), "{error}");
+    }
     assert!(matches!(Cache::builder().ticker(Duration::ZERO).build(), Err(BuildError::NoTick)));
     let huge = Cache::builder().max_sessions(usize::MAX).max_bytes(usize::MAX).build();
     assert!(huge.is_ok_and(|cache| cache.scope(&Scope::new("a")).put(&id(1), 1).is_stored()));

@@ -26,7 +26,9 @@ struct Setup {
 }
 
 fn setup(mode: CacheMode, versions: Versions) -> Setup {
-    let builder = SessionCache::builder().max_sessions(100).dispatch(Dispatch::Inline);
+    // A ticker could be making the calls of a put, and the put would not wait for them.
+    let builder =
+        SessionCache::builder().max_sessions(100).dispatch(Dispatch::Inline).without_ticker();
     let cache: SessionCache = builder.mode(mode).build().unwrap();
     let map = Map::default();
     let (new, left, find) = (Arc::clone(&map), Arc::clone(&map), Arc::clone(&map));

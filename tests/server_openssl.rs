@@ -8,9 +8,10 @@ mod process;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod s_client;
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{collections::BTreeSet, fs, net::SocketAddr, process::Command};
 
 use process::{Program, folder, has};
+use resumption::Stats;
 use s_client::{Session, s_client, said, session, text};
 use serde_json::Value;
 
@@ -103,9 +104,24 @@ fn the_statistics_are_json_and_true() {
     let server = ["connections", "handshakes_full", "handshakes_resumed", "handshakes_failed"];
     let server = server.map(|field| &stats["server"][field]);
     assert_eq!(server, [1, 1, 0, 0].map(Value::from).each_ref());
+    let all: BTreeSet<_> = stats.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(all, fields_of_stats().iter().map(String::as_str).collect());
     let removals = stats["removals"].as_object().unwrap();
     assert_eq!(removals.len(), 10);
     assert!(removals.values().all(|count| *count == 0), "{stats}");
+}
+
+/// Each field of `Stats`, as its `Debug` has them, under the name that JSON has for it; and what is
+/// told beside them.
+fn fields_of_stats() -> BTreeSet<String> {
+    let told = format!("{:#?}", Stats::default());
+    let fields = told.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = fields.filter_map(|line| line.split_once(": ").map(|(name, _)| name));
+    let own = names.filter(|name| !name.starts_with(' ')).map(|name| match name {
+        "mean_age_at_eviction" => "mean_age_at_eviction_ms".to_owned(),
+        name => name.to_owned(),
+    });
+    own.chain(["misses", "server"].map(str::to_owned)).collect()
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(crate) fn json(stats: &Stats) -> Value {
         "puts": stats.puts,
         "replaced": stats.replaced,
         "refused": stats.refused,
+        "handed_over": stats.handed_over,
         "hits": stats.hits,
         "takes": stats.takes,
         "misses": stats.misses(),
@@ -33,6 +34,7 @@ pub(crate) fn json(stats: &Stats) -> Value {
         "remove_called": stats.remove_called,
         "get_called": stats.get_called,
         "get_answered": stats.get_answered,
+        "get_timed_out": stats.get_timed_out,
         "callbacks_panicked": stats.callbacks_panicked,
     })
 }

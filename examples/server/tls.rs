@@ -1,9 +1,10 @@
 //! The rustls side of the server: configuration, reload, handshake.
 //!
-//! Early data stay off. A browser sends as early data whatever it asks for first, and how far a
-//! copy can travel depends on what shares the cache: within this process single use stops every
-//! replay, but two such servers behind one name would each accept the flight once. Who turns it
-//! on (`max_early_data_size`) answers no request with it that changes anything.
+//! Early data stay off. A browser sends as early data whatever it asks for first. Single use stops
+//! every replay: within this process the cache gives a session to one flight, and another server,
+//! with a cache of its own, does not find it. Two that share a database behind their caches would
+//! each accept the flight once, unless that finds and deletes in one step. Who turns it on
+//! (`max_early_data_size`) answers no request with it that changes anything.
 
 use std::{
     io,

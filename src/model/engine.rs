@@ -119,7 +119,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             max_bytes,
             shards: 1,
             max_waiting_headers: usize::MAX,
-            dispatch: Dispatcher::new(dispatch, u64::MAX),
+            dispatch: Dispatcher::new(dispatch, 1, u64::MAX),
             lifetime: Duration::from_secs(60),
             weigher,
             lookup_timeout: Duration::MAX,

@@ -130,11 +130,12 @@ impl AsRef<[u8]> for SessionId {
 }
 
 impl fmt::Debug for SessionId {
-    /// The first four bytes, in hexadecimal: enough to tell sessions apart in a log. An id is what
-    /// a TLS 1.3 client proves its session with, hence not all of it.
+    /// The first four bytes, in hexadecimal, of a short id the first half: enough to tell sessions
+    /// apart in a log. An id is what a TLS 1.3 client proves its session with, hence not all of it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionId(")?;
-        for byte in self.as_bytes().iter().take(4) {
+        let bytes = self.as_bytes();
+        for byte in &bytes[..(bytes.len() / 2).min(4)] {
             write!(f, "{byte:02x}")?;
         }
         write!(f, "…, {} bytes)", self.len)

@@ -109,7 +109,7 @@ impl Theirs {
         Self { server: Some(server), client, ssl, names, now, size }
     }
 
-    /// The size that holds so many sessions: one more (B5). 0 is no limit.
+    /// The size that holds so many sessions: one more (B4). 0 is no limit.
     fn size_for(sessions: u64) -> i64 {
         if sessions == 0 { 0 } else { sessions.cast_signed() + 1 }
     }

@@ -8,7 +8,7 @@ use crate::oracle::outcome::{Entry, Event, Id, Outcome, Returned};
 
 pub(super) const MARKED: Exception = Exception {
     name: "a session that has left may be given again by whoever has kept it",
-    behaviour: "B5, B8, B10, B24",
+    behaviour: "B4, B6, B8, B12",
     reason: "OpenSSL marks the shared object as not resumable when it leaves, also when it was only \
              evicted (openssl#18690); whether a session may come back is for the external cache to \
              decide, which is told why it left",
@@ -17,14 +17,14 @@ pub(super) const MARKED: Exception = Exception {
 
 pub(super) const LAST_SECOND: Exception = Exception {
     name: "a session is expired at the instant of its expiry",
-    behaviour: "§1, B26",
+    behaviour: "B17",
     reason: "a lifetime of n seconds is n seconds; OpenSSL counts whole seconds, and allows for the last",
     explain: last_second,
 };
 
 pub(super) const EXPIRED_ASKED: Exception = Exception {
     name: "an external cache is asked for what was here and is expired",
-    behaviour: "B22, B26",
+    behaviour: "B15, B17",
     reason: "the manual page: the callback is called whenever the session could not be found in the \
              internal cache; OpenSSL ends the search at the expired one",
     explain: expired_asked,
@@ -32,21 +32,21 @@ pub(super) const EXPIRED_ASKED: Exception = Exception {
 
 pub(super) const EXPIRED_GIVEN: Exception = Exception {
     name: "an expired session that is given is not stored, and not told as removed",
-    behaviour: "B25, B26",
+    behaviour: "B16, B17",
     reason: "what is given is checked before it is stored; OpenSSL evicts others for it",
     explain: expired_given,
 };
 
 pub(super) const STRANGER_GIVEN: Exception = Exception {
     name: "a session of another context that is given is not stored",
-    behaviour: "B25, B26",
+    behaviour: "B16, B17",
     reason: "as above; a session of another scope in this one's place could never be found",
     explain: stranger_given,
 };
 
 pub(super) const OTHER_GIVEN: Exception = Exception {
     name: "a session of another id that is given is neither resumed nor stored",
-    behaviour: "B26",
+    behaviour: "B17",
     reason: "a client would resume a session that it did not propose (openssl#30517, corrected in 3.6.3); \
              OpenSSL stores it all the same",
     explain: other_given,
@@ -54,7 +54,7 @@ pub(super) const OTHER_GIVEN: Exception = Exception {
 
 pub(super) const FAULTY_GIVEN: Exception = Exception {
     name: "a session whose connection failed is found when it is given, and then removed as faulty",
-    behaviour: "B24",
+    behaviour: "B12",
     reason: "the mark is OpenSSL's, which the engine does not know: it has found the session when the \
              adapter sees the mark. Nobody resumes it on either side",
     explain: faulty_given,
@@ -62,7 +62,7 @@ pub(super) const FAULTY_GIVEN: Exception = Exception {
 
 pub(super) const SHARED: Exception = Exception {
     name: "a session that is shared by its handle is not stored",
-    behaviour: "B25",
+    behaviour: "B16",
     reason: "whoever has the handle keeps it: the lookup gets one of its own, and what is in the cache \
              does not change",
     explain: shared,
@@ -70,7 +70,7 @@ pub(super) const SHARED: Exception = Exception {
 
 pub(super) const GIVEN_TO_A_TAKE: Exception = Exception {
     name: "a session that is given to a take is never stored",
-    behaviour: "B25, B29",
+    behaviour: "B16, B20",
     reason: "between its storing and its removal another connection could use it a second time",
     explain: given_to_a_take,
 };

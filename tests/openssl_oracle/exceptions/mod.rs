@@ -21,7 +21,7 @@ use super::outcome::{Event, Id, Outcome, Version};
 #[derive(Debug)]
 pub(crate) struct Exception {
     pub(crate) name: &'static str,
-    /// Numbers in the notes on OpenSSL's behaviour; `docs/openssl.md` has them.
+    /// What of OpenSSL's behaviour it is about, by the numbers of `docs/openssl.md`.
     pub(crate) behaviour: &'static str,
     pub(crate) reason: &'static str,
     /// Turns OpenSSL's outcome into the engine's; whether the pattern applies.

@@ -8,7 +8,7 @@ use crate::oracle::outcome::{Event, Outcome, Returned};
 
 pub(super) const ANOTHER_OBJECT: Exception = Exception {
     name: "what is told as removed is the session that was in the cache",
-    behaviour: "B8",
+    behaviour: "B6",
     reason: "OpenSSL shows the object that it was asked with, which may be another one of the same id; \
              ours is asked with an id",
     explain: |step, outcome| {
@@ -24,7 +24,7 @@ pub(super) const ANOTHER_OBJECT: Exception = Exception {
 
 pub(super) const ABSENT_TOLD: Exception = Exception {
     name: "a removal of what is not there is not told",
-    behaviour: "B9",
+    behaviour: "B7",
     reason: "the manual page: the callback is called when a session is removed from the internal cache. \
              With NO_INTERNAL_STORE, where others may have the session, it is told by its id",
     explain: |step, outcome| {
@@ -36,7 +36,7 @@ pub(super) const ABSENT_TOLD: Exception = Exception {
 
 pub(super) const EXPIRED_REMOVED: Exception = Exception {
     name: "a removal of an expired session finds nothing, and the session leaves as expired",
-    behaviour: "B8",
+    behaviour: "B6",
     reason: "an expired session is never seen again, and is counted as expired by whoever meets it",
     explain: |step, outcome| {
         let Action::Remove(shown) = step.action else { return false };
@@ -53,7 +53,7 @@ pub(super) const EXPIRED_REMOVED: Exception = Exception {
 
 pub(super) const FLUSHED_PAST: Exception = Exception {
     name: "a flush at a time that is past removes everything that is expired now",
-    behaviour: "B10",
+    behaviour: "B8",
     reason: "there is no use for a session that is expired; `flush_expired` takes no time",
     explain: flushed_past,
 };

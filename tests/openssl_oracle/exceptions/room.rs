@@ -8,7 +8,7 @@ use crate::oracle::outcome::{Event, Id, Outcome, Version};
 
 pub(super) const ONE_LESS: Exception = Exception {
     name: "a limit of n sessions holds n; OpenSSL is given a size of n + 1",
-    behaviour: "B5",
+    behaviour: "B4",
     reason: "OpenSSL evicts while there are as many sessions as its size, counting the new one",
     explain: |step, _| {
         let evicts = step.theirs.counts.cache_full > 0;
@@ -18,7 +18,7 @@ pub(super) const ONE_LESS: Exception = Exception {
 
 pub(super) const LOWERED: Exception = Exception {
     name: "a limit that is lowered is obeyed at once",
-    behaviour: "B51",
+    behaviour: "B31",
     reason: "a limit holds at every instant; OpenSSL obeys at the next add",
     explain: |step, outcome| {
         let Action::Resize(_) = step.action else { return false };
@@ -29,7 +29,7 @@ pub(super) const LOWERED: Exception = Exception {
 
 pub(super) const SPARED: Exception = Exception {
     name: "eviction spares a session that was used",
-    behaviour: "B5",
+    behaviour: "B4",
     reason: "SIEVE: a session that a client came back with is likelier to be asked for again; OpenSSL \
              evicts by expiry alone",
     explain: |step, outcome| swap(step, outcome, true),
@@ -37,7 +37,7 @@ pub(super) const SPARED: Exception = Exception {
 
 pub(super) const SAME_SLOT: Exception = Exception {
     name: "sessions that expire within an eighth of each other, or are expired, make room in any order",
-    behaviour: "B5",
+    behaviour: "B4",
     reason: "the wheel's slots are an eighth of the lifetime wide, or of the time in which nobody has \
              put: a put costs the same whatever is there, where OpenSSL walks its list",
     explain: |step, outcome| swap(step, outcome, false),
@@ -45,21 +45,21 @@ pub(super) const SAME_SLOT: Exception = Exception {
 
 pub(super) const EXPIRED_EVICTED: Exception = Exception {
     name: "an expired session that makes room leaves as expired, and is counted so",
-    behaviour: "B5",
+    behaviour: "B4",
     reason: "the number of evictions tells whether the cache is too small",
     explain: expired_evicted,
 };
 
 pub(super) const CLEARED: Exception = Exception {
     name: "expired sessions are cleared away in small steps",
-    behaviour: "B36",
+    behaviour: "B25",
     reason: "OpenSSL looks for them at every 256th handshake, and at all of them at once",
     explain: cleared,
 };
 
 pub(super) const ORDER: Exception = Exception {
     name: "calls about different ids come in no order",
-    behaviour: "B10, B11",
+    behaviour: "B8",
     reason: "what is promised is the order of each id's; a sweep goes through the table as it lies",
     explain: order,
 };

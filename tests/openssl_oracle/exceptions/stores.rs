@@ -37,7 +37,7 @@ pub(super) const BY_HAND_TOLD: Exception = Exception {
 
 pub(super) const REJECTED: Exception = Exception {
     name: "a session that the new callback does not want leaves the cache, and that is told",
-    behaviour: "B34",
+    behaviour: "B23",
     reason: "the manual page: if the callback returns 0, the session will be immediately removed from \
              the internal cache; OpenSSL only releases the reference",
     explain: |step, outcome| {
@@ -49,7 +49,7 @@ pub(super) const REJECTED: Exception = Exception {
 
 pub(super) const REVIVED: Exception = Exception {
     name: "an expired session is not extended, but removed",
-    behaviour: "B13",
+    behaviour: "B10",
     reason: "somebody may have been told that it is expired; one atomic step decides between the two",
     explain: revived,
 };
