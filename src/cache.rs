@@ -28,10 +28,6 @@ use crate::stats::Stats;
 /// Sessions are reached through [`scope`](Self::scope) only. What is here works on all of them:
 /// settings, sweeps and counts, each with the consistency that it states.
 pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
-    shared: Arc<Shared<S>>,
-}
-
-struct Shared<S: Send + Sync + 'static> {
     engine: Arc<Engine<S>>,
 }
 
@@ -66,25 +62,25 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if let Some(every) = tick {
             engine.dispatch.ticks(start_ticker(Arc::downgrade(&engine), every)?);
         }
-        Ok(Self { shared: Arc::new(Shared { engine }) })
+        Ok(Self { engine })
     }
 
     /// The cache as one scope sees it. The same scope gives the same sessions, whenever it is asked
     /// for; keep the result rather than ask for each connection, for this takes a lock.
     #[must_use]
     pub fn scope(&self, scope: &Scope) -> Sessions<S> {
-        Sessions::new(Arc::clone(&self.shared.engine), self.shared.engine.scopes.attach(scope))
+        Sessions::new(Arc::clone(&self.engine), self.engine.scopes.attach(scope))
     }
 
     /// Removes every session that is expired now; returns how many. Goes through the whole table:
     /// O(n), in batches of bounded work. What a lookup would find is never touched.
     pub fn flush_expired(&self) -> usize {
-        self.shared.engine.flush_expired()
+        self.engine.flush_expired()
     }
 
     /// Removes every session that is there throughout the call; returns how many. O(n), in batches.
     pub fn flush(&self) -> usize {
-        self.shared.engine.flush()
+        self.engine.flush()
     }
 
     /// Removes the sessions that `keep` answers `false` for; returns how many. O(n), in batches;
@@ -104,7 +100,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
     pub fn retain(&self, keep: impl FnMut(&Session<S>) -> bool) -> usize {
-        self.shared.engine.retain(keep)
+        self.engine.retain(keep)
     }
 
     /// Drops what a scope has stored: one step makes all of it unfindable, then batches of bounded
@@ -112,8 +108,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// session removes that itself. [`Sessions`] of the scope go on, empty. O(n) in the sessions of the
     /// cache. Each drop of a scope that the cache has seen takes 8 bytes for as long as the cache lives.
     pub fn drop_scope(&self, scope: &Scope) -> usize {
-        let slot = self.shared.engine.scopes.renew(scope);
-        slot.map_or(0, |slot| self.shared.engine.drop_slot(slot))
+        let slot = self.engine.scopes.renew(scope);
+        slot.map_or(0, |slot| self.engine.drop_slot(slot))
     }
 
     /// Changes the most sessions that the cache holds, and returns when that is obeyed. Evicts what
@@ -134,24 +130,24 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
-        let one = self.shared.engine.settling();
-        self.shared.engine.set_limit(which, limit as u64);
+        let one = self.engine.settling();
+        self.engine.set_limit(which, limit as u64);
         // A callback may change a limit in turn.
         drop(one);
-        self.shared.engine.deliver_all();
+        self.engine.deliver_all();
     }
 
     /// Changes the lifetime of sessions that are put from now on. Zero stores sessions that are
     /// expired at once.
     pub fn set_lifetime(&self, lifetime: Duration) {
-        self.shared.engine.set_lifetime(lifetime);
+        self.engine.set_lifetime(lifetime);
     }
 
     /// Handles of all sessions, in no order. Each session that is there throughout is met once;
     /// those that come or go meanwhile may be. Expired ones are left out.
     #[must_use]
     pub fn iter(&self) -> Iter<S> {
-        let engine = Arc::clone(&self.shared.engine);
+        let engine = Arc::clone(&self.engine);
         Iter { engine, cursor: Cursor::default(), batch: Vec::new().into_iter() }
     }
 
@@ -159,7 +155,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// is at rest; meanwhile it may be off by the operations in flight.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::try_from(self.shared.engine.len()).unwrap_or(usize::MAX)
+        usize::try_from(self.engine.len()).unwrap_or(usize::MAX)
     }
 
     /// Whether there are no sessions; as exact as [`len`](Self::len).
@@ -172,13 +168,13 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// in flight count too. As exact as [`len`](Self::len).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        usize::try_from(self.shared.engine.bytes()).unwrap_or(usize::MAX)
+        usize::try_from(self.engine.bytes()).unwrap_or(usize::MAX)
     }
 
     /// The cache's counters. Costs a few reads for each processor.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.engine.stats()
+        self.engine.stats()
     }
 
     /// Sets the callback that is told of each session that comes from now on, or unsets it. OpenSSL's
@@ -212,14 +208,14 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if callback.is_some() {
             self.start_workers()?;
         }
-        self.shared.engine.set_on_new(callback);
+        self.engine.set_on_new(callback);
         Ok(())
     }
 
     /// The callback that is told of new sessions.
     #[must_use]
     pub fn on_new(&self) -> Option<Arc<OnNew<S>>> {
-        self.shared.engine.callbacks.new.callback()
+        self.engine.callbacks.new.callback()
     }
 
     /// Sets the callback that is told of each session that leaves from now on, or unsets it. OpenSSL's
@@ -239,14 +235,14 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         if callback.is_some() {
             self.start_workers()?;
         }
-        self.shared.engine.set_on_remove(callback);
+        self.engine.set_on_remove(callback);
         Ok(())
     }
 
     /// The callback that is told of sessions that leave.
     #[must_use]
     pub fn on_remove(&self) -> Option<Arc<OnRemove<S>>> {
-        self.shared.engine.callbacks.remove.callback()
+        self.engine.callbacks.remove.callback()
     }
 
     /// Sets the callback that is asked for each session that a lookup does not find, or unsets it.
@@ -280,13 +276,13 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
     pub fn set_on_get(&self, callback: Option<Arc<OnGet<S>>>) {
-        self.shared.engine.set_on_get(callback);
+        self.engine.set_on_get(callback);
     }
 
     /// The callback that is asked for sessions.
     #[must_use]
     pub fn on_get(&self) -> Option<Arc<OnGet<S>>> {
-        self.shared.engine.callbacks.get.callback()
+        self.engine.callbacks.get.callback()
     }
 
     /// Changes how the cache is used, for calls from now on; returns what it was. OpenSSL's
@@ -329,7 +325,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_mode(&self, mode: CacheMode) -> CacheMode {
-        let engine = &self.shared.engine;
+        let engine = &self.engine;
         let _one = engine.settling();
         let old = engine.mode();
         engine.set_mode(mode);
@@ -339,7 +335,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// How the cache is used.
     #[must_use]
     pub fn mode(&self) -> CacheMode {
-        self.shared.engine.mode()
+        self.engine.mode()
     }
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what
@@ -350,12 +346,12 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
             // From a payload's drop in the middle of a call that will see to it.
             return 0;
         }
-        self.shared.engine.tend_orphans(usize::MAX);
-        self.shared.engine.serve_all()
+        self.engine.tend_orphans(usize::MAX);
+        self.engine.serve_all()
     }
 
     fn start_workers(&self) -> io::Result<()> {
-        let engine = &self.shared.engine;
+        let engine = &self.engine;
         let _one = engine.settling();
         for worker in 0..engine.dispatch.workers() {
             if !engine.dispatch.is_started(worker) {
@@ -386,7 +382,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Calls are waiting still; they are made when the callbacks go on.
     pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
         let start = Instant::now();
-        let engine = &self.shared.engine;
+        let engine = &self.engine;
         {
             let _held = hold();
             engine.close();
@@ -410,7 +406,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Whether the cache is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.engine.is_closed()
+        self.engine.is_closed()
     }
 }
 
@@ -477,16 +473,9 @@ fn start_ticker<S: Send + Sync + 'static>(
     Ok(thread.thread().clone())
 }
 
-impl<S: Send + Sync + 'static> Drop for Shared<S> {
-    fn drop(&mut self) {
-        // If this was the last reference to the engine, the thread ends now, not at its tick.
-        self.engine.dispatch.ring();
-    }
-}
-
 impl<S: Send + Sync + 'static> Clone for SessionCache<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { engine: Arc::clone(&self.engine) }
     }
 }
 
