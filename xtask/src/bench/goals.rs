@@ -171,9 +171,8 @@ impl Goal {
                 (format!("≥ {times} ×"), least(of_kind.filter_map(|figure| figure.times())))
             }
             Want::BestThatFinds(times) => {
-                let finds =
-                    |figure: &&&Figure| figure.kind == Kind::Bounded && figure.note.is_empty();
-                let of_kind = these.iter().filter(finds);
+                let of_kind =
+                    these.iter().filter(|figure| figure.kind == Kind::Bounded && figure.finds());
                 (format!("≥ {times} ×"), least(of_kind.filter_map(|figure| figure.times())))
             }
             Want::Than(name, times) => {
@@ -242,8 +241,10 @@ mod tests {
     #[test]
     fn who_loses_sessions_does_not_decide_among_those_that_find_them() {
         let mut loses = figure("tls13", "quick_cache", 0.5);
-        loses.note = "finds 3.0 %".to_owned();
-        let figures = [figure("tls13", "moka", 2.0), loses];
+        loses.found = Some([100.0, 3.0]);
+        let mut finds_more = figure("tls13", "moka", 2.0);
+        finds_more.found = Some([90.0, 100.0]);
+        let figures = [finds_more, loses];
         let of = |text| row(text, &figures)[2].clone();
         assert_eq!(of("tls13, the best bounded one"), "0.50");
         assert_eq!(of("tls13, the best bounded one that finds its sessions"), "2.00");

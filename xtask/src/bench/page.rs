@@ -11,7 +11,8 @@ better. Contestants take turns in one process; the ratio is the median over the 
 and in brackets stands its interval: all rounds but the lowest and the highest. A *win* needs that interval above 1 and the
 contestants' own intervals apart; a *loss* needs no more than the interval below 1; the rest is a *tie*. *Bounded* contestants
 have a limit on sessions; the maps that have none are the floor for features. *found* is the share of the lookups that found
-their session: who finds fewer has less to do.";
+their session: who finds fewer has less to do, so shares that are a point or more apart stand beside each other's, and are
+compared like everything else.";
 
 pub(super) fn of(
     command: &str,

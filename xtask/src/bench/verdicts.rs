@@ -5,7 +5,7 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
 mod rounds;
 
-use rounds::{Better, Comparison, Spread, Verdict};
+use rounds::{Better, Comparison, Found, Spread, Verdict};
 
 fn verdict(ours: &[f64], theirs: &[f64], better: Better) -> Verdict {
     Comparison::of(ours, theirs, better).verdict
@@ -42,4 +42,16 @@ fn the_lowest_and_the_highest_round_are_left_out() {
     // Of so few rounds none is.
     let spread = Spread::of(&[1.0, 2.0, 3.0]);
     assert_eq!((spread.low, spread.high), (1.0, 3.0));
+}
+
+#[test]
+fn shares_that_differ_are_both_told_whoever_finds_fewer() {
+    let found = Found { ours: 71.6, theirs: 96.1 };
+    assert_eq!(found.note(), "finds 96.1 %, ours 71.6 %");
+    assert!(found.ours_is_behind());
+    let found = Found { ours: 100.0, theirs: 62.2 };
+    assert_eq!(found.note(), "finds 62.2 %, ours 100.0 %");
+    assert!(!found.ours_is_behind());
+    let same = Found { ours: 99.2, theirs: 100.0 };
+    assert!(same.note().is_empty() && !same.differs() && !same.ours_is_behind());
 }
