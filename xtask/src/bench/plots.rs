@@ -242,15 +242,15 @@ fn file_name(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     use super::super::results::Results;
     use super::super::results::tests::figure;
+    use super::super::run::Run;
     use super::*;
 
     fn outcome(name: &'static str, figures: Vec<Figure>) -> Outcome {
         let results = Results { figures, ..Results::default() };
-        Outcome { name, took: Duration::ZERO, failure: None, results }
+        Outcome { name, run: Run::default(), results }
     }
 
     #[test]
