@@ -18,11 +18,11 @@ compared like everything else.";
 pub(super) fn of(command: &str, outcomes: &[Outcome], plots: &[Plot]) -> String {
     let figures: Vec<&Figure> = outcomes.iter().flat_map(|one| &one.results.figures).collect();
     let mut page = head(command, outcomes);
-    page += "\n## Where we lose\n\n";
+    page += "\n## Where we lose\n\nThe worst ratio to a contestant comes first. What we ask of ourselves and miss is below, under the goals.\n\n";
     page += &losses(&figures);
     page += "\n## Where it is a tie\n\n";
     page += &ties(&figures);
-    page += "\n## The goals\n\nAgainst the best contestant and at the number of threads that is the worst for us.\n\n";
+    page += "\n## The goals\n\nAgainst the best contestant, at the number of threads and in the size that is the worst for us.\n\n";
     let header = ["goal", "wanted", "reached", ""].map(String::from);
     let mut rows = vec![header.to_vec()];
     rows.extend(goals::rows(&figures).into_iter().map(|row| row.to_vec()));
