@@ -24,7 +24,7 @@ const ABOUT: &str =
     "The cost of callbacks to the thread that puts, and the latency beside a slow one.";
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]]);
+    let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]], &[]);
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
         cost(&args, &mut report, sessions);

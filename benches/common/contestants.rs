@@ -75,6 +75,11 @@ pub fn all() -> Vec<Contestant> {
     all
 }
 
+/// The names of those that are meant.
+pub fn names(is_meant: impl Fn(&Contestant) -> bool) -> Vec<&'static str> {
+    all().iter().filter(|one| is_meant(one)).map(|one| one.name).collect()
+}
+
 /// Shows how each is set up.
 pub fn show_set_up(report: &mut Report) {
     let header = ["contestant", "capacity", "expiry", "shards", "hasher", "maintenance"];

@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::args::Args;
+use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -30,6 +30,12 @@ pub struct Question {
     pub load: Load,
     /// Every number of threads, or one thread alone.
     pub is_threaded: bool,
+}
+
+/// Reads the command line of a bench that asks these contestants.
+pub fn args(about: &'static str, sizes: [&[usize]; 2], contestants: &[Contestant]) -> Args {
+    let names: Vec<_> = contestants.iter().map(|one| one.name).collect();
+    Args::parse(about, sizes, &[Takes::Only(&names), Takes::Pairs, Takes::RoundMs])
 }
 
 /// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.

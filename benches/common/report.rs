@@ -51,6 +51,11 @@ impl<'a> Rounds<'a> {
     pub fn of(contestant: &'a str, ours: &'a [f64], theirs: &'a [f64]) -> Self {
         Self { contestant, kind: Kind::Bounded, ours, theirs, found: None }
     }
+
+    /// Whether each round has a number: percentiles of few calls have none, and cannot be compared.
+    pub fn are_numbers(&self) -> bool {
+        !self.ours.iter().chain(self.theirs).any(|value| value.is_nan())
+    }
 }
 
 impl Report {
@@ -106,6 +111,16 @@ impl Report {
             "rounds": rounds.ours.len(),
         }}));
         comparison
+    }
+
+    /// The same of percentiles, if there were calls enough for them.
+    pub fn compare_percentiles(&mut self, figure: &Figure, rounds: Rounds<'_>) {
+        if rounds.are_numbers() {
+            self.compare(figure, rounds);
+        } else {
+            let what = format!("{}, {} sessions", figure.question, grouped(figure.sessions));
+            self.not_run(&what, "too few calls in the window for this percentile");
+        }
     }
 
     fn line(&mut self, value: Value) {

@@ -5,6 +5,10 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
 mod rounds;
 
+#[path = "../../../benches/common/percentile.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
+mod percentile;
+
 use rounds::{Better, Comparison, Found, Spread, Verdict};
 
 fn verdict(ours: &[f64], theirs: &[f64], better: Better) -> Verdict {
@@ -54,4 +58,15 @@ fn shares_that_differ_are_both_told_whoever_finds_fewer() {
     assert!(!found.ours_is_behind());
     let same = Found { ours: 99.2, theirs: 100.0 };
     assert!(same.note().is_empty() && !same.differs() && !same.ours_is_behind());
+}
+
+#[test]
+fn a_percentile_needs_times_beyond_it() {
+    let times = |count: u32| (1..=count).map(f64::from).collect::<Vec<_>>();
+    let of = |count, percent| percentile::percentile(&mut times(count), percent);
+    assert!(of(999, 99.9).is_nan() && of(99, 99.0).is_nan() && of(0, 100.0).is_nan());
+    assert_eq!((of(1_000, 99.9), of(100, 99.0), of(7, 100.0)), (1_000.0, 100.0, 7.0));
+    assert_eq!((of(3_000, 99.9), of(4, 50.0)), (2_998.0, 3.0));
+    assert_eq!(percentile::shown(f64::NAN, 2), "too few");
+    assert_eq!(percentile::shown(1.255_1, 2), "1.26");
 }
