@@ -9,10 +9,9 @@ pub fn percentile(times: &mut [f64], percent: f64) -> f64 {
 
 /// The same of times that are sorted.
 pub fn percentile_of_sorted(times: &[f64], percent: f64) -> f64 {
-    // Of a hundred times as many as there are, those beyond it; rounded, for 99.9 is none of the
-    // processor's numbers.
-    let beyond = (times.len() as f64 * (100.0 - percent)).round();
-    if percent < 100.0 && beyond < 100.0 {
+    // Of a hundred times as many as there are, those beyond it; nearly, for no processor has 99.9.
+    let beyond = times.len() as f64 * (100.0 - percent);
+    if percent < 100.0 && beyond < 99.999 {
         return f64::NAN;
     }
     let idx = (times.len() as f64 * percent / 100.0) as usize;
