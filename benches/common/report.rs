@@ -113,14 +113,19 @@ impl Report {
         comparison
     }
 
-    /// The same of percentiles, if there were calls enough for them.
-    pub fn compare_percentiles(&mut self, figure: &Figure, rounds: Rounds<'_>) {
-        if rounds.are_numbers() {
-            self.compare(figure, rounds);
+    /// The same of percentiles of calls that were due at a rate, if there were enough of them, and if the
+    /// machine had time for them: else it shows how busy that is. `keeps_up` tells of the calls in quiet.
+    pub fn compare_percentiles(&mut self, figure: &Figure, rounds: Rounds<'_>, keeps_up: bool) {
+        let why = if !keeps_up {
+            "the machine was too busy for the calls also in quiet"
+        } else if !rounds.are_numbers() {
+            "too few calls in the window for this percentile"
         } else {
-            let what = format!("{}, {} sessions", figure.question, grouped(figure.sessions));
-            self.not_run(&what, "too few calls in the window for this percentile");
-        }
+            self.compare(figure, rounds);
+            return;
+        };
+        let what = format!("{}, {} sessions", figure.question, grouped(figure.sessions));
+        self.not_run(&what, why);
     }
 
     fn line(&mut self, value: Value) {
