@@ -40,9 +40,10 @@ fn head(command: &str, outcomes: &[Outcome]) -> String {
     let mut machines = outcomes.iter().map(|one| one.results.machine.as_str());
     let machine = machines.rfind(|machine| !machine.is_empty());
     let took = outcomes.iter().map(|one| one.run.took).sum();
-    let commit = match outcomes.first() {
-        Some(one) if is_of_one(outcomes) => named_commit(one.run.commit.as_ref()),
-        _ => "different commits, which are named with the benches".to_owned(),
+    let commit = if is_of_one(outcomes) {
+        named_commit(outcomes.iter().find_map(|one| one.run.commit.as_ref()))
+    } else {
+        "different commits, which are named with the benches".to_owned()
     };
     let head = format!(
         "# Benchmarks\n\nWritten by `{command}`, in {} minutes, on {}, of {commit}",
@@ -54,9 +55,11 @@ fn head(command: &str, outcomes: &[Outcome]) -> String {
         + "\n"
 }
 
-/// Whether all benches were run at one commit.
+/// Whether all benches were run at one commit, as far as they have run.
 fn is_of_one(outcomes: &[Outcome]) -> bool {
-    outcomes.windows(2).all(|two| two[0].run.commit == two[1].run.commit)
+    let mut commits = outcomes.iter().filter_map(|one| one.run.commit.as_ref());
+    let first = commits.next();
+    commits.all(|commit| Some(commit) == first)
 }
 
 fn named_commit(commit: Option<&Commit>) -> String {
@@ -214,6 +217,13 @@ mod tests {
             (Some(commit("abc of 2026", false)), Some("it panicked".to_owned()));
         let run = Run { took: Duration::from_secs(61), commit, failure };
         Outcome { name: "hit", run, results }
+    }
+
+    #[test]
+    fn a_bench_that_has_not_run_is_of_no_other_commit() {
+        let unknown = Outcome { run: Run::default(), ..hit() };
+        let page = of("cargo xtask bench", &[unknown, hit()], &[]);
+        assert!(page.contains("of commit abc of 2026.") && !page.contains("different"), "{page}");
     }
 
     #[test]
