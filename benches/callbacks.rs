@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::args::Args;
+use common::ids::id;
 use common::load::PAYLOAD;
 use common::percentile::percentile;
 use common::report::{Report, Table, grouped};
@@ -24,7 +25,7 @@ const ABOUT: &str =
     "The cost of callbacks to the thread that puts, and the latency beside a slow one.";
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]]);
+    let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]], &[]);
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
         cost(&args, &mut report, sessions);
@@ -70,12 +71,12 @@ impl Side {
 
     fn put(&mut self) -> bool {
         self.next += 1;
-        self.sessions.put(&id(self.next), SecretBytes::from(&PAYLOAD)).is_stored()
+        self.sessions.put(&name(self.next), SecretBytes::from(&PAYLOAD)).is_stored()
     }
 
     /// Takes the session that was put a while ago.
     fn take(&mut self) -> bool {
-        self.sessions.take(&id(self.next.saturating_sub(1_000))).is_some()
+        self.sessions.take(&name(self.next.saturating_sub(1_000))).is_some()
     }
 
     /// Waits until no call waits; not part of what is measured.
@@ -86,13 +87,8 @@ impl Side {
     }
 }
 
-/// An id that looks random.
-fn id(number: u64) -> SessionId {
-    let mut bytes = [0; 32];
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bytes[..8].copy_from_slice(&mixed.to_le_bytes());
-    bytes[8..16].copy_from_slice(&number.to_le_bytes());
-    SessionId::from(bytes)
+fn name(number: u64) -> SessionId {
+    SessionId::from(id(number))
 }
 
 fn cost(args: &Args, report: &mut Report, max: usize) {

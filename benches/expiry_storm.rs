@@ -1,10 +1,11 @@
 //! How long do a put and a take last while very many sessions expire at once?
 //!
-//! One thread puts sessions and takes them again: first while nothing else happens, then from the
-//! moment at which the others expire until the last of them has left. From our cache they leave by
-//! themselves; OpenSSL's are flushed by another thread, as a server has to. The two take turns, round
-//! after round, each time with a new cache; medians over the rounds are shown, also of the
-//! percentiles.
+//! One thread puts sessions and takes them again: first while nothing else happens, then for as long
+//! again, from the moment at which the others expire. From our cache they leave by themselves; OpenSSL's are
+//! flushed by another thread, as a server has to. The window is the same for both, and longer than either takes
+//! to let go of them, so that a percentile is one of as many calls; when the last session had left is in a column
+//! of its own. The two take turns, round after round, each time with a new cache; medians over the rounds
+//! are shown, also of the percentiles.
 //!
 //! A call is due every 10 us, as if clients came at that rate, and its time is counted from then: what
 //! is due while another call waits for a lock has waited as well.
@@ -20,14 +21,13 @@ mod peers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::ids::id;
 use common::load::PAYLOAD;
-use common::percentile::percentile;
+use common::percentile::{percentile, shown, within_window};
 use common::report::{Figure, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median, ratio};
 use openssl::ssl::SslSession;
@@ -35,7 +35,8 @@ use openssl_servers::{LIFETIME, Master, Server};
 use peers::TLS12;
 use resumption::{Clock, Scope, SecretBytes, SessionCache, SessionId, Sessions};
 
-const ABOUT: &str = "A put and a take while SESSIONS expire in the same second.";
+const ABOUT: &str = "A put and a take, each due every 20 us, while SESSIONS expire in the same second: a \
+                     window of some seconds, the same for both.";
 
 /// The lifetime of those that expire.
 const SHORT: Duration = Duration::from_secs(3_600);
@@ -55,7 +56,7 @@ const GOAL: usize = 2;
 const CALLS: [&str; 2] = ["put", "take"];
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[1_000_000], &[200_000]]);
+    let args = Args::parse(ABOUT, [&[1_000_000], &[200_000]], &[Takes::RoundMs]);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     report.not_run("moka", "its clock cannot be set, and it has no second in which all expire");
@@ -70,7 +71,7 @@ fn main() {
 struct Times {
     /// Of put and of take each percentile, in microseconds.
     micros: [[Vec<f64>; PERCENTS.len()]; CALLS.len()],
-    /// How long all that took, in milliseconds.
+    /// When the last session had left, in milliseconds.
     millis: Vec<f64>,
 }
 
@@ -78,16 +79,16 @@ struct Times {
 type Side = [Times; 2];
 
 fn measure(args: &Args, report: &mut Report, sessions: usize) {
-    let quiet = args.round_time(Duration::from_millis(500), Duration::from_millis(100));
+    let window = args.round_time(Duration::from_millis(5_000), Duration::from_millis(1_500));
     let (mut ours, mut own) = (Side::default(), Side::default());
     for _ in 0..args.rounds() {
         let mut stage = Ours::new(sessions);
-        ours[0].note(quietly(quiet, |taken| stage.step(taken)));
-        ours[1].note(stage.storm(sessions));
+        ours[0].note(quietly(window, |taken| stage.step(taken)));
+        ours[1].note(stage.storm(window, sessions));
         drop(stage);
         let mut stage = Openssl::new(sessions);
-        own[0].note(quietly(quiet, |taken| stage.step(taken)));
-        own[1].note(stage.storm());
+        own[0].note(quietly(window, |taken| stage.step(taken)));
+        own[1].note(stage.storm(window));
     }
     show(report, sessions, &ours, &own);
     for (which, call) in CALLS.into_iter().enumerate() {
@@ -102,7 +103,10 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
             sessions,
             threads: 2,
         };
-        report.compare(&figure, Rounds::of("OpenSSL SSL_CTX", &slowed(&ours), &slowed(&own)));
+        let keeps_up = [&ours, &own].iter().all(|[quiet, _]| quiet.keeps_up());
+        let (ours, own) = (slowed(&ours), slowed(&own));
+        let rounds = Rounds::of("OpenSSL SSL_CTX", &ours, &own);
+        report.compare_percentiles(&figure, rounds, keeps_up);
     }
 }
 
@@ -111,17 +115,24 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
 struct Taken {
     start: Instant,
     micros: [Vec<f64>; CALLS.len()],
+    /// When the last session that expires had left, from the start.
+    last_left: Option<Duration>,
 }
 
 impl Taken {
     fn begin() -> Self {
-        Self { start: Instant::now(), micros: Default::default() }
+        Self { start: Instant::now(), micros: Default::default(), last_left: None }
+    }
+
+    /// When the next call is due, from the start.
+    fn next(&self) -> Duration {
+        let before = self.micros.iter().map(Vec::len).sum::<usize>();
+        EVERY * u32::try_from(before).expect("a window ends soon")
     }
 
     /// Makes a call once it is due: puts and takes by turns.
     fn timed<R>(&mut self, which: usize, run: impl FnOnce() -> R) -> R {
-        let before = self.micros.iter().map(Vec::len).sum::<usize>();
-        let due = self.start + EVERY * u32::try_from(before).expect("a storm ends soon");
+        let due = self.start + self.next();
         while Instant::now() < due {
             std::hint::spin_loop();
         }
@@ -131,9 +142,10 @@ impl Taken {
     }
 }
 
-fn quietly(time: Duration, mut step: impl FnMut(&mut Taken)) -> Taken {
+/// All calls that are due in some time, however late.
+fn quietly(window: Duration, mut step: impl FnMut(&mut Taken)) -> Taken {
     let mut taken = Taken::begin();
-    while taken.start.elapsed() < time {
+    while taken.next() < window {
         step(&mut taken);
     }
     taken
@@ -179,16 +191,17 @@ impl Ours {
         assert!(is_there, "it was put");
     }
 
-    /// From the moment at which they expire until the last one has left.
-    fn storm(&mut self, sessions: usize) -> Taken {
+    /// From the moment at which they expire.
+    fn storm(&mut self, window: Duration, sessions: usize) -> Taken {
         self.clock.advance(2 * SHORT);
         let mut taken = Taken::begin();
-        loop {
+        while taken.next() < window {
             (0..16).for_each(|_| self.step(&mut taken));
-            if self.cache.stats().removals.expired >= sessions as u64 {
-                return taken;
+            if taken.last_left.is_none() && self.cache.stats().removals.expired >= sessions as u64 {
+                taken.last_left = Some(taken.start.elapsed());
             }
         }
+        taken
     }
 }
 
@@ -230,27 +243,28 @@ impl Openssl {
         taken.timed(1, || self.server.remove(&session));
     }
 
-    /// While another thread flushes what has expired: at least one step.
-    fn storm(&mut self) -> Taken {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (server, ends) = (Arc::clone(&self.server), Arc::clone(&is_over));
+    /// From the moment at which another thread begins to flush what has expired.
+    fn storm(&mut self, window: Duration) -> Taken {
+        let server = Arc::clone(&self.server);
+        let mut taken = Taken::begin();
+        let start = taken.start;
         let flush = thread::spawn(move || {
             server.flush(2 * SHORT);
-            // It says when to stop, and nothing else.
-            ends.store(true, Ordering::Relaxed);
+            start.elapsed()
         });
-        let mut taken = Taken::begin();
-        while taken.micros[0].is_empty() || !is_over.load(Ordering::Relaxed) {
+        while taken.next() < window {
             self.step(&mut taken);
         }
-        flush.join().expect("no panic");
+        let flushed_after = flush.join().expect("no panic");
+        taken.last_left = (flushed_after < window).then_some(flushed_after);
         taken
     }
 }
 
 impl Times {
     fn note(&mut self, mut taken: Taken) {
-        self.millis.push(taken.start.elapsed().as_secs_f64() * 1e3);
+        let last_left = taken.last_left.map_or(f64::INFINITY, |time| time.as_secs_f64() * 1e3);
+        self.millis.push(last_left);
         for (rounds, micros) in self.micros.iter_mut().zip(&mut taken.micros) {
             for (rounds, (_, percent)) in rounds.iter_mut().zip(PERCENTS) {
                 rounds.push(percentile(micros, percent));
@@ -258,13 +272,20 @@ impl Times {
         }
     }
 
+    /// Whether most calls had ended when the next one was due.
+    fn keeps_up(&self) -> bool {
+        let every = EVERY.as_secs_f64() * 1e6;
+        self.micros.iter().all(|micros| median(&micros[0]) < every)
+    }
+
     /// The columns of put or of take, and how much longer than in quiet the goal's percentile was.
     fn row(&self, title: &str, which: usize, quiet: &Self) -> Vec<String> {
         let mut row = vec![title.to_owned()];
-        row.extend(self.micros[which].iter().map(|times| format!("{:.2}", median(times))));
+        row.extend(self.micros[which].iter().map(|times| shown(median(times), 2)));
         let (these, those) = (&self.micros[which][GOAL], &quiet.micros[which][GOAL]);
-        row.push(format!("{:.2}", ratio(these, those)));
-        row.push(format!("{:.0}", median(&self.millis)));
+        row.push(shown(ratio(these, those), 2));
+        let is_quiet = std::ptr::eq(self, quiet);
+        row.push(if is_quiet { String::new() } else { within_window(median(&self.millis)) });
         row
     }
 }
@@ -274,7 +295,7 @@ fn show(report: &mut Report, sessions: usize, ours: &Side, own: &Side) {
         let title = format!("{call}, {} sessions, us", grouped(sessions));
         let mut header = vec![title.as_str()];
         header.extend(PERCENTS.map(|(name, _)| name));
-        header.extend(["p99.9 / quiet", "in ms"]);
+        header.extend(["p99.9 / quiet", "last left after ms"]);
         let mut table = Table::new(&header);
         table.row(&ours[0].row("resumption, quiet", which, &ours[0]));
         table.row(&ours[1].row("resumption, all expire", which, &ours[0]));

@@ -7,17 +7,16 @@
 #[path = "common/allocator.rs"]
 mod allocator;
 
-use common::args::Args;
 use common::contestants;
 use common::load::Load;
-use common::paired::{Question, ask};
+use common::paired::{self, Question, ask};
 use common::report::Report;
 
 const ABOUT: &str = "Random hits, in a rush and one by one.";
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000, 10_000_000], &[20_000, 1_000_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let args = paired::args(ABOUT, sizes, &contestants::all());
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     contestants::show_set_up(&mut report);

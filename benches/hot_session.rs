@@ -5,17 +5,16 @@
 #[path = "common/allocator.rs"]
 mod allocator;
 
-use common::args::Args;
 use common::contestants;
 use common::load::Load;
-use common::paired::{Question, ask};
+use common::paired::{self, Question, ask};
 use common::report::Report;
 
 const ABOUT: &str = "All threads get the same session.";
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let args = paired::args(ABOUT, sizes, &contestants::all());
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     let question = Question { name: "hot session", load: Load::Hot, is_threaded: true };

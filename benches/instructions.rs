@@ -11,7 +11,7 @@ mod allocator;
 mod callgrind;
 
 use callgrind::{COUNTED, Locked, Whose, count, counted};
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::contestants::{self, Contestant};
 use common::load::{Lane, Load, Pace, play, prepare};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -27,7 +27,8 @@ fn main() {
     if let Some(task) = callgrind::task() {
         return run(&task);
     }
-    let args = Args::parse(ABOUT, [&[20_000], &[4_000]]);
+    let names = contestants::names(|_| true);
+    let args = Args::parse(ABOUT, [&[20_000], &[4_000]], &[Takes::Only(&names)]);
     let mut report = Report::begin(&args, ABOUT);
     if std::process::Command::new("valgrind").arg("--version").output().is_err() {
         return report.not_run("all of it", "valgrind is not installed");

@@ -9,11 +9,10 @@
 #[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
 
-use common::args::Args;
 use common::contestants::honest::Id;
 use common::contestants::{Cache, Contestant, OURS};
 use common::load::{Load, PAYLOAD};
-use common::paired::{Question, ask};
+use common::paired::{self, Question, ask};
 use common::report::{Kind, Report};
 use crossbeam_epoch as epoch;
 
@@ -39,13 +38,14 @@ const PIN: Contestant = Contestant {
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000, 1_000_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let contestants = [OURS, LIMIT, PIN];
+    let args = paired::args(ABOUT, sizes, &contestants);
     let mut report = Report::begin(&args, ABOUT);
     let questions = [
         Question { name: "hit against the limit", load: Load::HitChained, is_threaded: false },
         Question { name: "hit against the limit, in a rush", load: Load::Hit, is_threaded: true },
     ];
-    ask(&args, &mut report, &questions, &[OURS, LIMIT, PIN]);
+    ask(&args, &mut report, &questions, &contestants);
 }
 
 /// An entry: a line with the place of a payload in it.

@@ -11,7 +11,7 @@ mod allocator;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::contestants::{self, Cache, Contestant};
 use common::load::{Lane, Load, PAYLOAD, Pace, play, prepare};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -41,7 +41,8 @@ fn main() {
     if let Ok(child) = std::env::var(CHILD) {
         return measure(&child);
     }
-    let args = Args::parse(ABOUT, [&[100_000, 1_000_000], &[100_000]]);
+    let names = contestants::names(|_| true);
+    let args = Args::parse(ABOUT, [&[100_000, 1_000_000], &[100_000]], &[Takes::Only(&names)]);
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
         // A hundred times at the smallest size; the others take too long.

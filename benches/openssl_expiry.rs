@@ -1,10 +1,15 @@
 //! How long does a handshake take while very many sessions expire at once?
 //!
 //! One thread makes resumed handshakes in memory, TLS 1.2 by session ids and TLS 1.3 by stateful
-//! tickets, and the time of the server's part of each is taken: first while nothing else is done, then
-//! from the moment at which sessions begin to leave until the last of them has left. From our cache
-//! they leave by themselves; OpenSSL's own is flushed by another thread. The servers take turns,
-//! round after round; medians over the rounds are shown, also of the percentiles.
+//! tickets, and the time of the server's part of each is taken: first while nothing else is done, then for as
+//! long again, from the moment at which sessions expire. From our cache they leave by themselves;
+//! OpenSSL's own is flushed by another thread. The window is the same for both, and longer than either takes
+//! to let go of them, so that a percentile is one of as many handshakes; when the last session had left is in a
+//! column of its own. The servers take turns, round after round; medians over the rounds are shown, also
+//! of the percentiles.
+//!
+//! A handshake is due every millisecond, as if clients came at that rate, and what it begins late counts to its
+//! time: clients that come while another handshake waits for a lock have waited as well.
 //!
 //! OpenSSL takes all of them out under the lock that handshakes need: the longest handshake is the one
 //! that waited for it. The processor that is not the handshakes' has to be free, or both contenders
@@ -22,13 +27,12 @@ mod openssl_servers;
 #[allow(dead_code, reason = "made for tests, of which each uses a part, too")]
 mod peers;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::ids::id;
-use common::percentile::percentile;
+use common::percentile::{percentile, shown, within_window};
 use common::report::{Figure, Report, Rounds, Table};
 use common::rounds::{Better, median, ratio};
 use openssl::ssl::SslVersion;
@@ -37,17 +41,20 @@ use peers::{TLS12, TLS13};
 use resumption::tls::openssl::OpensslSession;
 use resumption::{Clock, SessionCache};
 
-const ABOUT: &str =
-    "OpenSSL servers: a resumed handshake while SESSIONS expire in the same second.";
+const ABOUT: &str = "OpenSSL servers: resumed handshakes, each due every ms and timed from then, while SESSIONS expire in \
+     the same second: a window of some seconds, the same for both.";
 
 /// How many sessions stay, to be resumed.
 const STAYING: u64 = 10_000;
+
+/// A handshake is due so often; it takes a fraction of that.
+const EVERY: Duration = Duration::from_millis(1);
 
 /// The lifetime of the others.
 const SHORT: Duration = Duration::from_secs(3_600);
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[1_000_000], &[50_000]]);
+    let args = Args::parse(ABOUT, [&[1_000_000], &[50_000]], &[Takes::RoundMs]);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
@@ -67,7 +74,7 @@ struct Times {
     /// Of the processor's time p99.9, in microseconds.
     at_work: Vec<f64>,
     handshakes: Vec<f64>,
-    /// How long all that took, in milliseconds.
+    /// When the last session had left, in milliseconds.
     millis: Vec<f64>,
 }
 
@@ -77,18 +84,17 @@ type Side = (&'static str, [Times; 2]);
 fn measure(args: &Args, report: &mut Report, sessions: u64, name: &str, version: SslVersion) {
     let mut sides: [Side; 2] =
         [("OpenSSL", Default::default()), ("resumption", Default::default())];
-    let quiet_time = Duration::from_millis(args.pick(5_000, 500));
+    let window = args.round_time(Duration::from_millis(5_000), Duration::from_millis(1_500));
     for _ in 0..args.rounds() {
         let own = Server::own((sessions + 2 * STAYING) as usize * 2);
         let mut own = Stage::new(own, sessions, version);
-        sides[0].1[0].note(own.quiet(quiet_time));
-        sides[0].1[1].note(own.beside_a_flush());
+        sides[0].1[0].note(own.quiet(window));
+        sides[0].1[1].note(own.beside_a_flush(window));
         drop(own);
-        let (cache, clock) = cache(sessions);
-        let mut ours = Stage::new(Server::ours(cache.clone()), sessions, version);
-        sides[1].1[0].note(ours.quiet(quiet_time));
-        clock.advance(2 * SHORT);
-        sides[1].1[1].note(ours.beside_expiry(&cache, sessions));
+        let cache = cache(sessions);
+        let mut ours = Stage::new(Server::ours(cache.0.clone()), sessions, version);
+        sides[1].1[0].note(ours.quiet(window));
+        sides[1].1[1].note(ours.beside_expiry(window, &cache, sessions));
     }
     show(report, &format!("{name}, {sessions} sessions"), &sides);
     compare(report, name, sessions as usize, &sides);
@@ -124,73 +130,87 @@ impl Stage {
         Self { server, master, clients }
     }
 
-    /// One handshake; returns how long the server's part took.
-    fn handshake(&mut self) -> Part {
-        let offers = self.clients.offers(1, &self.master);
-        self.clients.visit(&self.server, &offers[0])
-    }
-
-    /// Handshakes for some time, in which nothing else is done.
-    fn quiet(&mut self, time: Duration) -> Taken {
+    /// Handshakes that are due in some time, however late, in which nothing else is done.
+    fn quiet(&mut self, window: Duration) -> Taken {
         let mut taken = Taken::begin();
-        while taken.start.elapsed() < time {
-            taken.each.push(self.handshake());
+        while taken.next() < window {
+            self.handshake(&mut taken);
         }
-        taken.end()
+        taken
     }
 
-    /// Handshakes while another thread flushes what will have expired: at least one.
-    fn beside_a_flush(&mut self) -> Taken {
-        let server = &self.server;
-        let is_over = AtomicBool::new(false);
+    /// Handshakes from the moment at which another thread begins to flush what will have expired.
+    fn beside_a_flush(&mut self, window: Duration) -> Taken {
+        let Self { server, master, clients } = self;
+        let server = &*server;
         thread::scope(|scope| {
             let mut taken = Taken::begin();
-            scope.spawn(|| {
+            let start = taken.start;
+            let flush = scope.spawn(move || {
                 server.flush(2 * SHORT);
-                // It says when to stop, and nothing else.
-                is_over.store(true, Ordering::Relaxed);
+                start.elapsed()
             });
-            loop {
-                let offers = self.clients.offers(1, &self.master);
-                taken.each.push(self.clients.visit(server, &offers[0]));
-                if is_over.load(Ordering::Relaxed) {
-                    return taken.end();
-                }
+            while taken.next() < window {
+                taken.handshake(server, master, clients);
             }
+            let flushed_after = flush.join().expect("no panic");
+            taken.last_left = (flushed_after < window).then_some(flushed_after);
+            taken
         })
     }
 
-    /// Handshakes from the first session's leaving to the last one's: at least one.
-    fn beside_expiry(&mut self, cache: &SessionCache<OpensslSession>, sessions: u64) -> Taken {
-        while cache.stats().removals.expired == 0 {
-            self.handshake();
-        }
+    /// Handshakes from the moment at which sessions expire.
+    fn beside_expiry(
+        &mut self,
+        window: Duration,
+        (cache, clock): &(SessionCache<OpensslSession>, Clock),
+        sessions: u64,
+    ) -> Taken {
+        clock.advance(2 * SHORT);
         let mut taken = Taken::begin();
-        loop {
-            taken.each.push(self.handshake());
-            if cache.stats().removals.expired >= sessions {
-                return taken.end();
+        while taken.next() < window {
+            self.handshake(&mut taken);
+            if taken.last_left.is_none() && cache.stats().removals.expired >= sessions {
+                taken.last_left = Some(taken.start.elapsed());
             }
         }
+        taken
+    }
+
+    fn handshake(&mut self, taken: &mut Taken) {
+        taken.handshake(&self.server, &self.master, &mut self.clients);
     }
 }
 
 /// The handshakes of some time.
 struct Taken {
     start: Instant,
-    /// The server's part of each.
+    /// The server's part of each, and by how much it began late.
     each: Vec<Part>,
-    all: Duration,
+    /// When the last session that expires had left, from the start.
+    last_left: Option<Duration>,
 }
 
 impl Taken {
     fn begin() -> Self {
-        Self { start: Instant::now(), each: Vec::new(), all: Duration::ZERO }
+        Self { start: Instant::now(), each: Vec::new(), last_left: None }
     }
 
-    fn end(mut self) -> Self {
-        self.all = self.start.elapsed();
-        self
+    /// When the next handshake is due, from the start.
+    fn next(&self) -> Duration {
+        EVERY * u32::try_from(self.each.len()).expect("a window ends soon")
+    }
+
+    /// Makes a handshake once it is due.
+    fn handshake(&mut self, server: &Server, master: &Master, clients: &mut Returning) {
+        let offers = clients.offers(1, master);
+        let due = self.start + self.next();
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        let late = due.elapsed();
+        let part = clients.visit(server, &offers[0]);
+        self.each.push(Part { clock: late + part.clock, ..part });
     }
 }
 
@@ -205,18 +225,25 @@ impl Times {
             times.push(percentile(&mut micros, percent));
         }
         self.handshakes.push(micros.len() as f64);
-        self.millis.push(taken.all.as_secs_f64() * 1e3);
+        let last_left = taken.last_left.map_or(f64::INFINITY, |time| time.as_secs_f64() * 1e3);
+        self.millis.push(last_left);
+    }
+
+    /// Whether most handshakes had ended when the next one was due.
+    fn keeps_up(&self) -> bool {
+        median(&self.micros[0]) < EVERY.as_secs_f64() * 1e6
     }
 
     /// Its columns, and how much longer than in quiet the 99.9th percentile was.
     fn row(&self, title: String, quiet: &Self) -> Vec<String> {
         let mut row = vec![title];
-        row.extend(self.micros.iter().map(|times| format!("{:.0}", median(times))));
-        row.push(format!("{:.2}", ratio(&self.micros[2], &quiet.micros[2])));
+        row.extend(self.micros.iter().map(|times| shown(median(times), 0)));
+        row.push(shown(ratio(&self.micros[2], &quiet.micros[2]), 2));
         row.push(format!("{:.0}", median(&self.handshakes)));
-        row.push(format!("{:.0}", median(&self.millis)));
-        row.push(format!("{:.0}", median(&self.at_work)));
-        row.push(format!("{:.2}", ratio(&self.at_work, &quiet.at_work)));
+        let is_quiet = std::ptr::eq(self, quiet);
+        row.push(if is_quiet { String::new() } else { within_window(median(&self.millis)) });
+        row.push(shown(median(&self.at_work), 0));
+        row.push(shown(ratio(&self.at_work, &quiet.at_work), 2));
         row
     }
 }
@@ -235,7 +262,10 @@ fn compare(report: &mut Report, name: &str, sessions: usize, sides: &[Side; 2]) 
         threads: 2,
     };
     let [own, ours] = sides;
-    report.compare(&figure, Rounds::of("OpenSSL SSL_CTX", &slowed(&ours.1), &slowed(&own.1)));
+    let keeps_up = sides.iter().all(|(_, [quiet, _])| quiet.keeps_up());
+    let (ours, own) = (slowed(&ours.1), slowed(&own.1));
+    let rounds = Rounds::of("OpenSSL SSL_CTX", &ours, &own);
+    report.compare_percentiles(&figure, rounds, keeps_up);
 }
 
 fn show(report: &mut Report, title: &str, sides: &[Side]) {
@@ -247,7 +277,7 @@ fn show(report: &mut Report, title: &str, sides: &[Side]) {
         "longest",
         "p99.9 / quiet",
         "handshakes",
-        "in ms",
+        "last left after ms",
         "at work p99.9",
         "/ quiet",
     ];

@@ -39,7 +39,7 @@ const ABOUT: &str = "OpenSSL servers, 2 threads, all handshakes resumed, by sess
 const THREADS: usize = 2;
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000]]);
+    let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000]], &[]);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());

@@ -32,7 +32,7 @@ fn main() {
     if let Some(task) = callgrind::task() {
         return run(&task);
     }
-    let args = Args::parse(ABOUT, [&[10_000], &[1_000]]);
+    let args = Args::parse(ABOUT, [&[10_000], &[1_000]], &[]);
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
     let steps = args.pick(400, 100);

@@ -14,10 +14,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::contestants::{self, Cache, Contestant};
 use common::load::{Call, Lane, Load, Pace, play, prepare};
-use common::percentile::percentile_of_sorted;
+use common::percentile::{percentile_of_sorted, shown};
 use common::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use common::rounds::{Better, median};
 
@@ -35,7 +35,12 @@ const KINDS: [(&str, Call, bool); 4] = [
 ];
 
 fn main() {
-    let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]]);
+    let names = contestants::names(|one| one.kind == Kind::Bounded);
+    let args = Args::parse(
+        ABOUT,
+        [&[20_000, 1_000_000], &[20_000]],
+        &[Takes::Only(&names), Takes::RoundMs],
+    );
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
@@ -166,8 +171,9 @@ fn show(report: &mut Report, sessions: usize, threads: usize, sides: &[Side], wh
         let mut row = vec![side.contestant.name.to_owned()];
         for (idx, (name, _)) in PERCENTS.into_iter().enumerate() {
             let (ours, theirs) = (&sides[0].micros[which][idx], &side.micros[which][idx]);
-            row.push(format!("{:.2}", median(theirs)));
-            if place == 0 {
+            row.push(shown(median(theirs), 2));
+            let rounds = Rounds::of(side.contestant.name, ours, theirs);
+            if place == 0 || !rounds.are_numbers() {
                 row.extend([String::new(), String::new()]);
                 continue;
             }
@@ -178,7 +184,6 @@ fn show(report: &mut Report, sessions: usize, threads: usize, sides: &[Side], wh
                 sessions,
                 threads,
             };
-            let rounds = Rounds::of(side.contestant.name, ours, theirs);
             row.extend(report.compare(&figure, rounds).cells());
         }
         table.row(&row);

@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use ahash::RandomState;
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::contestants::honest::Id;
 use common::contestants::{self, Cache, Contestant};
 use common::ids::id;
@@ -58,7 +58,8 @@ type Policy = (&'static str, fn(usize) -> Box<dyn Cache>);
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 2_000, 5_000, 10_000, 20_000], &[500, 2_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let names = policies().iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let args = Args::parse(ABOUT, sizes, &[Takes::Only(&names)]);
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     let clients = args.pick(20_000, 5_000);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::args::Args;
+use common::args::{Args, Takes};
 use common::contestants::honest::Honest;
 use common::handshakes::{Done, Identity, Mix, Pair};
 use common::report::{Figure, Report, Rounds, Table, grouped};
@@ -29,7 +29,7 @@ type Store = Arc<dyn StoresServerSessions>;
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 20_000, 400_000, 1_000_000], &[1_000, 400_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let args = Args::parse(ABOUT, sizes, &[Takes::RoundMs]);
     let mut report = Report::begin(&args, ABOUT);
     let identity = Identity::generate();
     let length = length_of_a_session(&identity);

@@ -6,17 +6,16 @@
 #[path = "common/allocator.rs"]
 mod allocator;
 
-use common::args::Args;
 use common::contestants;
 use common::load::Load;
-use common::paired::{Question, ask};
+use common::paired::{self, Question, ask};
 use common::report::Report;
 
 const ABOUT: &str = "TLS 1.2: gets (Zipf, 0.9), and one put of ten calls, on a full store.";
 
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000, 10_000_000], &[20_000]];
-    let args = Args::parse(ABOUT, sizes);
+    let args = paired::args(ABOUT, sizes, &contestants::all());
     allocator::for_openssl();
     let mut report = Report::begin(&args, ABOUT);
     let question = Question { name: "tls12", load: Load::Tls12, is_threaded: true };

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
 /// The settings of a run.
 #[derive(Clone, Debug, Parser)]
@@ -31,14 +33,45 @@ pub struct Args {
     bench: bool,
 }
 
+/// An option that some benches have, and the others refuse.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes<'a> {
+    /// `--only`, of these contestants.
+    Only(&'a [&'static str]),
+    /// `--pairs`.
+    Pairs,
+    /// `--round-ms`.
+    RoundMs,
+}
+
+/// What clap calls them.
+const OPTIONAL: [&str; 3] = ["only", "pairs", "round_ms"];
+
+impl Takes<'_> {
+    fn id(self) -> &'static str {
+        match self {
+            Self::Only(_) => OPTIONAL[0],
+            Self::Pairs => OPTIONAL[1],
+            Self::RoundMs => OPTIONAL[2],
+        }
+    }
+}
+
 impl Args {
     /// Reads the command line; prints the help and ends the process if that is asked for.
     ///
     /// `about` says what the bench measures, `sizes` are its numbers of sessions, with `--quick` the
-    /// second ones.
-    pub fn parse(about: &'static str, sizes: [&[usize]; 2]) -> Self {
+    /// second ones; `takes` are the options that it has.
+    pub fn parse(about: &'static str, sizes: [&[usize]; 2], takes: &[Takes<'_>]) -> Self {
         let default = format!("By default {:?} sessions, with --quick {:?}.", sizes[0], sizes[1]);
-        let matches = Self::command().about(about).after_help(default).get_matches();
+        let mut command = Self::command().about(about).after_help(default);
+        for id in OPTIONAL.into_iter().filter(|id| !takes.iter().any(|one| one.id() == *id)) {
+            command = command.mut_arg(id, |option| option.hide(true));
+        }
+        let matches = command.clone().get_matches();
+        if let Err(why) = check(&matches, takes) {
+            command.error(ErrorKind::ArgumentConflict, why).exit();
+        }
         let mut args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         if args.sizes.is_empty() {
             args.sizes = sizes[usize::from(args.quick)].to_vec();
@@ -65,6 +98,23 @@ impl Args {
     pub fn is_wanted(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
+}
+
+/// Nothing is asked for that would change nothing: what a bench lacks, and contestants that nobody knows.
+fn check(matches: &ArgMatches, takes: &[Takes<'_>]) -> Result<(), String> {
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    for id in OPTIONAL.into_iter().filter(given) {
+        let Some(takes) = takes.iter().find(|one| one.id() == id) else {
+            return Err(format!("this bench has no --{}", id.replace('_', "-")));
+        };
+        let only = matches.get_one::<String>(OPTIONAL[0]);
+        if let (Takes::Only(names), Some(only)) = (takes, only)
+            && !names.iter().any(|name| name.contains(only.as_str()))
+        {
+            return Err(format!("no contestant {only:?}; there are {}", names.join("; ")));
+        }
+    }
+    Ok(())
 }
 
 fn size(text: &str) -> Result<usize, String> {

@@ -75,6 +75,11 @@ pub fn all() -> Vec<Contestant> {
     all
 }
 
+/// The names of those that are meant.
+pub fn names(is_meant: impl Fn(&Contestant) -> bool) -> Vec<&'static str> {
+    all().iter().filter(|one| is_meant(one)).map(|one| one.name).collect()
+}
+
 /// Shows how each is set up.
 pub fn show_set_up(report: &mut Report) {
     let header = ["contestant", "capacity", "expiry", "shards", "hasher", "maintenance"];
@@ -83,6 +88,12 @@ pub fn show_set_up(report: &mut Report) {
         table.row(&[&[contestant.name], &contestant.set_up[..]].concat());
     }
     report.table(&table);
+    report.note(
+        "`rustls default` has no interface but that of rustls: each put is handed an id and a payload in \
+         vectors, which are made in the timed part, and each get makes a copy of the payload. Resumption is \
+         called by its own interface here, and pays for those, too, where rustls calls it, by \
+         `Sessions::rustls`: the bench `rustls_store` compares the two in that way.",
+    );
 }
 
 /// The first byte of a payload, so that its memory is waited for.

@@ -4,21 +4,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::openssl_calls;
+
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// Usable bytes, and blocks, that are allocated. Relaxed: read when nobody writes.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static BLOCKS: AtomicUsize = AtomicUsize::new(0);
-
-type Malloc = unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void;
-type Realloc = unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void;
-type Free = unsafe extern "C" fn(*mut c_void, *const c_char, c_int);
-
-// From `<openssl/crypto.h>`.
-unsafe extern "C" {
-    fn CRYPTO_set_mem_functions(malloc: Malloc, realloc: Realloc, free: Free) -> c_int;
-}
 
 /// Usable bytes that are allocated.
 pub(crate) fn bytes() -> usize {
@@ -32,9 +25,8 @@ pub(crate) fn blocks() -> usize {
 
 /// Counts OpenSSL's blocks, too. Has to come before anything else of OpenSSL.
 pub(crate) fn for_openssl() {
-    // SAFETY: the three are one allocator's, and OpenSSL refuses them once it has allocated.
-    let set = unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) };
-    assert_eq!(set, 1, "OpenSSL has allocated before");
+    // SAFETY: the three are one allocator's.
+    unsafe { openssl_calls::set_allocator(malloc, realloc, free) };
 }
 
 /// The system's allocator.

@@ -2,20 +2,12 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-type Malloc = unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void;
-type Realloc = unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void;
-type Free = unsafe extern "C" fn(*mut c_void, *const c_char, c_int);
-
-// From `<openssl/crypto.h>`.
-unsafe extern "C" {
-    fn CRYPTO_set_mem_functions(malloc: Malloc, realloc: Realloc, free: Free) -> c_int;
-}
+use common::openssl_calls;
 
 /// Gives OpenSSL the allocator, too. Has to come before anything else of OpenSSL.
 pub(crate) fn for_openssl() {
-    // SAFETY: the three are one allocator's, and OpenSSL refuses them once it has allocated.
-    let set = unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) };
-    assert_eq!(set, 1, "OpenSSL has allocated before");
+    // SAFETY: the three are one allocator's.
+    unsafe { openssl_calls::set_allocator(malloc, realloc, free) };
 }
 
 unsafe extern "C" fn malloc(size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {

@@ -3,10 +3,11 @@
 //! thread.
 
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_long, c_uchar, c_uint};
-use std::ptr;
+use std::ffi::c_long;
 use std::time::{Duration, Instant};
 
+use common::contestants::honest::Id;
+use common::openssl_calls::{seconds, session_count, set_id, set_timeout};
 use cpu_time::ThreadTime;
 use foreign_types::ForeignType;
 use openssl::ssl::{
@@ -22,24 +23,12 @@ use crate::peers::{Client, HOST, Link, server_builder, step};
 /// Longer than any bench.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// `SSL_CTRL_SESS_NUMBER` of `<openssl/ssl.h>`.
-const SESS_NUMBER: c_int = 20;
-
 // From `<openssl/ssl.h>`.
 unsafe extern "C" {
     fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
-    fn SSL_SESSION_set1_id(
-        session: *mut sys::SSL_SESSION,
-        id: *const c_uchar,
-        len: c_uint,
-    ) -> c_int;
-    fn SSL_SESSION_set_timeout(session: *mut sys::SSL_SESSION, seconds: c_long) -> c_long;
     fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_flush_sessions(ctx: *mut sys::SSL_CTX, at: c_long);
 }
-
-/// The id of a session, as OpenSSL makes them.
-type Id = [u8; 32];
 
 /// A server.
 pub(crate) struct Server {
@@ -81,7 +70,8 @@ impl Server {
     pub(crate) fn add(&self, session: &SslSession, lifetime: Duration) {
         match &self.keeper {
             Keeper::Openssl => {
-                set_timeout(session, lifetime);
+                // SAFETY: nobody else has the session yet.
+                unsafe { set_timeout(session, lifetime) };
                 // SAFETY: no other context has it.
                 assert!(unsafe { self.context.add_session(session) }, "an add was refused");
             }
@@ -110,12 +100,7 @@ impl Server {
     /// How many sessions it has.
     pub(crate) fn len(&self) -> usize {
         match &self.keeper {
-            Keeper::Openssl => {
-                let context = self.context.as_ptr();
-                // SAFETY: the context lives; the call reads a number.
-                let len = unsafe { sys::SSL_CTX_ctrl(context, SESS_NUMBER, 0, ptr::null_mut()) };
-                usize::try_from(len).expect("a number of sessions")
-            }
+            Keeper::Openssl => session_count(&self.context),
             Keeper::Ours(cache, _) => cache.len(),
         }
     }
@@ -126,16 +111,6 @@ impl Server {
         // SAFETY: the context lives, and has a lock for this.
         unsafe { SSL_CTX_flush_sessions(self.context.as_ptr(), seconds(now + ahead)) };
     }
-}
-
-fn seconds(time: Duration) -> c_long {
-    c_long::try_from(time.as_secs()).expect("a time of OpenSSL's")
-}
-
-/// How long a session lives that no context has yet.
-fn set_timeout(session: &SslSession, lifetime: Duration) {
-    // SAFETY: nobody else knows the session.
-    unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds(lifetime)) };
 }
 
 /// A session of a real handshake, as both ends remember it: the master of many copies that differ in
@@ -164,9 +139,8 @@ impl Master {
         assert!(!copy.is_null(), "OpenSSL has no memory");
         // SAFETY: it is not null, and its one reference is ours.
         let copy = unsafe { SslSession::from_ptr(copy) };
-        // SAFETY: nobody else knows the copy; OpenSSL reads as many bytes as the id has.
-        let set = unsafe { SSL_SESSION_set1_id(copy.as_ptr(), id.as_ptr(), id.len() as c_uint) };
-        assert_eq!(set, 1, "OpenSSL takes ids of 32 bytes");
+        // SAFETY: nobody else knows the copy.
+        unsafe { set_id(&copy, id) };
         copy
     }
 

@@ -11,11 +11,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::args::Args;
+use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
-use super::load::{Found, Lane, Load, Op, PAYLOAD, play, prepare};
+use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
-use super::rounds::{Better, Spread};
+use super::rounds::{Better, Found, Spread, median};
 
 /// Calls that a thread has ready at once, at most: their ids are to stay in the memory of a round.
 const MAX_CALLS: usize = 400_000;
@@ -30,6 +30,12 @@ pub struct Question {
     pub load: Load,
     /// Every number of threads, or one thread alone.
     pub is_threaded: bool,
+}
+
+/// Reads the command line of a bench that asks these contestants.
+pub fn args(about: &'static str, sizes: [&[usize]; 2], contestants: &[Contestant]) -> Args {
+    let names: Vec<_> = contestants.iter().map(|one| one.name).collect();
+    Args::parse(about, sizes, &[Takes::Only(&names), Takes::Pairs, Takes::RoundMs])
 }
 
 /// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.
@@ -108,7 +114,8 @@ struct Side {
     steps: usize,
     /// Millions of calls in a second, in each round.
     rates: Vec<f64>,
-    found: Found,
+    /// Of its lookups those that found their session, in percent, in each round.
+    found: Vec<f64>,
 }
 
 /// What came of one round.
@@ -118,7 +125,8 @@ struct Round {
     /// Seconds of the thread that was done first: how long the others waited for a processor is not in
     /// it.
     quickest: f64,
-    found: Found,
+    /// In percent.
+    found: f64,
 }
 
 /// The numbers of threads that this machine can run, at least two.
@@ -150,7 +158,7 @@ fn warm(report: &mut Report, contestants: &[Contestant], load: Load, sessions: u
             lanes,
             steps: 0,
             rates: Vec::new(),
-            found: Found::default(),
+            found: Vec::new(),
         };
         side.stir(load, sessions);
         sides.push(side);
@@ -184,8 +192,7 @@ fn measure(
                 let side = &mut sides[(round + place) % count];
                 let round = side.round(load, threads, side.steps);
                 side.rates.push(round.rate);
-                side.found.lookups += round.found.lookups;
-                side.found.found += round.found.found;
+                side.found.push(round.found);
             }
         }
         show(report, question, sessions, threads, &sides);
@@ -219,7 +226,7 @@ impl Side {
             steps = wanted.clamp(steps, 8 * steps).min(most);
         }
         self.rates.clear();
-        self.found = Found::default();
+        self.found.clear();
     }
 
     /// Makes so many steps in each thread.
@@ -251,10 +258,10 @@ impl Side {
         let start = rounds.iter().map(|round| round.0).min().expect("there are threads");
         let end = rounds.iter().map(|round| round.1).max().expect("there are threads");
         let calls = (threads * steps * load.calls()) as f64;
-        let found = rounds.iter().fold(Found::default(), |sum, (_, _, found)| Found {
-            lookups: sum.lookups + found.lookups,
-            found: sum.found + found.found,
-        });
+        let sum =
+            |of: fn(&load::Found) -> usize| rounds.iter().map(|round| of(&round.2)).sum::<usize>();
+        let (lookups, found) = (sum(|found| found.lookups), sum(|found| found.found));
+        let found = found as f64 * 100.0 / lookups.max(1) as f64;
         let own = rounds.iter().map(|(start, end, _)| (*end - *start).as_secs_f64());
         let quickest = own.fold(f64::INFINITY, f64::min);
         Round { rate: calls / (end - start).as_secs_f64() / 1e6, quickest, found }
@@ -304,38 +311,46 @@ fn show(
         "found",
     ]);
     for (place, side) in sides.iter().enumerate() {
-        let Spread { median, low, high } = Spread::of(&side.rates);
-        let found = side.found.found as f64 * 100.0 / side.found.lookups.max(1) as f64;
+        let Spread { median: rate, low, high } = Spread::of(&side.rates);
         let [ratio, verdict] = if place == 0 {
-            ["".to_owned(), "".to_owned()]
+            [String::new(), String::new()]
         } else {
-            // Who finds fewer has less to do.
-            let note = format!("finds {found:.1} %");
-            let rounds = Rounds {
-                contestant: side.contestant.name,
-                kind: side.contestant.kind,
-                ours: &sides[0].rates,
-                theirs: &side.rates,
-                note: if load_finds_all(question.load) && found < 99.0 { &note } else { "" },
-            };
-            report.compare(&figure, rounds).cells()
+            compare(report, &figure, sides[0], side)
         };
         table.row(&[
             side.contestant.name.to_owned(),
-            format!("{median:.3}"),
+            format!("{rate:.3}"),
             format!("{low:.3}..{high:.3}"),
-            format!("{:.0}", threads as f64 * 1e3 / median),
+            format!("{:.0}", threads as f64 * 1e3 / rate),
             ratio,
             verdict,
-            format!("{found:.1} %"),
+            format!("{:.1} %", median(&side.found)),
         ]);
     }
     report.table(&table);
 }
 
-/// Whether every lookup finds its session, unless the cache has let go of it.
-fn load_finds_all(load: Load) -> bool {
-    !matches!(load, Load::Miss | Load::Flood)
+/// Compares the rates, and where they differ what was found: to be quick by finding fewer is no win.
+fn compare(report: &mut Report, figure: &Figure, ours: &Side, theirs: &Side) -> [String; 2] {
+    let kind = theirs.contestant.kind;
+    let found = Found { ours: median(&ours.found), theirs: median(&theirs.found) };
+    let found = (kind != Kind::Limit).then_some(found);
+    let rounds = |ours, theirs_rounds, found| Rounds {
+        kind,
+        found,
+        ..Rounds::of(theirs.contestant.name, ours, theirs_rounds)
+    };
+    let [ratio, mut verdict] =
+        report.compare(figure, rounds(&ours.rates, &theirs.rates, found)).cells();
+    if found.is_some_and(Found::differs) {
+        let question = format!("{}, found", figure.question);
+        let figure = Figure { question, unit: "% of the lookups", ..figure.clone() };
+        report.compare(&figure, rounds(&ours.found, &theirs.found, None));
+    }
+    if found.is_some_and(Found::ours_is_behind) {
+        verdict += ", ours finds fewer";
+    }
+    [ratio, verdict]
 }
 
 /// Bytes that can still be had without swapping.

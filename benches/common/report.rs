@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::rounds::{Better, Comparison, Spread};
+use super::rounds::{Better, Comparison, Found, Spread};
 
 /// The results of one bench, as they come.
 #[derive(Debug)]
@@ -42,14 +42,19 @@ pub struct Rounds<'a> {
     pub kind: Kind,
     pub ours: &'a [f64],
     pub theirs: &'a [f64],
-    /// What else is to be known of their side; mostly nothing.
-    pub note: &'a str,
+    /// What both found, where that is asked.
+    pub found: Option<Found>,
 }
 
 impl<'a> Rounds<'a> {
-    /// A bounded contestant's, of which nothing else is to be known.
+    /// A bounded contestant's, of which only the figure is known.
     pub fn of(contestant: &'a str, ours: &'a [f64], theirs: &'a [f64]) -> Self {
-        Self { contestant, kind: Kind::Bounded, ours, theirs, note: "" }
+        Self { contestant, kind: Kind::Bounded, ours, theirs, found: None }
+    }
+
+    /// Whether each round has a number: percentiles of few calls have none, and cannot be compared.
+    pub fn are_numbers(&self) -> bool {
+        !self.ours.iter().chain(self.theirs).any(|value| value.is_nan())
     }
 }
 
@@ -101,10 +106,26 @@ impl Report {
             "theirs": spread(rounds.theirs),
             "ratio": [comparison.ratio.low, comparison.ratio.median, comparison.ratio.high],
             "verdict": comparison.verdict.to_string(),
-            "note": rounds.note,
+            "note": rounds.found.map(Found::note).unwrap_or_default(),
+            "found": rounds.found.map(|found| [found.ours, found.theirs]),
             "rounds": rounds.ours.len(),
         }}));
         comparison
+    }
+
+    /// The same of percentiles of calls that were due at a rate, if there were enough of them, and if the
+    /// machine had time for them: else it shows how busy that is. `keeps_up` tells of the calls in quiet.
+    pub fn compare_percentiles(&mut self, figure: &Figure, rounds: Rounds<'_>, keeps_up: bool) {
+        let why = if !keeps_up {
+            "the machine was too busy for the calls also in quiet"
+        } else if !rounds.are_numbers() {
+            "too few calls in the window for this percentile"
+        } else {
+            self.compare(figure, rounds);
+            return;
+        };
+        let what = format!("{}, {} sessions", figure.question, grouped(figure.sessions));
+        self.not_run(&what, why);
     }
 
     fn line(&mut self, value: Value) {

@@ -34,6 +34,38 @@ impl Spread {
     }
 }
 
+/// So many points apart are two shares of lookups that found their session before their contestants had
+/// different work to do: one lookup in a hundred.
+const NOTABLE: f64 = 1.0;
+
+/// What two contestants found of what they were asked for, in percent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    pub ours: f64,
+    pub theirs: f64,
+}
+
+impl Found {
+    /// Whether one of the two found notably fewer. Who finds fewer has less to do.
+    pub fn differs(self) -> bool {
+        (self.ours - self.theirs).abs() >= NOTABLE
+    }
+
+    /// Whether that was ours.
+    pub fn ours_is_behind(self) -> bool {
+        self.differs() && self.ours < self.theirs
+    }
+
+    /// What has to be said beside a rate; nothing, if both found about as many.
+    pub fn note(self) -> String {
+        if self.differs() {
+            format!("finds {:.1} %, ours {:.1} %", self.theirs, self.ours)
+        } else {
+            String::new()
+        }
+    }
+}
+
 /// What is good of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {

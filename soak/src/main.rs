@@ -122,13 +122,8 @@ fn options(mut parser: Parser) -> Result<Options> {
     };
     while let Some(arg) = parser.next()? {
         match arg {
-            Arg::Long("minutes") => {
-                options.lasts =
-                    Duration::try_from_secs_f64(parser.value()?.parse::<f64>()? * 60.0)?;
-            }
-            Arg::Long("seconds") => {
-                options.lasts = Duration::try_from_secs_f64(parser.value()?.parse()?)?;
-            }
+            Arg::Long("minutes") => options.lasts = time(&mut parser, "--minutes", 60.0)?,
+            Arg::Long("seconds") => options.lasts = time(&mut parser, "--seconds", 1.0)?,
             Arg::Long("seed") => options.seed = parser.value()?.parse()?,
             Arg::Long("round") => options.round = Some(parser.value()?.parse()?),
             Arg::Long("any-memory") => options.any_memory = true,
@@ -136,10 +131,18 @@ fn options(mut parser: Parser) -> Result<Options> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if options.lasts.is_zero() {
-        bail!("a run of no time shows nothing");
-    }
     Ok(options)
+}
+
+/// A time that an option gives in units of so many seconds.
+fn time(parser: &mut Parser, option: &str, unit: f64) -> Result<Duration> {
+    let value = parser.value()?.string()?;
+    let time = value.parse::<f64>().ok().map(|count| Duration::try_from_secs_f64(count * unit));
+    match time {
+        Some(Ok(time)) if !time.is_zero() => Ok(time),
+        Some(Ok(_)) => bail!("{option} {value}: a run of no time shows nothing"),
+        _ => bail!("{option} {value}: no time to run for"),
+    }
 }
 
 /// Runs rounds until the time is over or one fails; whether none has.
@@ -157,11 +160,12 @@ fn run(options: Options) -> bool {
         memory: first.0.map(|bytes| [bytes; 3]),
         region_bytes: first.1,
         failures: Vec::new(),
-        failed_in: None,
+        last_round: 0,
     };
     let mut last_line = start;
     for number in 0.. {
         let round = options.round.unwrap_or(number);
+        report.last_round = round;
         report.totals.add(round::play(Plan::new(options.seed, round), &ledger));
         report.took = start.elapsed();
         if let (Some([_, most, _]), Some(now)) = (&mut report.memory, memory::resident()) {
@@ -172,7 +176,6 @@ fn run(options: Options) -> bool {
             last_line = Instant::now();
         }
         if ledger.has_failed() {
-            report.failed_in = Some(round);
             eprintln!("round {round}: {:#?}", Plan::new(options.seed, round));
             break;
         }
@@ -203,7 +206,6 @@ fn look_at_memory(report: &mut Report, region_before: u64, ledger: &Ledger) {
         ledger.fail(format!(
             "{start} bytes were resident, and {now} are; the region's {grown} apart"
         ));
-        report.failed_in.get_or_insert(report.totals.rounds);
     }
 }
 

@@ -70,8 +70,8 @@ pub(crate) struct Report {
     pub(crate) memory: Option<[u64; 3]>,
     pub(crate) region_bytes: u64,
     pub(crate) failures: Vec<String>,
-    /// The round that has failed.
-    pub(crate) failed_in: Option<u64>,
+    /// The round that was played last; if anything has failed, in this one or after it.
+    pub(crate) last_round: u64,
 }
 
 impl Report {
@@ -101,17 +101,22 @@ impl Report {
                 "  resident: {start} MiB at the start, at most {most}, {end} at the end\n"
             );
         }
-        match self.failed_in {
-            None => text += "nothing has failed\n",
-            Some(round) => {
-                self.failures.iter().for_each(|failure| text += &format!("FAILED: {failure}\n"));
-                text += &format!(
-                    "round {round} again: cargo xtask soak --seconds 60 --seed {} --round {round}\n",
-                    self.seed
-                );
-            }
+        for failure in &self.failures {
+            text += &format!("FAILED: {failure}\n");
         }
+        text += &match self.failed_in() {
+            None => "nothing has failed\n".to_owned(),
+            Some(round) => format!(
+                "round {round} again: cargo xtask soak --seconds 60 --seed {} --round {round}\n",
+                self.seed
+            ),
+        };
         text
+    }
+
+    /// The round that has failed, if one has: a run ends with it.
+    fn failed_in(&self) -> Option<u64> {
+        (!self.failures.is_empty()).then_some(self.last_round)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -127,7 +132,36 @@ impl Report {
             }),
             "region_bytes": self.region_bytes,
             "failures": self.failures,
-            "failed_in_round": self.failed_in,
+            "failed_in_round": self.failed_in(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also one that comes after the last look at the rounds: the exit code knows it, and so does the text.
+    #[test]
+    fn a_failure_is_told_with_a_round_that_was_played() {
+        let mut report = Report {
+            seed: 7,
+            took: Duration::from_secs(1),
+            totals: Totals { rounds: 5, ..Totals::default() },
+            memory: None,
+            region_bytes: 0,
+            failures: Vec::new(),
+            last_round: 4,
+        };
+        assert!(report.summary().contains("nothing has failed"));
+        assert_eq!(report.json()["failed_in_round"], Value::Null);
+        report.failures.push("too late".to_owned());
+        let text = report.summary();
+        assert!(
+            text.contains("FAILED: too late") && text.contains("--seed 7 --round 4\n"),
+            "{text}"
+        );
+        assert!(!text.contains("nothing has failed"), "{text}");
+        assert_eq!(report.json()["failed_in_round"], 4);
     }
 }

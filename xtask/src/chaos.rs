@@ -12,7 +12,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::step::{self, cargo};
@@ -78,6 +78,7 @@ impl Wish {
                 other => return Err(other.unexpected().into()),
             }
         }
+        ensure!(!(wish.plants && wish.plant.is_some()), "--plants has all that --plant could name");
         Ok(wish)
     }
 }
@@ -211,6 +212,7 @@ mod tests {
         assert_eq!(wish, expected);
         assert!(Wish::parse(Parser::from_args(["--operations", "many"])).is_err());
         assert!(Wish::parse(Parser::from_args(["x"])).is_err());
+        assert!(Wish::parse(Parser::from_args(["--plants", "--plant", "a"])).is_err());
         assert!(run(Parser::from_args(["--plant", "no-such-bug"])).is_err());
     }
 }

@@ -19,13 +19,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::step;
+use crate::{instructions, step};
 
 /// The environment variable that names to the tests what they have to do without.
 pub(crate) const SKIP: &str = "RESUMPTION_SKIP";
 
 /// The package, and the program, that counts instructions.
 pub(crate) const VALGRIND: &str = "valgrind";
+
+/// The package that has `objdump`, which tells the locked instructions.
+const OBJDUMP: &str = "binutils";
 
 /// Something that cargo does not bring.
 struct Need {
@@ -71,6 +74,12 @@ const NEEDS: &[Need] = &[
         without: Without::Skips("the count of instructions"),
     },
     Need {
+        package: OBJDUMP,
+        probe: Probe::Program(&["objdump"]),
+        because_of: None,
+        without: Without::Skips("the count of locked instructions"),
+    },
+    Need {
         package: "gcc",
         probe: Probe::Program(&["cc", "gcc", "clang"]),
         because_of: Some("cc"),
@@ -94,6 +103,8 @@ const NEEDS: &[Need] = &[
 #[derive(Default)]
 pub(crate) struct Skips {
     skipped: Vec<(&'static str, &'static str)>,
+    /// Checks that would check nothing here, whatever is installed.
+    idle: Vec<String>,
 }
 
 impl Skips {
@@ -103,12 +114,27 @@ impl Skips {
         (!names.is_empty()).then(|| names.join(","))
     }
 
-    /// One line for each missing thing.
+    /// One line for each missing thing, and for each idle check.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        self.skipped.iter().map(|(package, tests)| {
-            format!("skipped: {tests} (the Debian package `{package}` or its like is missing)")
-        })
+        let missing = self.skipped.iter().map(|(package, tests)| {
+            format!("{tests} (the Debian package `{package}` or its like is missing)")
+        });
+        missing.chain(self.idle.iter().cloned()).map(|what| format!("skipped: {what}"))
     }
+
+    /// Adds a check that would check nothing; an error, if nothing may be skipped.
+    pub(crate) fn add(&mut self, idle: Option<String>, no_skips: bool) -> Result<()> {
+        match idle {
+            Some(what) if no_skips => bail!("--no-skips forbids to skip {what}"),
+            what => self.idle.extend(what),
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a program that tells locked instructions.
+pub(crate) fn has_objdump() -> bool {
+    NEEDS.iter().any(|need| need.package == OBJDUMP && is_there(&need.probe))
 }
 
 /// Makes what the tests need be there, as far as that is possible here.
@@ -124,7 +150,8 @@ pub(crate) fn prepare(no_skips: bool) -> Result<Skips> {
         let packages: Vec<&str> = needs.iter().map(|need| need.package).collect();
         step::say(&format!("    found: {}", packages.join(", ")))?;
     }
-    let skips = judge(&missing, no_skips)?;
+    let mut skips = judge(&missing, no_skips)?;
+    skips.add(instructions::unjudged()?, no_skips)?;
     skips.lines().try_for_each(|line| step::say(&format!("    {line}")))?;
     Ok(skips)
 }
@@ -220,6 +247,19 @@ mod tests {
         let skips = judge(&[], true).unwrap();
         assert_eq!(skips.value(), None);
         assert_eq!(skips.lines().count(), 0);
+    }
+
+    #[test]
+    fn an_idle_check_is_a_skip_and_no_program() {
+        let mut skips = judge(&[need("curl")], false).unwrap();
+        skips.add(Some("the judgement (another compiler)".to_owned()), false).unwrap();
+        skips.add(None, false).unwrap();
+        assert_eq!(skips.value().as_deref(), Some("curl"));
+        let lines: Vec<String> = skips.lines().collect();
+        assert_eq!(lines[1..], ["skipped: the judgement (another compiler)"]);
+        let error = skips.add(Some("the judgement".to_owned()), true).unwrap_err().to_string();
+        assert!(error.contains("--no-skips") && error.contains("the judgement"), "{error}");
+        skips.add(None, true).unwrap();
     }
 
     #[test]

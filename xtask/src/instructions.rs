@@ -4,7 +4,8 @@
 //! random keys of the hash, which move them by less than one in a hundred. More than 5 % over the
 //! record in `benches/gate.json` is a failure. A new record is written by `--record`, and stands in a
 //! commit of its own with its reason. Another compiler, or another processor's instructions, cannot
-//! be held to the record: then the check tells, and does not fail.
+//! be held to the record, and locked instructions cannot be told without `objdump`: these are skips, like those
+//! of a missing program, and failures with `--no-skips`.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser};
 use serde::{Deserialize, Serialize};
 
+use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
 
 /// So many times the record is too much.
@@ -52,7 +54,41 @@ pub(crate) fn run(mut parser: Parser) -> Result<()> {
         }
         return skip();
     }
-    if is_record { record() } else { check() }
+    if is_record {
+        return record();
+    }
+    let mut skips = Skips::default();
+    skips.add(unjudged()?, no_skips)?;
+    let locked =
+        (!debian::has_objdump()).then(|| "the count of locked ones (no `objdump`)".to_owned());
+    skips.add(locked, no_skips)?;
+    check()?;
+    skips.lines().try_for_each(|line| step::say(&format!("    {line}")))
+}
+
+/// Why nothing can be held to the record, unless it can: it is of another compiler or processor.
+pub(crate) fn unjudged() -> Result<Option<String>> {
+    Ok(difference(&recorded()?, &rustc()?, ARCH))
+}
+
+fn difference(recorded: &Record, rustc: &str, arch: &str) -> Option<String> {
+    let is_same = recorded.rustc == rustc && recorded.arch == arch;
+    (!is_same).then(|| {
+        format!(
+            "the judgement of instructions (the record is of {} on {}, this is {rustc} on {arch})",
+            recorded.rustc, recorded.arch
+        )
+    })
+}
+
+fn recorded() -> Result<Record> {
+    let text = fs::read_to_string(path()).context("benches/gate.json")?;
+    serde_json::from_str(&text).context("benches/gate.json")
+}
+
+fn rustc() -> Result<String> {
+    let mut command = Command::new("rustc");
+    Ok(step::read(command.arg("--version").current_dir(crate::root()))?.trim().to_owned())
 }
 
 /// Says that nothing was counted.
@@ -62,9 +98,7 @@ pub(crate) fn skip() -> Result<()> {
 
 /// Counts, and fails if that is too much.
 pub(crate) fn check() -> Result<()> {
-    let text = fs::read_to_string(path()).context("benches/gate.json")?;
-    let recorded = serde_json::from_str(&text).context("benches/gate.json")?;
-    for line in judge(&recorded, &count()?)? {
+    for line in judge(&recorded()?, &count()?, debian::has_objdump())? {
         step::say(&format!("    {line}"))?;
     }
     Ok(())
@@ -83,9 +117,9 @@ fn path() -> PathBuf {
 /// What the calls cost now.
 fn count() -> Result<Record> {
     let mut gate = cargo(&["bench", "--package", "default-tests", "--bench", "gate"]);
-    let rustc = step::read(Command::new("rustc").arg("--version").current_dir(crate::root()))?;
+    let rustc = rustc()?;
     let (instructions, locked) = parse(&step::read(&mut gate)?)?;
-    Ok(Record { rustc: rustc.trim().to_owned(), arch: ARCH.to_owned(), instructions, locked })
+    Ok(Record { rustc, arch: ARCH.to_owned(), instructions, locked })
 }
 
 /// Counts by the call.
@@ -106,8 +140,10 @@ fn parse(text: &str) -> Result<(Counts<u64>, Counts<f64>)> {
     Ok((instructions, locked))
 }
 
-/// One line for each call; an error if one costs too much.
-fn judge(recorded: &Record, counted: &Record) -> Result<Vec<String>> {
+/// One line for each call; an error if one costs too much, or if its locked instructions are in the record
+/// and were not counted, though that `tells_locked`.
+fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<String>> {
+    let difference = difference(recorded, &counted.rustc, &counted.arch);
     let mut lines = Vec::new();
     let mut too_much = Vec::new();
     for call in CALLS {
@@ -122,19 +158,15 @@ fn judge(recorded: &Record, counted: &Record) -> Result<Vec<String>> {
         if let (Some(now), Some(then)) = locked {
             line += &format!("; {now:.1} of them locked, recorded {then:.1}");
             is_too_locked = *now > then + MORE_LOCKED;
+        } else if locked.1.is_some() && tells_locked && difference.is_none() {
+            bail!("{call}: the locked instructions were not counted");
         }
         if change > TOLERANCE || is_too_locked {
             too_much.push(line.clone());
         }
         lines.push(line);
     }
-    let same = recorded.rustc == counted.rustc && recorded.arch == counted.arch;
-    if !same {
-        lines.push(format!(
-            "not judged: the record is of {} on {}, this is {} on {}",
-            recorded.rustc, recorded.arch, counted.rustc, counted.arch
-        ));
-    } else if !too_much.is_empty() {
+    if difference.is_none() && !too_much.is_empty() {
         bail!(
             "more than {:.0} % or {MORE_LOCKED} locked ones over the record: {}; `cargo xtask instructions --record` makes a new one, \
              for a commit of its own with its reason",
@@ -158,16 +190,30 @@ mod tests {
     #[test]
     fn more_than_a_twentieth_fails_and_is_named() {
         let recorded = record("1.95", 1000);
-        assert_eq!(judge(&recorded, &record("1.95", 1050)).unwrap().len(), 3);
-        let error = judge(&recorded, &record("1.95", 1051)).unwrap_err().to_string();
+        assert_eq!(judge(&recorded, &record("1.95", 1050), true).unwrap().len(), 3);
+        let error = judge(&recorded, &record("1.95", 1051), true).unwrap_err().to_string();
         assert!(error.contains("get: 1051") && error.contains("--record"), "{error}");
         assert!(!error.contains("put"), "{error}");
     }
 
     #[test]
-    fn another_compiler_is_told_and_not_judged() {
-        let lines = judge(&record("1.95", 1000), &record("1.96", 2000)).unwrap();
-        assert!(lines[3].starts_with("not judged") && lines[3].contains("1.96"), "{lines:?}");
+    fn another_compiler_is_not_judged_and_that_is_a_skip() {
+        let recorded = record("1.95", 1000);
+        assert!(judge(&recorded, &record("1.96", 2000), true).is_ok());
+        let skip = difference(&recorded, "1.96", "x86_64").unwrap();
+        assert!(skip.contains("1.95") && skip.contains("1.96"), "{skip}");
+        assert!(difference(&recorded, "1.95", "aarch64").is_some());
+        assert!(difference(&recorded, "1.95", "x86_64").is_none());
+    }
+
+    #[test]
+    fn locked_instructions_that_are_not_counted_are_an_error_where_they_can_be_told() {
+        let recorded = record("1.95", 1000);
+        let mut counted = recorded.clone();
+        counted.locked.clear();
+        let error = judge(&recorded, &counted, true).unwrap_err().to_string();
+        assert!(error.starts_with("get: the locked"), "{error}");
+        assert!(judge(&recorded, &counted, false).is_ok());
     }
 
     #[test]
@@ -183,9 +229,9 @@ mod tests {
         let recorded = record("1.95", 1000);
         let mut counted = recorded.clone();
         counted.locked.insert("get".to_owned(), 4.5);
-        assert!(judge(&recorded, &counted).is_ok());
+        assert!(judge(&recorded, &counted, true).is_ok());
         counted.locked.insert("get".to_owned(), 4.6);
-        let error = judge(&recorded, &counted).unwrap_err().to_string();
+        let error = judge(&recorded, &counted, true).unwrap_err().to_string();
         assert!(error.contains("get: 1000") && error.contains("4.6 of them locked"), "{error}");
     }
 

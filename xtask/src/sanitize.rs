@@ -183,6 +183,10 @@ impl Sanitizer {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use walkdir::WalkDir;
+
     use super::*;
 
     #[test]
@@ -190,6 +194,20 @@ mod tests {
         for test in TESTS {
             let path = crate::root().join("tests").join(test).with_extension("rs");
             assert!(path.exists(), "{test}");
+        }
+    }
+
+    /// Else nobody knows that a test has another name by now, and is run.
+    #[test]
+    fn every_test_that_is_skipped_is_there() {
+        let root = crate::root();
+        let tests = TESTS.iter().map(|test| root.join("tests").join(test).with_extension("rs"));
+        let units =
+            WalkDir::new(root.join("src")).into_iter().map(|entry| entry.unwrap().into_path());
+        let files = tests.chain(units.filter(|path| path.is_file()));
+        let texts: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+        for name in SKIPPED {
+            assert!(texts.contains(&format!("fn {name}()")), "no test {name}");
         }
     }
 

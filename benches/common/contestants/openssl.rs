@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_long, c_uchar, c_uint};
+use std::ffi::{c_int, c_uchar, c_uint};
 use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
@@ -19,6 +19,7 @@ use openssl_sys as sys;
 
 use super::honest::Id;
 use super::{Cache, Contestant, LIFETIME};
+use crate::openssl_calls::{session_count, set_id, set_timeout};
 use crate::report::Kind;
 
 pub(super) const OPENSSL: Contestant = Contestant {
@@ -36,19 +37,10 @@ pub(super) const OPENSSL: Contestant = Contestant {
     make: |max| Box::new(Context::new(max)),
 };
 
-/// `SSL_CTRL_SESS_NUMBER` of `<openssl/ssl.h>`.
-const SESS_NUMBER: c_int = 20;
-
 // From `<openssl/ssl.h>`.
 unsafe extern "C" {
     fn SSL_SESSION_new() -> *mut sys::SSL_SESSION;
-    fn SSL_SESSION_set1_id(
-        session: *mut sys::SSL_SESSION,
-        id: *const c_uchar,
-        len: c_uint,
-    ) -> c_int;
     fn SSL_SESSION_set_protocol_version(session: *mut sys::SSL_SESSION, version: c_int) -> c_int;
-    fn SSL_SESSION_set_timeout(session: *mut sys::SSL_SESSION, seconds: c_long) -> c_long;
     fn SSL_has_matching_session_id(ssl: *const sys::SSL, id: *const c_uchar, len: c_uint) -> c_int;
     fn SSL_version(ssl: *const sys::SSL) -> c_int;
 }
@@ -111,17 +103,10 @@ fn session(id: &Id, ssl: &Ssl) -> SslSession {
     // SAFETY: nobody else knows the session, and the connection lives.
     unsafe {
         SSL_SESSION_set_protocol_version(session.as_ptr(), SSL_version(ssl.as_ptr()));
-        SSL_SESSION_set_timeout(session.as_ptr(), LIFETIME.as_secs() as c_long);
+        set_timeout(&session, LIFETIME);
+        set_id(&session, id);
     }
-    set_id(&session, id);
     session
-}
-
-/// Names a session that no context has.
-fn set_id(session: &SslSession, id: &Id) {
-    // SAFETY: nobody else knows the session; OpenSSL reads as many bytes as the id has.
-    let set = unsafe { SSL_SESSION_set1_id(session.as_ptr(), id.as_ptr(), id.len() as c_uint) };
-    assert_eq!(set, 1, "OpenSSL takes ids of 32 bytes");
 }
 
 impl Cache for Context {
@@ -150,16 +135,14 @@ impl Cache for Context {
 
     fn take(&self, id: &Id) -> Option<u8> {
         self.with_asker(|asker| {
-            set_id(&asker.stub, id);
+            // SAFETY: nobody else knows the stub, which no context has.
+            unsafe { set_id(&asker.stub, id) };
             // SAFETY: the session that has the stub's id is in this context or in none.
             unsafe { self.0.remove_session(&asker.stub) }.then_some(0x5a)
         })
     }
 
     fn count(&self) -> Option<usize> {
-        let context = self.0.as_ptr();
-        // SAFETY: the context lives; the call reads a number.
-        let len = unsafe { sys::SSL_CTX_ctrl(context, SESS_NUMBER, 0, ptr::null_mut()) };
-        usize::try_from(len).ok()
+        Some(session_count(&self.0))
     }
 }

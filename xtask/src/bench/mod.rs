@@ -9,19 +9,20 @@ mod page;
 mod plot;
 mod plots;
 mod results;
+mod run;
 mod svg;
 #[cfg(test)]
 mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 
 use self::results::Results;
+use self::run::{Commit, Run};
 use crate::step::{self, cargo};
 
 /// The benches, in the order of the page.
@@ -59,9 +60,7 @@ struct Options {
 /// One bench that was run.
 struct Outcome {
     name: &'static str,
-    took: Duration,
-    /// Why there are no results, or not all.
-    failure: Option<String>,
+    run: Run,
     results: Results,
 }
 
@@ -86,7 +85,7 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
     if options.only.is_empty() {
         write(&options, &outcomes)?;
     }
-    let failed: Vec<_> = outcomes.iter().filter(|one| one.failure.is_some()).collect();
+    let failed: Vec<_> = outcomes.iter().filter(|one| one.run.failure.is_some()).collect();
     if failed.is_empty() {
         return Ok(());
     }
@@ -107,6 +106,9 @@ impl Options {
                 }
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if options.page && !options.only.is_empty() {
+            bail!("--page is of all benches, and --only writes none");
         }
         if let Some(name) = options.only.iter().find(|name| !BENCHES.contains(&name.as_str())) {
             bail!("no bench {name:?}; there are {}", BENCHES.join(", "));
@@ -135,6 +137,8 @@ fn bench(name: &'static str, options: &Options, folder: &Path) -> Result<Outcome
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    Run::forget(folder, name)?;
+    let commit = Commit::of_tree();
     let mut command = cargo(&["bench", "--package", "benches", "--bench", name, "--"]);
     if options.quick {
         command.arg("--quick");
@@ -142,9 +146,9 @@ fn bench(name: &'static str, options: &Options, folder: &Path) -> Result<Outcome
     command.arg("--json").arg(&json);
     let start = Instant::now();
     let failure = step::run(&mut command).err().map(|error| format!("{error:#}"));
-    let took = start.elapsed();
-    fs::write(folder.join(format!("{name}.seconds")), format!("{:.1}", took.as_secs_f64()))?;
-    Ok(Outcome { name, took, failure, results: read(&json)? })
+    let run = Run { took: start.elapsed(), commit, failure };
+    run.write(folder, name)?;
+    Ok(Outcome { name, run, results: read(&json)? })
 }
 
 fn path_of(folder: &Path, name: &str) -> PathBuf {
@@ -160,16 +164,11 @@ fn read(json: &Path) -> Result<Results> {
 
 /// What the last run has left.
 fn load(folder: &Path) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
-    for name in BENCHES {
-        let results = read(&path_of(folder, name))?;
-        let seconds = fs::read_to_string(folder.join(format!("{name}.seconds")));
-        let seconds = seconds.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0.0);
-        let is_empty = results == Results::default();
-        let failure = is_empty.then(|| "the last run has left no results".to_owned());
-        outcomes.push(Outcome { name, took: Duration::from_secs_f64(seconds), failure, results });
-    }
-    Ok(outcomes)
+    let outcome = |name: &&'static str| {
+        let (run, results) = (Run::read(folder, name)?, read(&path_of(folder, name))?);
+        Ok(Outcome { name, run, results })
+    };
+    BENCHES.iter().map(outcome).collect()
 }
 
 /// Writes the page and the plots.
@@ -187,9 +186,7 @@ fn write(options: &Options, outcomes: &[Outcome]) -> Result<()> {
     for plot in &plots {
         fs::write(folder.join(&plot.file), &plot.svg)?;
     }
-    let commit = step::read(Command::new("git").args(["log", "-1", "--format=%h of %cs"]));
-    let commit = commit.map(|text| text.trim().to_owned()).ok();
-    let page = page::of(options.command(), commit.as_deref(), outcomes, &plots);
+    let page = page::of(options.command(), outcomes, &plots);
     fs::write(docs.join("benchmarks.md"), page)?;
     step::say(&format!("    written: docs/benchmarks.md and {} plots in docs/plots/", plots.len()))
 }
@@ -221,6 +218,7 @@ mod tests {
     #[test]
     fn an_unknown_bench_is_an_error() {
         assert!(Options::parse(Parser::from_args(["--only", "hit,hot"])).is_err());
+        assert!(Options::parse(Parser::from_args(["--only", "hit", "--page"])).is_err());
         let options = Options::parse(Parser::from_args(["--quick", "--only", "hit,miss"])).unwrap();
         assert!(options.wants("hit") && !options.wants("tls13"));
     }

@@ -2,6 +2,7 @@
 
 use super::plots::Plot;
 use super::results::{Figure, Kind, Part, Verdict, rounded};
+use super::run::Commit;
 use super::{Outcome, goals, minutes};
 
 /// How the page is to be read.
@@ -11,21 +12,17 @@ better. Contestants take turns in one process; the ratio is the median over the 
 and in brackets stands its interval: all rounds but the lowest and the highest. A *win* needs that interval above 1 and the
 contestants' own intervals apart; a *loss* needs no more than the interval below 1; the rest is a *tie*. *Bounded* contestants
 have a limit on sessions; the maps that have none are the floor for features. *found* is the share of the lookups that found
-their session: who finds fewer has less to do.";
+their session: who finds fewer has less to do, so shares that are a point or more apart stand beside each other's, and are
+compared like everything else.";
 
-pub(super) fn of(
-    command: &str,
-    commit: Option<&str>,
-    outcomes: &[Outcome],
-    plots: &[Plot],
-) -> String {
+pub(super) fn of(command: &str, outcomes: &[Outcome], plots: &[Plot]) -> String {
     let figures: Vec<&Figure> = outcomes.iter().flat_map(|one| &one.results.figures).collect();
-    let mut page = head(command, commit, outcomes);
-    page += "\n## Where we lose\n\n";
+    let mut page = head(command, outcomes);
+    page += "\n## Where we lose\n\nThe worst ratio to a contestant comes first. What we ask of ourselves and miss is below, under the goals.\n\n";
     page += &losses(&figures);
     page += "\n## Where it is a tie\n\n";
     page += &ties(&figures);
-    page += "\n## The goals\n\nAgainst the best contestant and at the number of threads that is the worst for us.\n\n";
+    page += "\n## The goals\n\nAgainst the best contestant, at the number of threads and in the size that is the worst for us.\n\n";
     let header = ["goal", "wanted", "reached", ""].map(String::from);
     let mut rows = vec![header.to_vec()];
     rows.extend(goals::rows(&figures).into_iter().map(|row| row.to_vec()));
@@ -34,26 +31,39 @@ pub(super) fn of(
         page += &image(plot);
     }
     for outcome in outcomes {
-        page += &section(outcome, plots);
+        page += &section(outcome, plots, !is_of_one(outcomes));
     }
     page
 }
 
-fn head(command: &str, commit: Option<&str>, outcomes: &[Outcome]) -> String {
+fn head(command: &str, outcomes: &[Outcome]) -> String {
     let mut machines = outcomes.iter().map(|one| one.results.machine.as_str());
     let machine = machines.rfind(|machine| !machine.is_empty());
-    let took = outcomes.iter().map(|one| one.took).sum();
-    let mut head = format!(
-        "# Benchmarks\n\nWritten by `{command}`, in {} minutes, on {}",
+    let took = outcomes.iter().map(|one| one.run.took).sum();
+    let commit = if is_of_one(outcomes) {
+        named_commit(outcomes.iter().find_map(|one| one.run.commit.as_ref()))
+    } else {
+        "different commits, which are named with the benches".to_owned()
+    };
+    let head = format!(
+        "# Benchmarks\n\nWritten by `{command}`, in {} minutes, on {}, of {commit}",
         minutes(took),
         machine.unwrap_or("an unknown machine"),
     );
-    if let Some(commit) = commit {
-        head += &format!(", of commit {commit}");
-    }
     head + ".\n`cargo bench -p benches --bench <name> -- --help` says how to run one alone.\n\n"
         + READING
         + "\n"
+}
+
+/// Whether all benches were run at one commit, as far as they have run.
+fn is_of_one(outcomes: &[Outcome]) -> bool {
+    let mut commits = outcomes.iter().filter_map(|one| one.run.commit.as_ref());
+    let first = commits.next();
+    commits.all(|commit| Some(commit) == first)
+}
+
+fn named_commit(commit: Option<&Commit>) -> String {
+    commit.map_or("an unknown commit".to_owned(), Commit::to_string)
 }
 
 /// A line for each question in which we lose to anybody, the worst first.
@@ -127,21 +137,25 @@ fn interval(figure: &Figure) -> String {
     format!("{median} ({low}..{high})")
 }
 
-fn section(outcome: &Outcome, plots: &[Plot]) -> String {
+fn section(outcome: &Outcome, plots: &[Plot], names_commit: bool) -> String {
+    let Outcome { name, run, results } = outcome;
+    let commit = if names_commit {
+        format!(", of {}", named_commit(run.commit.as_ref()))
+    } else {
+        String::new()
+    };
     let mut text = format!(
-        "\n## {}\n\n{}\n`cargo bench -p benches --bench {}`, {} minutes.\n\n",
-        outcome.name,
-        outcome.results.about,
-        outcome.name,
-        minutes(outcome.took),
+        "\n## {name}\n\n{}\n`cargo bench -p benches --bench {name}`, {} minutes{commit}.\n\n",
+        results.about,
+        minutes(run.took),
     );
-    if let Some(failure) = &outcome.failure {
+    if let Some(failure) = &run.failure {
         text += &format!("**It did not end well:** {}\n\n", failure.replace('\n', " "));
     }
-    for plot in plots.iter().filter(|plot| plot.bench == Some(outcome.name)) {
+    for plot in plots.iter().filter(|plot| plot.bench == Some(*name)) {
         text += &image(plot);
     }
-    for part in &outcome.results.parts {
+    for part in &results.parts {
         text += &match part {
             Part::Table(rows) => markdown(rows) + "\n",
             Part::Note(note) => format!("{note}\n\n"),
@@ -179,9 +193,15 @@ mod tests {
 
     use super::super::results::Results;
     use super::super::results::tests::figure;
+    use super::super::run::Run;
+    use super::super::run::tests::commit;
     use super::*;
 
     fn page() -> String {
+        of("cargo xtask bench", &[hit()], &[])
+    }
+
+    fn hit() -> Outcome {
         let mut tie = figure("miss", "foyer", 1.01);
         tie.verdict = Verdict::Tie;
         let results = Results {
@@ -193,9 +213,33 @@ mod tests {
             ],
             figures: vec![figure("hit", "moka", 0.9), figure("hit", "scc HashCache", 0.3), tie],
         };
-        let failure = Some("it panicked".to_owned());
-        let outcome = Outcome { name: "hit", took: Duration::from_secs(61), failure, results };
-        of("cargo xtask bench", Some("abc of 2026"), &[outcome], &[])
+        let (commit, failure) =
+            (Some(commit("abc of 2026", false)), Some("it panicked".to_owned()));
+        let run = Run { took: Duration::from_secs(61), commit, failure };
+        Outcome { name: "hit", run, results }
+    }
+
+    #[test]
+    fn a_bench_that_has_not_run_is_of_no_other_commit() {
+        let unknown = Outcome { run: Run::default(), ..hit() };
+        let page = of("cargo xtask bench", &[unknown, hit()], &[]);
+        assert!(page.contains("of commit abc of 2026.") && !page.contains("different"), "{page}");
+    }
+
+    #[test]
+    fn benches_of_different_commits_say_so_each() {
+        let mut other = hit();
+        other.run.commit = Some(commit("def of 2027", true));
+        let unknown = Outcome { run: Run::default(), ..hit() };
+        let page = of("cargo xtask bench", &[hit(), other, unknown], &[]);
+        for text in [
+            "of different commits, which are named with the benches.",
+            "minutes, of commit abc of 2026.",
+            "minutes, of commit def of 2027 with changes that were not committed.",
+            "minutes, of an unknown commit.",
+        ] {
+            assert!(page.contains(text), "no {text} in {page}");
+        }
     }
 
     #[test]
@@ -213,7 +257,7 @@ mod tests {
     #[test]
     fn the_machine_the_command_and_what_failed_are_named() {
         let page = page();
-        for text in ["MACHINE", "`cargo xtask bench`", "abc of 2026", "1:01", "ABOUT"] {
+        for text in ["MACHINE", "`cargo xtask bench`", "of commit abc of 2026.", "1:01", "ABOUT"] {
             assert!(page.contains(text), "no {text} in {page}");
         }
         assert!(page.contains("*Not run:* papaya: it would grow.") && page.contains("it panicked"));

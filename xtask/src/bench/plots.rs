@@ -46,9 +46,9 @@ pub(super) fn all(outcomes: &[Outcome]) -> Vec<Plot> {
         }) {
             let chart = if by_size { contestants(&same) } else { sizes(&same) };
             let size = if by_size { format!("-{}", same[0].sessions) } else { String::new() };
-            let unit = if same[0].unit.contains("CPU") { "-cpu" } else { "" };
+            let asked = format!("{} {}", same[0].question, same[0].unit);
             plots.push(Plot {
-                file: format!("{}{unit}{size}.svg", file_name(&same[0].question)),
+                file: format!("{}{size}.svg", file_name(&asked)),
                 title: chart.title.clone(),
                 bench: Some(outcome.name),
                 svg: chart.draw(),
@@ -58,8 +58,11 @@ pub(super) fn all(outcomes: &[Outcome]) -> Vec<Plot> {
     plots
 }
 
-/// Of the oversubscribed calls the worst are shown; the tables have the others.
+/// Of the oversubscribed calls the worst are shown; the tables have the others, and all that was found.
 fn is_worth_a_plot(figure: &Figure) -> bool {
+    if figure.question.ends_with(", found") {
+        return false;
+    }
     let is_worst = ["p99.99", "longest"].iter().any(|end| figure.question.ends_with(end));
     is_worst || !figure.question.starts_with("oversubscribed")
 }
@@ -229,23 +232,25 @@ fn scale(groups: &[Group]) -> Scale {
     if values.last().is_some_and(|most| most / middle > 30.0) { Scale::Log } else { Scale::Linear }
 }
 
-fn file_name(question: &str) -> String {
-    let letters = question.to_lowercase();
+/// A name that needs no quotes.
+fn file_name(text: &str) -> String {
+    let letters = text.to_lowercase().replace('%', "percent").replace('/', " per ");
     let letters = letters.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' });
     letters.collect::<String>().split_whitespace().collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::collections::BTreeSet;
 
     use super::super::results::Results;
     use super::super::results::tests::figure;
+    use super::super::run::Run;
     use super::*;
 
     fn outcome(name: &'static str, figures: Vec<Figure>) -> Outcome {
         let results = Results { figures, ..Results::default() };
-        Outcome { name, took: Duration::ZERO, failure: None, results }
+        Outcome { name, run: Run::default(), results }
     }
 
     #[test]
@@ -253,7 +258,7 @@ mod tests {
         let figures = vec![figure("tls13", "moka", 3.2), figure("tls13", "papaya", 0.5)];
         let plots = all(&[outcome("tls13", figures)]);
         let files: Vec<_> = plots.iter().map(|plot| plot.file.as_str()).collect();
-        assert_eq!(files, ["overview.svg", "tls13-1000000.svg"]);
+        assert_eq!(files, ["overview.svg", "tls13-million-calls-per-s-1000000.svg"]);
         assert!(plots[0].svg.contains("×3.20"), "{}", plots[0].svg);
         for word in ["resumption", "moka", "papaya", "ours ×3.20", "ours ×0.50"] {
             assert!(plots[1].svg.contains(word), "{word}: {}", plots[1].svg);
@@ -273,5 +278,24 @@ mod tests {
     #[test]
     fn files_have_names_without_signs() {
         assert_eq!(file_name("oversubscribed put, p99.99"), "oversubscribed-put-p99-99");
+    }
+
+    /// One question in two units, in two sizes, in benches of both kinds: nobody overwrites another's file.
+    #[test]
+    fn no_two_plots_have_one_file() {
+        let mut figures = Vec::new();
+        for unit in ["handshakes/s", "server us/handshake", "% of server CPU"] {
+            for sessions in [1_000, 20_000] {
+                let mut one = figure("OpenSSL handshakes, TLS 1.2", "OpenSSL SSL_CTX", 1.5);
+                (one.unit, one.sessions) = (unit.to_owned(), sessions);
+                figures.push(one);
+            }
+        }
+        let by_size =
+            figures.iter().map(|figure| Figure { question: "hit".into(), ..figure.clone() });
+        let outcomes = [outcome("hit", by_size.collect()), outcome("openssl_handshakes", figures)];
+        let plots = all(&outcomes);
+        let files: BTreeSet<&str> = plots.iter().map(|plot| plot.file.as_str()).collect();
+        assert_eq!((plots.len(), files.len()), (6 + 3, 6 + 3));
     }
 }

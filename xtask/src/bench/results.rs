@@ -39,6 +39,9 @@ pub(super) struct Figure {
     pub(super) verdict: Verdict,
     /// What else is to be known of the contestant's side; mostly nothing.
     pub(super) note: String,
+    /// What ours and theirs found of what they were asked for, in percent, where that is asked.
+    #[serde(default)]
+    pub(super) found: Option<[f64; 2]>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -101,6 +104,11 @@ impl Figure {
         self.ratio[1].filter(|ratio| ratio.is_finite() && *ratio > 0.0)
     }
 
+    /// Whether the contestant found what it was given, all but one in a hundred.
+    pub(super) fn finds(&self) -> bool {
+        self.found.is_none_or(|[_, theirs]| theirs >= 99.0)
+    }
+
     /// What the two were asked, as a phrase.
     pub(super) fn asked(&self) -> String {
         let threads = match self.threads {
@@ -149,6 +157,7 @@ pub(super) mod tests {
             ratio: [Some(ratio); 3],
             verdict,
             note: String::new(),
+            found: None,
         }
     }
 
@@ -158,13 +167,14 @@ pub(super) mod tests {
 {"table":[["a","b"],["c","d"]]}
 {"note":"N"}
 {"not_run":"moka","why":"W"}
-{"figure":{"question":"hit","unit":"u","better":"more","sessions":1000,"threads":1,"contestant":"moka","kind":"bounded","ours":[1,2,3],"theirs":[1,null,3],"ratio":[1,2,3],"verdict":"tie","note":"","rounds":7}}
+{"figure":{"question":"hit","unit":"u","better":"more","sessions":1000,"threads":1,"contestant":"moka","kind":"bounded","ours":[1,2,3],"theirs":[1,null,3],"ratio":[1,2,3],"verdict":"tie","note":"","found":[99.5,100],"rounds":7}}
 "#;
         let results = Results::parse(text).unwrap();
         assert_eq!((results.about.as_str(), results.machine.as_str()), ("A", "M"));
         assert_eq!(results.parts.len(), 3);
         assert_eq!(results.figures[0].asked(), "hit, 1 000 sessions, 1 thread");
         assert_eq!(results.figures[0].times(), Some(2.0));
+        assert_eq!(results.figures[0].found, Some([99.5, 100.0]));
     }
 
     #[test]

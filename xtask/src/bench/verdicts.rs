@@ -5,7 +5,11 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
 mod rounds;
 
-use rounds::{Better, Comparison, Spread, Verdict};
+#[path = "../../../benches/common/percentile.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "it belongs to another crate")]
+mod percentile;
+
+use rounds::{Better, Comparison, Found, Spread, Verdict};
 
 fn verdict(ours: &[f64], theirs: &[f64], better: Better) -> Verdict {
     Comparison::of(ours, theirs, better).verdict
@@ -42,4 +46,27 @@ fn the_lowest_and_the_highest_round_are_left_out() {
     // Of so few rounds none is.
     let spread = Spread::of(&[1.0, 2.0, 3.0]);
     assert_eq!((spread.low, spread.high), (1.0, 3.0));
+}
+
+#[test]
+fn shares_that_differ_are_both_told_whoever_finds_fewer() {
+    let found = Found { ours: 71.6, theirs: 96.1 };
+    assert_eq!(found.note(), "finds 96.1 %, ours 71.6 %");
+    assert!(found.ours_is_behind());
+    let found = Found { ours: 100.0, theirs: 62.2 };
+    assert_eq!(found.note(), "finds 62.2 %, ours 100.0 %");
+    assert!(!found.ours_is_behind());
+    let same = Found { ours: 99.2, theirs: 100.0 };
+    assert!(same.note().is_empty() && !same.differs() && !same.ours_is_behind());
+}
+
+#[test]
+fn a_percentile_needs_times_beyond_it() {
+    let times = |count: u32| (1..=count).map(f64::from).collect::<Vec<_>>();
+    let of = |count, percent| percentile::percentile(&mut times(count), percent);
+    assert!(of(999, 99.9).is_nan() && of(99, 99.0).is_nan() && of(0, 100.0).is_nan());
+    assert_eq!((of(1_000, 99.9), of(100, 99.0), of(7, 100.0)), (1_000.0, 100.0, 7.0));
+    assert_eq!((of(3_000, 99.9), of(4, 50.0)), (2_998.0, 3.0));
+    assert_eq!(percentile::shown(f64::NAN, 2), "too few");
+    assert_eq!(percentile::shown(1.255_1, 2), "1.26");
 }
