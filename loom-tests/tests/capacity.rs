@@ -69,7 +69,7 @@ const OWNERS: Scenario = Scenario {
     name: "use ∥ use of one place",
     preemptions: [ALL, ALL],
     // Few accesses: within the bound there are no more executions to ask for.
-    floors: [1_400, 40],
+    floors: [3_060, 53],
     run: || {
         let place = Place { room: Room::new(1, 1), content: UnsafeCell::new(0) };
         let place = Arc::new(place);
@@ -166,7 +166,7 @@ const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
     preemptions: [0, 2],
-    floors: [20, 2_000],
+    floors: [2, 1_275],
     run: || {
         let engine = Arc::new(Engine::new(1));
         let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {
@@ -197,7 +197,7 @@ fn an_engine_that_takes_a_token_twice_is_caught() {
 const FLUSH_PUT: Scenario = Scenario {
     name: "flush ∥ put with room for one, by the engine",
     preemptions: [1, 2],
-    floors: [349, 7_380],
+    floors: [349, 4_953],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());
@@ -243,7 +243,7 @@ const BYTES: Scenario = Scenario {
     name: "put ∥ put with bytes for one, by the engine",
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
     preemptions: [0, 2],
-    floors: [27, 2_150],
+    floors: [2, 1_458],
     run: || {
         let engine = Arc::new(weighing(9));
         let put =
@@ -267,7 +267,7 @@ fn an_engine_that_takes_bytes_twice_is_caught() {
 const HEAVIER: Scenario = Scenario {
     name: "replace by a heavier session ∥ take, by the engine with a limit of bytes",
     preemptions: [1, 2],
-    floors: [3_580, 6_670],
+    floors: [382, 686],
     run: || {
         let engine = weighing(9);
         assert!(engine.put(1, Payload::new(3)).is_stored());

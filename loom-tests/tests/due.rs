@@ -118,7 +118,7 @@ fn a_renewal_by_load_and_store_is_caught() {
 const REPLACED_AT_THE_END: Scenario = Scenario {
     name: "replace ∥ look for what expires, by the engine",
     preemptions: [2, 2],
-    floors: [5_060, 728],
+    floors: [1_471, 133],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

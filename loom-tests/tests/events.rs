@@ -390,7 +390,7 @@ const BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ take, by the engine with callbacks",
     preemptions: [0, 3],
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [1, 3_720],
+    floors: [1, 1_510],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);
@@ -421,7 +421,7 @@ fn a_leaving_without_its_coming_is_caught() {
 const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ close, by the engine with callbacks",
     preemptions: [2, 3],
-    floors: [1_950, 436],
+    floors: [671, 312],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

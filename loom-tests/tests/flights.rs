@@ -42,7 +42,7 @@ fn asking(
 const GET_PUT_TAKE: Scenario = Scenario {
     name: "a get that asks ∥ put, take, look",
     preemptions: [1, 2],
-    floors: [2_560, 1_570],
+    floors: [1_214, 1_359],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(
@@ -76,7 +76,7 @@ fn a_session_that_is_shown_at_once_is_caught() {
 const GET_SWEEP: Scenario = Scenario {
     name: "a get that asks ∥ a flush of what is expired",
     preemptions: [1, 2],
-    floors: [1, 1],
+    floors: [14, 93],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(
@@ -223,7 +223,7 @@ const PUT_TAKE_ASK: Scenario = Scenario {
     name: "put, take ∥ a take that asks, then take",
     preemptions: [0, 2],
     // In memory mode one preemption takes too long.
-    floors: [1, 1_110],
+    floors: [1, 950],
     run: || {
         let engine = followed();
         let take = |engine: &Engine<Payload>| usize::from(engine.take(1).is_some());

@@ -70,7 +70,7 @@ fn a_relaxed_leave_is_caught() {
 const CLOSE_PUT: Scenario = Scenario {
     name: "put ∥ close, by the engine",
     preemptions: [2, 3],
-    floors: [464, 134],
+    floors: [57, 30],
     run: || {
         let engine = Arc::new(Engine::new(2));
         let (put, ()) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), Engine::close);
@@ -104,7 +104,7 @@ fn an_engine_that_sweeps_before_it_closes_is_caught() {
 const CLOSES: Scenario = Scenario {
     name: "put ∥ close ∥ take, by the engine",
     preemptions: [1, 2],
-    floors: [311, 1_850],
+    floors: [1_934, 37_446],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -184,7 +184,7 @@ fn a_get_passes_a_replace_and_a_removal() {
 const ENGINE: Scenario = Scenario {
     name: "replace ∥ get, by the engine",
     preemptions: [2, 2],
-    floors: [839, 228],
+    floors: [439, 124],
     run: || {
         let engine = Engine::new(2);
         assert!(engine.put(1, Payload::new(1)).is_stored());

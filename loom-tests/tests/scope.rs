@@ -12,7 +12,7 @@ const A: u64 = 0x1000_0000_0000_0001;
 const SCOPE: Scenario = Scenario {
     name: "put ∥ drop of the scope, by the engine",
     preemptions: [2, 3],
-    floors: [25_220, 1_530],
+    floors: [20_934, 500],
     run: || {
         let engine = Arc::new(Engine::new(2));
         let (put, _) = race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), |e| e.drop_scope());
@@ -98,7 +98,7 @@ const PUT_DROP_PUT: Scenario = Scenario {
     name: "put ∥ drop of the scope, put of the same id, by the engine",
     preemptions: [0, 2],
     // As above.
-    floors: [1_310, 3_290],
+    floors: [7, 1_252],
     run: || {
         let polled = Arc::new(Polled::new());
         let drop_then_put = |p: &Polled| {

@@ -96,7 +96,7 @@ const REPLACE_NEW: Scenario = Scenario {
     name: "put ∥ replace of the new callback, by the engine",
     preemptions: [3, 4],
     // A put and a swap meet at few words: within the bound there are no more executions to ask for.
-    floors: [25, 26],
+    floors: [19, 20],
     run: || {
         let world = World::new(3, Dispatch::Inline);
         let log = world.log.clone();
@@ -127,7 +127,7 @@ const SET_NEW: Scenario = Scenario {
     name: "put ∥ set of the new callback, put, by the engine",
     preemptions: [0, 1],
     // In memory mode one preemption takes too long; the orderings are those of the scenarios beside it.
-    floors: [27, 51],
+    floors: [13, 51],
     run: || {
         let world = Arc::new(World::new(3, Dispatch::Inline));
         race(
@@ -153,7 +153,7 @@ fn what_comes_after_the_callback_was_set_is_told() {
 const EVICT_UNSET: Scenario = Scenario {
     name: "put that evicts, take ∥ unset of the remove callback, by the engine",
     preemptions: [1, 2],
-    floors: [204, 362],
+    floors: [124, 286],
     run: || {
         let world = World::new(1, Dispatch::Inline);
         let log = world.log.clone();
@@ -186,7 +186,7 @@ const UNSET_TAKE: Scenario = Scenario {
     name: "take ∥ unset of the remove callback, take, by the engine",
     preemptions: [0, 1],
     // As above.
-    floors: [3, 148],
+    floors: [3, 44],
     run: || {
         let world = World::new(3, Dispatch::Inline);
         let log = world.log.clone();
@@ -217,7 +217,7 @@ fn nothing_is_told_to_a_callback_that_was_unset() {
 const UNSET_WAITING: Scenario = Scenario {
     name: "put, take ∥ unset of the remove callback while a call waits, by the engine",
     preemptions: [1, 3],
-    floors: [144, 783],
+    floors: [124, 597],
     run: || {
         let world = World::new(3, Dispatch::Manual);
         let log = world.log.clone();
@@ -305,7 +305,7 @@ const REPLACE_GET: Scenario = Scenario {
     name: "a get that asks ∥ replace of the get callback",
     preemptions: [1, 2],
     // Few accesses: within the bound there are no more executions to ask for in memory mode.
-    floors: [74, 601],
+    floors: [89, 689],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));
@@ -364,7 +364,7 @@ fn a_lookup_without_a_callback_is_a_plain_miss() {
 const SET_GET_TAKE: Scenario = Scenario {
     name: "set of the get callback, a get that asks ∥ put, take, look",
     preemptions: [1, 2],
-    floors: [3_160, 3_220],
+    floors: [1_296, 2_476],
     run: || {
         let engine = Engine::dispatching(2, Dispatch::Manual);
         let is_gone = Arc::new(Mutex::new(false));
@@ -421,7 +421,7 @@ const SET_TAKE: Scenario = Scenario {
     name: "set of the remove callback ∥ take, by the engine",
     preemptions: [2, 3],
     // Within the bound there are no more executions to ask for: what is set is one word.
-    floors: [32, 32],
+    floors: [18, 18],
     run: || delivers(|engine| drop(engine.take(1)), false),
 };
 
@@ -457,7 +457,7 @@ const SET_GET_GONE: Scenario = Scenario {
     name: "set of the get callback, take ∥ get, by the engine",
     preemptions: [0, 2],
     // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [18, 8_820],
+    floors: [14, 383],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -265,7 +265,7 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
-    floors: [9_380, 994],
+    floors: [9_380, 800],
     run: || {
         let engine = Engine::new(8);
         for id in 1..3 {

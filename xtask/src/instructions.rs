@@ -3,9 +3,9 @@
 //! valgrind counts the instructions of `benches/gate.rs`; they are the same in each run but for
 //! random keys of the hash, which move them by less than one in a hundred. More than 5 % over the
 //! record in `benches/gate.json` is a failure. A new record is written by `--record`, and stands in a
-//! commit of its own with its reason. Another compiler, or another processor's instructions, cannot
-//! be held to the record, and locked instructions cannot be told without `objdump`: these are skips, like those
-//! of a missing program, and failures with `--no-skips`.
+//! commit of its own with its reason. Another compiler's code is held to 25 %, for nobody makes a record on the day that
+//! a new one comes out. Another processor's instructions cannot be held to it, and locked instructions cannot be told
+//! without `objdump`: these are skips, like those of a missing program, and failures with `--no-skips`.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
 
-/// So many times the record is too much.
+/// So many times the record is too much, and so many of another compiler's code.
 const TOLERANCE: f64 = 1.05;
+const OF_ANOTHER: f64 = 1.25;
 
 /// So many locked instructions more are too many: one in two calls.
 const MORE_LOCKED: f64 = 0.5;
@@ -66,19 +67,17 @@ pub(crate) fn run(mut parser: Parser) -> Result<()> {
     skips.lines().try_for_each(|line| step::say(&format!("    {line}")))
 }
 
-/// Why nothing can be held to the record, unless it can: it is of another compiler or processor.
+/// Why nothing can be held to the record, unless it can: it is of another processor.
 pub(crate) fn unjudged() -> Result<Option<String>> {
-    Ok(difference(&recorded()?, &rustc()?, ARCH))
+    Ok(difference(&recorded()?, ARCH))
 }
 
-fn difference(recorded: &Record, rustc: &str, arch: &str) -> Option<String> {
-    let is_same = recorded.rustc == rustc && recorded.arch == arch;
-    (!is_same).then(|| {
-        format!(
-            "the judgement of instructions (the record is of {} on {}, this is {rustc} on {arch})",
-            recorded.rustc, recorded.arch
-        )
-    })
+fn difference(recorded: &Record, arch: &str) -> Option<String> {
+    let is_same = recorded.arch == arch;
+    let why = || {
+        format!("the judgement of instructions (the record is of {}, this is {arch})", recorded.arch)
+    };
+    (!is_same).then(why)
 }
 
 fn recorded() -> Result<Record> {
@@ -143,7 +142,8 @@ fn parse(text: &str) -> Result<(Counts<u64>, Counts<f64>)> {
 /// One line for each call; an error if one costs too much, or if its locked instructions are in the record
 /// and were not counted, though that `tells_locked`.
 fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<String>> {
-    let difference = difference(recorded, &counted.rustc, &counted.arch);
+    let difference = difference(recorded, &counted.arch);
+    let tolerance = if recorded.rustc == counted.rustc { TOLERANCE } else { OF_ANOTHER };
     let mut lines = Vec::new();
     let mut too_much = Vec::new();
     for call in CALLS {
@@ -161,7 +161,7 @@ fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<
         } else if locked.1.is_some() && tells_locked && difference.is_none() {
             bail!("{call}: the locked instructions were not counted");
         }
-        if change > TOLERANCE || is_too_locked {
+        if change > tolerance || is_too_locked {
             too_much.push(line.clone());
         }
         lines.push(line);
@@ -170,7 +170,7 @@ fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<
         bail!(
             "more than {:.0} % or {MORE_LOCKED} locked ones over the record: {}; `cargo xtask instructions --record` makes a new one, \
              for a commit of its own with its reason",
-            (TOLERANCE - 1.0) * 100.0,
+            (tolerance - 1.0) * 100.0,
             too_much.join("; ")
         );
     }
@@ -197,13 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn another_compiler_is_not_judged_and_that_is_a_skip() {
+    fn another_compiler_is_judged_less_strictly() {
         let recorded = record("1.95", 1000);
-        assert!(judge(&recorded, &record("1.96", 2000), true).is_ok());
-        let skip = difference(&recorded, "1.96", "x86_64").unwrap();
-        assert!(skip.contains("1.95") && skip.contains("1.96"), "{skip}");
-        assert!(difference(&recorded, "1.95", "aarch64").is_some());
-        assert!(difference(&recorded, "1.95", "x86_64").is_none());
+        assert!(judge(&recorded, &record("1.96", 1250), true).is_ok());
+        assert!(judge(&recorded, &record("1.96", 1251), true).is_err());
+    }
+
+    #[test]
+    fn another_processor_is_not_judged_and_that_is_a_skip() {
+        let recorded = record("1.95", 1000);
+        let counted = Record { arch: "aarch64".to_owned(), ..record("1.95", 2000) };
+        assert!(judge(&recorded, &counted, true).is_ok());
+        let skip = difference(&recorded, "aarch64").unwrap();
+        assert!(skip.contains("x86_64") && skip.contains("aarch64"), "{skip}");
+        assert!(difference(&recorded, "x86_64").is_none());
     }
 
     #[test]
