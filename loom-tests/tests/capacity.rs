@@ -164,9 +164,8 @@ fn a_lowering_that_shows_its_tokens_and_not_itself_is_caught() {
 
 const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
-    // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
-    preemptions: [0, 2],
-    floors: [2, 1_275],
+    preemptions: [1, 3],
+    floors: [15_600, 22_900],
     run: || {
         let engine = Arc::new(Engine::new(1));
         let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {
@@ -241,9 +240,8 @@ fn assert_charged(engine: &Engine<Payload>, weights: &[u32]) -> u64 {
 
 const BYTES: Scenario = Scenario {
     name: "put ∥ put with bytes for one, by the engine",
-    // In memory mode one preemption takes minutes. The orderings are those of the scenarios of tokens.
-    preemptions: [0, 2],
-    floors: [2, 1_458],
+    preemptions: [1, 3],
+    floors: [41_000, 29_600],
     run: || {
         let engine = Arc::new(weighing(9));
         let put =

@@ -388,9 +388,8 @@ fn a_look_that_announces_delays_no_event() {
 
 const BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ take, by the engine with callbacks",
-    preemptions: [0, 3],
-    // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [1, 1_510],
+    preemptions: [1, 4],
+    floors: [103, 22_400],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

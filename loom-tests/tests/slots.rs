@@ -455,9 +455,8 @@ fn a_get_that_looks_only_at_first_is_caught() {
 
 const SET_GET_GONE: Scenario = Scenario {
     name: "set of the get callback, take ∥ get, by the engine",
-    preemptions: [0, 2],
-    // In memory mode one preemption takes minutes. The orderings are those of the scenarios above.
-    floors: [14, 383],
+    preemptions: [1, 3],
+    floors: [1_800, 2_410],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         assert!(engine.put(1, Payload::new(1)).is_stored());
