@@ -413,15 +413,24 @@ impl<S> Shard<S> {
         if !self.clears() {
             return None;
         }
-        let Some(list) = self.wheel.due(now) else {
+        let mut list = self.wheel.due(now);
+        if list.is_none() {
             // Relaxed: as above.
             self.idle.store(Wheel::span(now), Ordering::Relaxed);
             return None;
-        };
-        let mut departed = Departed::with_capacity(most);
-        self.each_hint(list, now, &mut departed, Wanted::looks(most), |node| {
-            self.look_to_expire(node, now, Age::Fresh)
-        });
+        }
+        let (mut departed, mut left) = (Departed::with_capacity(most), most);
+        // Where puts are rare, each list has few.
+        while left > 0
+            && let Some(due) = list
+        {
+            let looks = Wanted::looks(departed.sessions.len() + left);
+            let looked = self.each_hint(due, now, &mut departed, looks, |node| {
+                self.look_to_expire(node, now, Age::Fresh)
+            });
+            left -= looked.clamp(1, left);
+            list = self.wheel.due(now);
+        }
         Some(departed)
     }
 
@@ -455,7 +464,7 @@ impl<S> Shard<S> {
     }
 
     /// Pops hints of `list`, and shows `look` the sessions that they lead to, under a pin, until
-    /// `wanted` is enough. Keeps what has left; files again what stays.
+    /// `wanted` is enough. Keeps what has left; files again what stays. Returns how many it popped.
     fn each_hint(
         &self,
         list: List,
@@ -463,8 +472,9 @@ impl<S> Shard<S> {
         departed: &mut Departed<S>,
         wanted: Wanted,
         mut look: impl FnMut(Found<'_, S>) -> Look<S>,
-    ) {
-        let mut steps = wanted.sessions - departed.sessions.len();
+    ) -> usize {
+        let most = wanted.sessions - departed.sessions.len();
+        let mut steps = most;
         while steps > 0 && !departed.is_enough(wanted) {
             // Where weight decides, a few at a time: what is popped and not needed any more goes to the
             // end of its list.
@@ -487,6 +497,7 @@ impl<S> Shard<S> {
             }
             steps -= popped;
         }
+        most - steps
     }
 
     /// Pops up to `most` hints of `list`, and shows `look` the sessions that they lead to, under one

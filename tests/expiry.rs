@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use resumption::{Clock, Put, Scope, SessionCache};
+use resumption::{Clock, Put, Scope, SessionCache, Sessions};
 
 use support::{Census, HOUR, MINUTE, Payload, Random, SECOND, id, manual, wait_until};
 
@@ -337,8 +337,7 @@ impl Drop for Punctual {
 #[test]
 fn expired_sessions_do_not_stay_for_long() {
     for (scale, step) in [(3_000, 200), (200_000, 500), (40_000_000, 100_000)] {
-        // One shard, so that each put looks after it.
-        let (cache, web, clock) = manual::<Punctual>(15_000, HOUR);
+        let (cache, web, clock) = one_shard::<Punctual>(15_000);
         let now = Arc::<AtomicU64>::default();
         let mut random = Random::new(scale);
         let mut times: Vec<Arc<Time>> = Vec::new();
@@ -378,13 +377,29 @@ fn expired_sessions_do_not_stay_for_long() {
     }
 }
 
+/// A cache of one shard, so that each put looks after all that is due: it has room for few bytes.
+fn one_shard<S: Send + Sync + 'static>(
+    max_sessions: usize,
+) -> (SessionCache<S>, Sessions<S>, Clock) {
+    let clock = Clock::manual();
+    let cache = SessionCache::builder()
+        .max_sessions(max_sessions)
+        .max_bytes(15 << 20)
+        .clock(clock.clone())
+        .without_ticker()
+        .build()
+        .expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    (cache, web, clock)
+}
+
 /// A few puts a minute, each of its own time, and every session extended: more hints come due than
 /// are put, one to a slot.
 #[test]
 fn rare_puts_keep_up_with_what_is_due() {
-    let (cache, web, clock) = manual(10_000, SECOND * 60);
+    let (cache, web, clock) = one_shard(10_000);
     for number in 0..5_000 {
-        assert!(web.put(&id(number), number).is_stored());
+        assert!(web.put_with(&id(number), number, SECOND * 60).is_stored());
         clock.advance(SECOND * 3);
         if number >= 10 {
             assert!(web.extend(&id(number - 10), SECOND * 61), "after 30 seconds");

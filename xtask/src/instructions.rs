@@ -75,7 +75,10 @@ pub(crate) fn unjudged() -> Result<Option<String>> {
 fn difference(recorded: &Record, arch: &str) -> Option<String> {
     let is_same = recorded.arch == arch;
     let why = || {
-        format!("the judgement of instructions (the record is of {}, this is {arch})", recorded.arch)
+        format!(
+            "the judgement of instructions (the record is of {}, this is {arch})",
+            recorded.arch
+        )
     };
     (!is_same).then(why)
 }
