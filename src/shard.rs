@@ -429,7 +429,8 @@ impl<S> Shard<S> {
                 self.look_to_expire(node, now, Age::Fresh)
             });
             left -= looked.clamp(1, left);
-            list = self.wheel.due(now);
+            // A model's next call does the same, and each look at the wheel multiplies the executions.
+            list = if cfg!(loom) { None } else { self.wheel.due(now) };
         }
         Some(departed)
     }
