@@ -197,7 +197,7 @@ fn assert_all_expire(engine: &Engine<Payload>) {
 const TICK: Scenario = Scenario {
     name: "put ∥ ticks while its lifetime ends, by the engine",
     preemptions: [1, 2],
-    floors: [7_620, 4_450],
+    floors: [7_620, 1_740],
     run: || {
         let engine = Engine::new(4);
         // Its hint is in the same list, so that a tick may come to the other hint early.
