@@ -79,7 +79,7 @@ struct Times {
 type Side = [Times; 2];
 
 fn measure(args: &Args, report: &mut Report, sessions: usize) {
-    let window = args.round_time(Duration::from_millis(5_000), Duration::from_millis(1_500));
+    let window = args.round_time(Duration::from_millis(5_000), Duration::from_millis(1_200));
     let (mut ours, mut own) = (Side::default(), Side::default());
     for _ in 0..args.rounds() {
         let mut stage = Ours::new(sessions);
