@@ -343,6 +343,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by name.
     fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
         let removed = self.depart(name, reason).map(drop);
+        // Also if there was none: whoever removes helps with what others have left.
+        self.compact_after(name);
         self.deliver(self.shard_of(name));
         removed
     }

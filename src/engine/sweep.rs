@@ -86,10 +86,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 panics.catch(|| self.leave(at, departed));
                 self.deliver(at);
             }
-            // What has left has left its hints: one round over them is enough.
-            let mut hints = shard.hints();
-            while hints > 0 && panics.catch(|| self.compact(at, self.clock.now())) != Some(false) {
-                hints = hints.saturating_sub(BATCH as u64);
+            // What has left has left its hints: one round over them is enough. A step looks at those of one
+            // list, which may be a single one.
+            let mut steps = shard.hints();
+            while steps > 0 && panics.catch(|| self.compact(at, self.clock.now())) != Some(false) {
+                steps -= 1;
             }
             self.deliver(at);
         }
