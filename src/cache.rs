@@ -340,10 +340,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
-    /// answers that lookups have left, too; see [`Lookup`](crate::Lookup).
+    /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in a payload's drop in the
+    /// middle of another call, which has something in its hands that callbacks must not run under.
     pub fn poll_callbacks(&self) -> usize {
         if is_held() {
-            // From a payload's drop in the middle of a call that will see to it.
+            // See `dispatch::hold`.
             return 0;
         }
         self.engine.tend_orphans(usize::MAX);

@@ -269,16 +269,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 drop(guard);
                 return Ok(Session::new(node_ref));
             }
-            if self.is_worn_out(node) || planted!("miss-what-was-replaced") {
+            // Or if it has all the references that it can have.
+            if node.is_still_there() || planted!("miss-what-was-replaced") {
                 return Err(Missing::Unknown);
             }
         }
-    }
-
-    /// Whether a session that gave no reference out is there still: then it has all that it can have.
-    #[cold]
-    fn is_worn_out(&self, node: Found<'_, S>) -> bool {
-        node.is_still_there()
     }
 
     /// Whether a session that was found, and then found expired, had left the table before: then another
@@ -343,8 +338,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by name.
     fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
         let removed = self.depart(name, reason).map(drop);
-        // Also if there was none: whoever removes helps with what others have left.
-        self.compact_after(name);
+        if let Err(Missing::Unknown) = removed {
+            // Whoever removes helps with the hints that others have left, also if nothing was there.
+            self.compact_after(name);
+        }
         self.deliver(self.shard_of(name));
         removed
     }

@@ -50,7 +50,8 @@
 //!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile. An
 //!   external cache that lags brings no session back.
 //! * **No panic past the builder**, whatever the ids, limits and clocks. A payload whose own drop
-//!   panics does so out of the call that dropped it, and nothing else is lost.
+//!   panics does so out of the call that dropped it, and nothing else is lost but what that call was
+//!   putting.
 //!
 //! # Trade-offs
 //!

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use resumption::{Clock, Put, Scope, SessionCache, Sessions};
 
-use support::{Census, HOUR, MINUTE, Payload, Random, SECOND, id, manual, wait_until};
+use support::{Census, HOUR, MINUTE, Payload, Random, SECOND, id, manual, manual_of, wait_until};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -381,16 +381,7 @@ fn expired_sessions_do_not_stay_for_long() {
 fn one_shard<S: Send + Sync + 'static>(
     max_sessions: usize,
 ) -> (SessionCache<S>, Sessions<S>, Clock) {
-    let clock = Clock::manual();
-    let cache = SessionCache::builder()
-        .max_sessions(max_sessions)
-        .max_bytes(15 << 20)
-        .clock(clock.clone())
-        .without_ticker()
-        .build()
-        .expect("sane settings");
-    let web = cache.scope(&Scope::new("web"));
-    (cache, web, clock)
+    manual_of(SessionCache::builder().max_sessions(max_sessions).max_bytes(15 << 20))
 }
 
 /// A few puts a minute, each of its own time, and every session extended: more hints come due than

@@ -4,7 +4,8 @@
 //!
 //! * Laying down and taking up: the shelf's own (`shelf.rs`). The counts are no part of it: bytes are counted before
 //!   they lie there and until they were taken up, so the bound holds at every instant, and who finds a count of
-//!   zero goes without although a magazine may just come.
+//!   zero goes without although a magazine may just come. Who meets another taker with all of a shelf in its hands
+//!   goes on to the next shelf.
 //! * A taking up between the two ends of a [`Depot::reap`]: if its note of what is unused comes first, that is
 //!   overwritten, and the next reaping frees what was needed once meanwhile; if it comes last, it stands. Two
 //!   reapings at once free twice as much. No harm is done either way, for whoever finds nothing here allocates.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use resumption::{Clock, Scope, SessionCache, SessionId, Sessions};
+use resumption::{Builder, Clock, Scope, SessionCache, SessionId, Sessions};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -33,14 +33,15 @@ pub(crate) fn manual<S: Send + Sync + 'static>(
     max_sessions: usize,
     lifetime: Duration,
 ) -> (SessionCache<S>, Sessions<S>, Clock) {
+    manual_of(SessionCache::builder().max_sessions(max_sessions).lifetime(lifetime))
+}
+
+/// As above, with these settings.
+pub(crate) fn manual_of<S: Send + Sync + 'static>(
+    builder: Builder<S>,
+) -> (SessionCache<S>, Sessions<S>, Clock) {
     let clock = Clock::manual();
-    let cache = SessionCache::builder()
-        .max_sessions(max_sessions)
-        .lifetime(lifetime)
-        .clock(clock.clone())
-        .without_ticker()
-        .build()
-        .expect("sane settings");
+    let cache = builder.clock(clock.clone()).without_ticker().build().expect("sane settings");
     let web = cache.scope(&Scope::new("web"));
     (cache, web, clock)
 }
