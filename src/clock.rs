@@ -33,7 +33,8 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Monotonic,
+    /// With the beginning of time by the coarse clock, in its own milliseconds.
+    Monotonic(u64),
     Manual(Arc<Manual>),
 }
 
@@ -44,15 +45,13 @@ struct Manual {
 }
 
 /// The beginning of time, by the exact clock and by the coarse one.
-static START: LazyLock<(Instant, coarsetime::Instant)> =
-    LazyLock::new(|| (Instant::now(), coarsetime::Instant::now()));
+static START: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), coarse_millis()));
 
 impl Clock {
     /// The system's monotonic clock, the default.
     #[must_use]
     pub fn monotonic() -> Self {
-        LazyLock::force(&START);
-        Self(Source::Monotonic)
+        Self(Source::Monotonic(START.1))
     }
 
     /// A clock that stands still until it is told to advance. Clones share their time.
@@ -84,12 +83,7 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.0 {
-            // Its `now` would also store the time in a word of the process, a line of memory that every
-            // call of every thread would write.
-            Source::Monotonic => {
-                let now = coarsetime::Instant::now_without_cache_update();
-                now.duration_since(START.1).as_millis()
-            }
+            Source::Monotonic(start) => coarse_millis().saturating_sub(*start),
             // Relaxed: as in `advance`.
             Source::Manual(manual) => manual.now.load(Ordering::Relaxed),
         }
@@ -98,13 +92,22 @@ impl Clock {
     /// When the clock began, for [`instant`].
     pub(crate) fn origin(&self) -> u64 {
         match &self.0 {
-            Source::Monotonic => 0,
+            Source::Monotonic(_) => 0,
             Source::Manual(manual) => {
                 let after = manual.start.saturating_duration_since(START.0);
                 u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)
             }
         }
     }
+}
+
+/// The coarse clock, in milliseconds.
+#[inline]
+fn coarse_millis() -> u64 {
+    // Its `now` would also store the time in a word of the process, a line of memory that every call of
+    // every thread would write.
+    let now = coarsetime::Instant::now_without_cache_update();
+    coarsetime::Duration::from_ticks(now.as_ticks()).as_millis()
 }
 
 /// The instant of a time of the clock that has this origin; far ones saturate.

@@ -377,7 +377,7 @@ impl Wheel {
     /// The list that eviction looks at next.
     #[must_use]
     pub fn earliest(&self) -> Option<List> {
-        self.wheel.earliest().map(List)
+        self.wheel.earliest(Age::Fresh).map(List)
     }
 
     /// Removes the oldest hint of a list.

@@ -6,8 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod tells;
+
 use std::fmt;
 
+pub(crate) use self::tells::{ASKS, CAME, LEFT, Tells};
 use crate::expiry::{Age, Due, Hint, List, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
@@ -23,6 +26,11 @@ const MOST_SPARED: usize = 64;
 
 /// Sessions evicted together in a large cache, and hints prefetched together.
 pub(crate) const BATCH: usize = if cfg!(loom) { 1 } else { 16 };
+
+/// One session in so many is to be a fresh one, which eviction has not spared yet, before the next fresh one is
+/// evicted. With fewer a new session leaves before its client can come back, and with more a flood of new ones
+/// costs others theirs; measured in `docs/decisions.md`.
+const PROBATION: u64 = 5;
 
 /// Links that a walk of the table follows under one pin.
 pub(crate) const PER_PIN: usize = if cfg!(any(loom, shuttle)) { 4 } else { 256 };
@@ -53,76 +61,6 @@ pub(crate) struct Shard<S> {
 /// A session in `counts`. Hints never fall below zero, so they borrow nothing from the sessions; those
 /// may, for a removal may be counted before its put.
 const SESSION: u64 = 1 << 32;
-
-/// That sessions came is told.
-pub(crate) const CAME: usize = 1;
-/// That they left is told.
-pub(crate) const LEFT: usize = 2;
-/// The get callback is asked.
-pub(crate) const ASKS: usize = 4;
-/// A callback was set once, so events may wait.
-const EVER: usize = 8;
-/// The get callback was set once, so lookups may be waiting for what it has answered.
-const ASKED: usize = 16;
-/// The bits above are those in which the mode differs from the default one, so that a cache in which
-/// nothing was set has a word of zero.
-const MODE_SHIFT: u32 = 8;
-const MODE: usize = usize::MAX << MODE_SHIFT;
-
-/// What a shard tells and how it is used, as of one moment: [`CAME`], [`LEFT`], [`ASKS`], [`EVER`], and
-/// the mode.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tells(usize);
-
-impl Tells {
-    /// Whether it is told that sessions came.
-    #[inline]
-    pub(crate) fn came(self) -> bool {
-        self.0 & CAME != 0
-    }
-
-    /// Whether anything is told.
-    #[inline]
-    pub(crate) fn anything(self) -> bool {
-        self.0 & (CAME | LEFT) != 0
-    }
-
-    /// Whether anything was or is told.
-    #[inline]
-    pub(crate) fn has_told(self) -> bool {
-        self.0 & EVER != 0
-    }
-
-    /// Whether lookups that find nothing ask.
-    #[inline]
-    pub(crate) fn asks(self) -> bool {
-        self.0 & ASKS != 0
-    }
-
-    /// Whether there never was a callback, and the mode is the default one: lookups need nothing but the table.
-    #[inline]
-    pub(crate) fn is_plain(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether the mode is not the default one.
-    #[inline]
-    pub(crate) fn is_unusual(self) -> bool {
-        self.0 & MODE != 0
-    }
-
-    /// The mode.
-    #[inline]
-    pub(crate) fn mode(self) -> CacheMode {
-        CacheMode::SERVER ^ CacheMode::from_bits_retain((self.0 >> MODE_SHIFT) as u32)
-    }
-
-    /// Whether the mode has a flag, or all of several.
-    #[inline]
-    pub(crate) fn has(self, flag: CacheMode) -> bool {
-        self.mode().contains(flag)
-    }
-}
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
@@ -174,30 +112,27 @@ impl<S> Shard<S> {
     /// Sets what callbacks there are from now on, [`CAME`], [`LEFT`] and [`ASKS`]. Changes of settings
     /// exclude each other.
     pub(crate) fn set_tells(&self, tells: usize) {
-        let kept = self.tells().0 & (MODE | ASKED);
         // Relaxed: a setting that stands for itself.
-        self.tells.store(kept | tells | EVER, Ordering::Relaxed);
+        self.tells.store(self.tells().with_callbacks(tells).to_word(), Ordering::Relaxed);
     }
 
     /// Lets removals mark flights from now on; see `Engine::before_asking`. As above.
     pub(crate) fn set_asked(&self) {
         // Relaxed: the caller settles who sees it.
-        self.tells.store(self.tells().0 | ASKED, Ordering::Relaxed);
+        self.tells.store(self.tells().with_asked().to_word(), Ordering::Relaxed);
     }
 
     /// Sets the mode from now on. Changes of settings exclude each other.
     pub(crate) fn set_mode(&self, mode: CacheMode) {
-        let tells = self.tells().0 & !MODE;
-        let differs = (mode ^ CacheMode::SERVER).bits() as usize;
         // Relaxed: as above.
-        self.tells.store(differs << MODE_SHIFT | tells, Ordering::Relaxed);
+        self.tells.store(self.tells().with_mode(mode).to_word(), Ordering::Relaxed);
     }
 
     /// What the shard tells and how it is used. To be read once where it decides more than one thing.
     #[inline]
     pub(crate) fn tells(&self) -> Tells {
         // Relaxed: as above.
-        Tells(self.tells.load(Ordering::Relaxed))
+        Tells::from_word(self.tells.load(Ordering::Relaxed))
     }
 
     /// Whether lookups that find nothing ask.
@@ -209,7 +144,7 @@ impl<S> Shard<S> {
     /// The reason as the table keeps it, if it is told that sessions left.
     #[inline]
     pub(crate) fn tell(&self, reason: Reason) -> Option<u8> {
-        (self.tells().0 & LEFT != 0).then(|| reason.to_code())
+        self.tells().left().then(|| reason.to_code())
     }
 
     /// Whether anything was or is told.
@@ -222,7 +157,7 @@ impl<S> Shard<S> {
     /// of date. May be called under a pin.
     #[inline]
     pub(crate) fn before_removal(&self, node: &Node<S>) {
-        if self.tells().0 & ASKED != 0 {
+        if self.tells().has_asked() {
             self.flights.mark_stale(&node.name());
         }
     }
@@ -366,12 +301,19 @@ impl<S> Shard<S> {
         // nothing is left but what is spared by name, that is met again and again. And while a sweep
         // removes what most hints lead to, there is room long before one is found that is to stay.
         while !departed.is_enough(wanted.half()) && spared < 2 * MOST_SPARED && !has_room() {
-            let Some(list) = self.wheel.earliest() else { break };
+            let Some(list) = self.wheel.earliest(self.next_evicted()) else { break };
             self.each_hint(list, now, &mut departed, wanted, |node| {
                 self.look_to_evict(list, node, now, spare, &mut spared)
             });
         }
         departed
+    }
+
+    /// Whether eviction looks at fresh hints or at kept ones: at these if less than one in [`PROBATION`] is fresh.
+    fn next_evicted(&self) -> Age {
+        let counts = self.counts();
+        let fresh = hints(counts).saturating_sub(self.wheel.kept());
+        if fresh * PROBATION < live(counts) { Age::Kept } else { Age::Fresh }
     }
 
     /// Removes one session, but not `spare`, without a hint to lead to it: other threads have all
@@ -449,7 +391,7 @@ impl<S> Shard<S> {
     pub(crate) fn compact(&self, now: u64) -> Departed<S> {
         let mut departed = Departed::with_capacity(BATCH);
         let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
-        let age = self.wheel.age_of(list);
+        let age = list.age();
         let clears = self.clears();
         self.each_hint(
             list,
@@ -514,7 +456,7 @@ impl<S> Shard<S> {
         let (mut words, mut stay) = ([0; BATCH], 0);
         let (mut unfiled, mut rest) = ([Unfiled::NONE; BATCH], 0);
         let guard = pin();
-        let age = self.wheel.age_of(list);
+        let age = list.age();
         let hints = self.wheel.pop(list, &mut words[..most], &guard, self.gauges);
         let popped = hints.len();
         self.prefetch(hints.clone());
@@ -565,7 +507,7 @@ impl<S> Shard<S> {
         }
         if *spared < MOST_SPARED && self.wheel.is_early(list, due, now) {
             *spared += 1;
-            return Look::Stays { due, age: Age::Fresh };
+            return Look::Stays { due, age: list.age() };
         }
         self.removed(node, Reason::Evicted)
     }

@@ -5,9 +5,12 @@
 //! hint comes due at the end of its slot's span, which is about an eighth of the remaining lifetime
 //! long at most, and never shorter than a second. Lookups check the expiry itself, so lateness delays the return of memory and nothing else.
 //!
-//! Each slot has two lists, *fresh* and *kept* (SIEVE, Zhang et al. 2024): eviction takes the oldest
-//! hint of the earliest fresh list; a session that was used since moves to the kept list of its
-//! slot. When all fresh lists are empty the two change names, by a step of `parity`.
+//! Each slot has three lists, one of *fresh* hints and two of *kept* ones. Eviction takes the oldest hint of
+//! the earliest fresh list, and a session that was used since it came moves to a kept list of its slot; or, if
+//! the caller says so, the oldest of the earliest kept list, and one that was used again moves to the other
+//! kept list. When the kept lists that eviction looks at are empty the two change places, by a step of `turn`.
+//! So kept sessions are gone through in rounds, as the hand of SIEVE does (Zhang et al. 2024), and what is new
+//! waits apart from them, as in S3-FIFO (Yang et al. 2023). How much of that there is to be says `shard.rs`.
 //!
 //! # Invariants
 //!
@@ -26,7 +29,7 @@
 //!   is first, the popper sees its hint and sets the bit again; if the settling is first, the push
 //!   sees the bit cleared.
 //! * Push and the progress of a level over the push's slot: the push reads or sets the bit, then reads
-//!   the progress again; the other makes the progress, then reads both maps by a read-modify-write.
+//!   the progress again; the other makes the progress, then reads the maps by read-modify-writes.
 //!   If the bit was set before that reading, the other sees it, and so do the looks that follow at
 //!   the slots before `next`; if it was set after, by this push or by the one whose bit this push
 //!   has read, the push sees the new progress and files its hint a second time, where it is due next.
@@ -43,7 +46,7 @@ use super::hint::Hint;
 use crate::queue::{NeedsSegment, Queue, Segment};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
-use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted};
+use crate::sync::{AtomicPtrWord, AtomicU64, Ordering, planted, tally};
 
 /// Levels of the wheel. The last one has a slot for every time that an expiry can name (42 bits of
 /// milliseconds), so there is always a level that reaches far enough, whatever the progress is. One
@@ -55,15 +58,22 @@ const SPAN_BITS: u32 = 10;
 /// Each level's slots span eight times those of the level before.
 const LEVEL_BITS: u32 = 3;
 
+/// The lists of a slot.
+const ROWS: usize = 3;
+/// The row of the fresh lists. The other two are kept ones.
+const FRESH: usize = 0;
+
 /// The wheel.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     /// For each level how far it has been drained, a [`Progress`].
     progress: [AtomicU64; LEVELS],
-    /// For each level and parity, a bit for each list that has hints.
-    maps: [[AtomicU64; 2]; LEVELS],
-    /// Its lowest bit tells which lists are the fresh ones.
-    parity: AtomicU64,
+    /// For each level and row, a bit for each list that has hints.
+    maps: [[AtomicU64; ROWS]; LEVELS],
+    /// Its lowest bit tells at which kept lists eviction looks, [`looked_at`].
+    turn: AtomicU64,
+    /// How many hints the kept lists have; for a moment less than none.
+    kept: tally::AtomicU64,
     /// Where compaction is: the list's number, and how many hints are left to look at.
     compaction: AtomicU64,
     /// A queue for each list, allocated on first use.
@@ -75,15 +85,15 @@ pub(crate) struct Wheel {
 pub(crate) struct List {
     level: usize,
     slot: u64,
-    parity: usize,
+    row: usize,
 }
 
-/// Which of a slot's two lists a hint goes to.
+/// Which of a slot's lists a hint goes to, and at which of them eviction looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// Not looked at since the last turn of the lists.
+    /// Not spared yet.
     Fresh,
-    /// Spared by this turn.
+    /// Spared by eviction.
     Kept,
 }
 
@@ -106,7 +116,8 @@ impl Wheel {
                 AtomicU64::new(Progress { swept: next, next }.to_word())
             }),
             maps: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
-            parity: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            kept: tally::AtomicU64::new(0),
             compaction: AtomicU64::new(0),
             queues: (0..List::COUNT).map(|_| AtomicPtrWord::new(ptr::null_mut())).collect(),
         }
@@ -135,7 +146,7 @@ impl Wheel {
         let (list, slot) = self.list_for(due, now, age);
         let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
         queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
-        self.mark(list);
+        self.pushed(list);
         if self.has_passed(list, slot) {
             return Err(Unpushed::Again);
         }
@@ -152,6 +163,16 @@ impl Wheel {
                 Ok(()) => break,
                 Err(NeedsSegment) => spare = Some(Segment::new()),
             }
+        }
+        self.pushed(list);
+    }
+
+    /// Counts a push to a list, and sets the list's bit (W1).
+    #[inline]
+    fn pushed(&self, list: List) {
+        if list.age() == Age::Kept {
+            // Relaxed: a count.
+            self.kept.fetch_add(1, Ordering::Relaxed);
         }
         self.mark(list);
     }
@@ -192,6 +213,9 @@ impl Wheel {
         let count = self.queue(list).map_or(0, |queue| queue.pop(room, guard, gauges));
         if count == 0 {
             self.clear(list, guard);
+        } else if list.age() == Age::Kept {
+            // Relaxed: as in `pushed`.
+            self.kept.fetch_sub(count as u64, Ordering::Relaxed);
         }
         room[..count].iter().map(|&word| Hint::from_word(word))
     }
@@ -214,37 +238,49 @@ impl Wheel {
         self.queue(list).map_or(0, |queue| queue.len(guard))
     }
 
-    /// The fresh list that comes due first; turns the lists when none has hints. `None` when the
-    /// wheel is empty.
-    pub(crate) fn earliest(&self) -> Option<List> {
-        // Acquire: pairs with the exchange below; the turn comes after the pushes to kept lists.
-        let parity = self.parity.load(Ordering::Acquire);
-        if let Some(list) = self.earliest_of(parity as usize & 1) {
-            return Some(list);
-        }
-        let kept = self.earliest_of((parity as usize + 1) & 1)?;
-        // AcqRel: as above. If it fails, another thread has turned them.
-        let _ = self.parity.compare_exchange(
-            parity,
-            parity.wrapping_add(1),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
-        Some(kept)
+    /// How many hints have been spared, about.
+    #[inline]
+    pub(crate) fn kept(&self) -> u64 {
+        // Relaxed: as in `pushed`. A hint may be popped before it is counted.
+        u64::try_from(self.kept.load(Ordering::Relaxed).cast_signed()).unwrap_or(0)
     }
 
-    fn earliest_of(&self, parity: usize) -> Option<List> {
+    /// The list of this age that comes due first, or of the other one if there is none. `None` when the
+    /// wheel is empty.
+    pub(crate) fn earliest(&self, age: Age) -> Option<List> {
+        match age {
+            Age::Fresh => self.earliest_of(FRESH).or_else(|| self.earliest_kept()),
+            Age::Kept => self.earliest_kept().or_else(|| self.earliest_of(FRESH)),
+        }
+    }
+
+    /// The kept list that comes due first, of those that eviction looks at; turns them when none of these has
+    /// hints.
+    fn earliest_kept(&self) -> Option<List> {
+        // Acquire: pairs with the exchange below; the turn comes after the pushes to the other lists.
+        let turn = self.turn.load(Ordering::Acquire);
+        if let Some(list) = self.earliest_of(looked_at(turn)) {
+            return Some(list);
+        }
+        let next = turn.wrapping_add(1);
+        let list = self.earliest_of(looked_at(next))?;
+        // AcqRel: as above. If it fails, another thread has turned them.
+        let _ = self.turn.compare_exchange(turn, next, Ordering::AcqRel, Ordering::Relaxed);
+        Some(list)
+    }
+
+    fn earliest_of(&self, row: usize) -> Option<List> {
         let mut earliest = None;
         for level in 0..LEVELS {
             // Acquire: pairs with `mark`; the pop that follows finds the hint.
-            let map = self.maps[level][parity].load(Ordering::Acquire);
+            let map = self.maps[level][row].load(Ordering::Acquire);
             if map == 0 {
                 continue;
             }
             let slot = first_slot(map, self.progress(level).swept);
             let due = slot << shift(level);
             if earliest.is_none_or(|(first, _)| due < first) {
-                earliest = Some((due, List { level, slot: slot % SLOTS, parity }));
+                earliest = Some((due, List { level, slot: slot % SLOTS, row }));
             }
         }
         earliest.map(|(_, list)| list)
@@ -289,11 +325,11 @@ impl Wheel {
         self.marked(level, passed, |map| map.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// A list of `level` whose bit is set and in `window`; reads the maps of both parities.
+    /// A list of `level` whose bit is set and in `window`; reads the maps of all rows.
     fn marked(&self, level: usize, window: u64, read: impl Fn(&AtomicU64) -> u64) -> Option<List> {
-        let maps = [read(&self.maps[level][0]) & window, read(&self.maps[level][1]) & window];
-        let parity = maps.iter().position(|&map| map != 0)?;
-        Some(List { level, slot: u64::from(maps[parity].trailing_zeros()), parity })
+        let maps = self.maps[level].each_ref().map(|map| read(map) & window);
+        let row = maps.iter().position(|&map| map != 0)?;
+        Some(List { level, slot: u64::from(maps[row].trailing_zeros()), row })
     }
 
     /// How far a level has been drained.
@@ -301,13 +337,6 @@ impl Wheel {
     fn progress(&self, level: usize) -> Progress {
         // Acquire: pairs with the exchange in `due_in`.
         Progress::from_word(self.progress[level].load(Ordering::Acquire))
-    }
-
-    /// Whether a list is one of those that eviction looks at in this turn.
-    pub(crate) fn age_of(&self, list: List) -> Age {
-        // Acquire: as in `earliest`.
-        let is_fresh = self.parity.load(Ordering::Acquire) as usize & 1 == list.parity;
-        if is_fresh { Age::Fresh } else { Age::Kept }
     }
 
     /// Whether a hint for `due` belongs to a later slot than the one where it was found: the session
@@ -357,10 +386,12 @@ impl Wheel {
     #[inline]
     fn list_for(&self, due: u64, now: u64, age: Age) -> (List, u64) {
         let (level, slot) = self.slot_for(due, now);
-        // Acquire: as in `earliest`.
-        let fresh = self.parity.load(Ordering::Acquire) as usize & 1;
-        let parity = if age == Age::Fresh { fresh } else { 1 - fresh };
-        (List { level, slot: slot % SLOTS, parity }, slot)
+        let row = match age {
+            Age::Fresh => FRESH,
+            // Those that eviction looks at next. Acquire: as in `earliest_kept`.
+            Age::Kept => looked_at(self.turn.load(Ordering::Acquire).wrapping_add(1)),
+        };
+        (List { level, slot: slot % SLOTS, row }, slot)
     }
 
     #[inline]
@@ -405,7 +436,7 @@ impl Wheel {
 
     #[inline]
     fn map(&self, list: List) -> &AtomicU64 {
-        &self.maps[list.level][list.parity]
+        &self.maps[list.level][list.row]
     }
 
     #[inline]
@@ -454,21 +485,27 @@ impl Drop for Wheel {
 }
 
 impl List {
-    const COUNT: usize = LEVELS * SLOTS as usize * 2;
+    const COUNT: usize = LEVELS * SLOTS as usize * ROWS;
+
+    /// Of which age its hints are.
+    #[inline]
+    pub(crate) fn age(self) -> Age {
+        if self.row == FRESH { Age::Fresh } else { Age::Kept }
+    }
 
     /// A list's number: its place in the array of queues.
     #[inline]
     fn number(self) -> usize {
-        (self.level * 2 + self.parity) * SLOTS as usize + self.slot as usize
+        (self.level * ROWS + self.row) * SLOTS as usize + self.slot as usize
     }
 
     fn from_number(number: usize) -> Self {
         let slot = (number % SLOTS as usize) as u64;
         let row = number / SLOTS as usize;
-        Self { level: row / 2, slot, parity: row % 2 }
+        Self { level: row / ROWS, slot, row: row % ROWS }
     }
 
-    /// The list's bit in the map of its level and parity.
+    /// The list's bit in the map of its level and row.
     #[inline]
     fn bit(self) -> u64 {
         1 << self.slot
@@ -496,6 +533,12 @@ impl Progress {
         let next = word & ((1 << Self::NEXT_BITS) - 1);
         Self { swept: next - (word >> Self::NEXT_BITS), next }
     }
+}
+
+/// The row of the kept lists at which eviction looks in this turn. The other one gets what it spares.
+#[inline]
+fn looked_at(turn: u64) -> usize {
+    1 + (turn & 1) as usize
 }
 
 /// Bits by which milliseconds become slot numbers of a level.

@@ -70,7 +70,7 @@ fn a_hint_that_is_filed_again_is_not_due_again() {
             assert!(wheel.push(*again, due, now, Age::Fresh));
         }
         assert_eq!(pop_due(&wheel, now, &lease), [], "due {due}, now {now}");
-        assert!(wheel.earliest().is_some(), "it is still there");
+        assert!(wheel.earliest(Age::Fresh).is_some(), "it is still there");
     }
 }
 
@@ -80,7 +80,7 @@ fn what_never_expires_is_the_last_to_be_evicted_and_never_due() {
     let wheel = Wheel::new(0);
     assert!(wheel.push(hint(1), (1 << 42) - 1, 0, Age::Fresh));
     assert!(wheel.push(hint(2), YEAR, 0, Age::Fresh));
-    let first = wheel.earliest().expect("two hints");
+    let first = wheel.earliest(Age::Fresh).expect("two hints");
     assert_eq!(pop(&wheel, first, &lease), Some(hint(2)));
 }
 
@@ -92,7 +92,7 @@ fn the_earliest_list_is_the_soonest_to_expire_in_any_level() {
         assert!(wheel.push(hint(seconds), seconds * SECOND, 0, Age::Fresh));
     }
     let mut order = Vec::new();
-    while let Some(list) = wheel.earliest() {
+    while let Some(list) = wheel.earliest(Age::Fresh) {
         order.extend(pop(&wheel, list, &lease));
     }
     assert_eq!(order, [30, 300, 7_200, 86_400].map(hint));
@@ -105,7 +105,7 @@ fn kept_hints_wait_until_the_fresh_ones_are_gone() {
     assert!(wheel.push(hint(1), 10 * SECOND, 0, Age::Kept));
     assert!(wheel.push(hint(2), 60 * SECOND, 0, Age::Fresh));
     let mut order = Vec::new();
-    while let Some(list) = wheel.earliest() {
+    while let Some(list) = wheel.earliest(Age::Fresh) {
         order.extend(pop(&wheel, list, &lease));
     }
     assert_eq!(order, [hint(2), hint(1)]);
@@ -126,7 +126,7 @@ fn compaction_visits_every_hint_once_a_round() {
             let hint = pop(&wheel, list, &lease).expect("not more than there are");
             seen.push(hint.hash());
             let due = hint.hash() * 60 * SECOND;
-            wheel.try_push(hint, due, 0, wheel.age_of(list), &guard).expect("there is room");
+            wheel.try_push(hint, due, 0, list.age(), &guard).expect("there is room");
         }
     }
     seen.sort_unstable();
@@ -140,7 +140,7 @@ fn a_slot_is_looked_at_twice() {
     let wheel = Wheel::new(0);
     assert_eq!(wheel.due(9 * SECOND), None);
     // As a push does that chose its slot before the level passed it.
-    wheel.push_to(List { level: 0, slot: 3, parity: 0 }, hint(1));
+    wheel.push_to(List { level: 0, slot: 3, row: FRESH }, hint(1));
     assert_eq!(pop_due(&wheel, 9 * SECOND, &lease), [hint(1)]);
 }
 
