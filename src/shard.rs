@@ -520,6 +520,7 @@ impl<S> Shard<S> {
         Look::Stays { due: Due::load(expiry).at(), age }
     }
 
+    #[inline(always)]
     fn removed(&self, node: Found<'_, S>, reason: Reason) -> Look<S> {
         self.before_removal(node.node());
         let unlinked = self.table.remove(node, self.tell(reason));

@@ -99,7 +99,7 @@ impl<S> Table<S> {
     }
 
     /// The live node whose hash ends in these 48 bits, and which has this stamp.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_stamped<'g>(
         &'g self,
         hash: u64,
