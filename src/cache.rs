@@ -507,7 +507,8 @@ impl<S: Send + Sync + 'static> Iterator for Iter<S> {
 
     fn next(&mut self) -> Option<Session<S>> {
         loop {
-            if let Some(session) = self.batch.next() {
+            // They may have expired since the batch was made.
+            if let Some(session) = self.batch.find(|session| !self.engine.is_expired(session)) {
                 return Some(session);
             }
             let (batch, cursor) = self.engine.walk(self.cursor)?;

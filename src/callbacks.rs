@@ -111,7 +111,8 @@ impl<S> fmt::Debug for Answer<S> {
 pub struct Found<S = SecretBytes> {
     /// The id that it was stored with.
     pub id: SessionId,
-    /// The scope that it was stored under.
+    /// The scope that it was stored under. The cache compares it with the one that is asked for, which is
+    /// worth nothing if that is given back unseen: keep the [whole scope](Scope::to_bytes) with the session.
     pub scope: Scope,
     /// The payload.
     pub payload: S,

@@ -53,16 +53,28 @@ impl Scope {
         self
     }
 
-    /// The name.
+    /// The name, which is not all of the scope.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The scope as bytes, for a digest: each part after its length, so that two scopes are equal when
-    /// their bytes are.
-    #[cfg_attr(not(feature = "openssl"), expect(dead_code, reason = "only an adapter digests it"))]
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// The scope as bytes, name and labels, for a digest or the key of a database: two scopes are equal exactly when
+    /// their bytes are. The name alone is not enough there: whoever [answers](crate::Found) with a session that
+    /// was stored under other labels undoes what the scope is for.
+    ///
+    /// Each part stands after its length in eight bytes, the highest first: the name, then for each value its
+    /// label and the value, in the order of the labels.
+    ///
+    /// ```
+    /// use resumption::Scope;
+    ///
+    /// let internal = Scope::new("web").with("client-ca", b"digest");
+    /// assert_ne!(internal.to_bytes(), Scope::new("web").to_bytes());
+    /// assert_eq!(internal.to_bytes(), internal.clone().to_bytes());
+    /// ```
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut add = |part: &[u8]| {
             bytes.extend((part.len() as u64).to_be_bytes());

@@ -309,11 +309,12 @@ impl<S> Shard<S> {
         departed
     }
 
-    /// Whether eviction looks at fresh hints or at kept ones: at these if less than one in [`PROBATION`] is fresh.
+    /// Whether eviction looks at fresh hints or at kept ones: at these if less than one session in [`PROBATION`] is
+    /// fresh. Kept hints that are stale make that too few for a while, in which eviction does away with them.
     fn next_evicted(&self) -> Age {
-        let counts = self.counts();
-        let fresh = hints(counts).saturating_sub(self.wheel.kept());
-        if fresh * PROBATION < live(counts) { Age::Kept } else { Age::Fresh }
+        let live = self.live();
+        let fresh = live.saturating_sub(self.wheel.kept());
+        if fresh * PROBATION < live { Age::Kept } else { Age::Fresh }
     }
 
     /// Removes one session, but not `spare`, without a hint to lead to it: other threads have all

@@ -132,9 +132,10 @@ struct Order {
 impl Order {
     fn evict(&mut self) -> u64 {
         loop {
-            let fresh: usize = self.fresh.iter().map(Vec::len).sum();
-            let is_fresh =
-                fresh * 5 >= self.live.len() || self.kept.iter().flatten().all(Vec::is_empty);
+            let kept: usize = self.kept.iter().flatten().map(Vec::len).sum();
+            let fresh = self.live.len().saturating_sub(kept);
+            let is_short = fresh * 5 < self.live.len() || self.fresh.iter().all(Vec::is_empty);
+            let is_fresh = !is_short || kept == 0;
             if !is_fresh && self.kept[self.turn].iter().all(Vec::is_empty) {
                 self.turn = 1 - self.turn;
             }

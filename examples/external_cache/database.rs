@@ -16,7 +16,7 @@
 
 use std::{
     fs::{File, OpenOptions, Permissions},
-    io,
+    io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::{
@@ -38,10 +38,11 @@ use resumption::{
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-/// The name of the scope and the id, to the second of wall-clock time in which the session expires
+/// The scope, with all its labels, and the id, to the second of wall-clock time in which the session expires
 /// (no other clock goes on over a restart) and its payload.
 ///
-/// Scopes with labels would need them in the key as well; the server has one scope, without.
+/// The whole scope: a key of its name alone would let a session that was made without a check of the
+/// client's certificate resume where there is one.
 const ROWS: TableDefinition<'_, Key, Kept> = TableDefinition::new("sessions");
 
 /// How long a write may be in memory only. To wait for the disk costs milliseconds: one wait for
@@ -67,8 +68,14 @@ impl Rows {
     pub(crate) fn open(path: &Path) -> Result<Arc<Self>, String> {
         let cannot = |error: Error| format!("cannot use {}: {error}", path.display());
         let file = private(path).map_err(|error| cannot(error.into()))?;
-        let database = FileBackend::new(file)
+        let database = file
+            .try_clone()
+            .map_err(redb::DatabaseError::from)
+            .and_then(FileBackend::new)
             .and_then(|file| Database::builder().create_with_backend(file))
+            .map_err(|error| cannot(error.into()))?;
+        // It may have been there, with another mode; and now it is known to be a database.
+        file.set_permissions(Permissions::from_mode(0o600))
             .map_err(|error| cannot(error.into()))?;
         let rows = Arc::new(Self {
             database,
@@ -99,9 +106,9 @@ impl Rows {
         let left = session.expires_at().saturating_duration_since(Instant::now());
         // Down to the second: a restart prolongs no session.
         let expiry = since_epoch().saturating_add(left).as_secs();
-        let key = key(new.scope(), session.id());
+        let name = Name::new(new.scope(), session.id());
         self.write(Durability::None, |rows| {
-            rows.insert(key, (expiry, &session.payload()[..])).map(|_| ())
+            rows.insert(name.key(), (expiry, &session.payload()[..])).map(|_| ())
         });
         Verdict::Keep
     }
@@ -113,21 +120,21 @@ impl Rows {
         if matches!(removed.reason(), Reason::Evicted | Reason::Closed) {
             return;
         }
-        let key = key(removed.scope(), removed.id());
-        self.write(Durability::None, |rows| rows.remove(key).map(|_| ()));
+        let name = Name::new(removed.scope(), removed.id());
+        self.write(Durability::None, |rows| rows.remove(name.key()).map(|_| ()));
     }
 
     /// The get callback. Most ids that are asked for are unknown: these cost a read, which waits for
     /// no write.
     fn answer(&self, proposed: &Proposed<'_>) -> Answer {
-        let (id, scope) = (proposed.id(), proposed.scope());
-        let Some(row) = self.read(scope, id) else { return Answer::Nothing };
+        let name = Name::new(proposed.scope(), proposed.id());
+        let Some(row) = self.read(&name) else { return Answer::Nothing };
         let row = match (row.lifetime(), proposed.want()) {
             (Some(_), Want::Get) => Some(row),
             // It waits for the disk; other connections of this thread need not wait with it.
-            (Some(_), Want::Take) => block_in_place(|| self.take(scope, id)),
+            (Some(_), Want::Take) => block_in_place(|| self.take(&name)),
             (None, _) => {
-                self.write(Durability::None, |rows| rows.remove(key(scope, id)).map(|_| ()));
+                self.write(Durability::None, |rows| rows.remove(name.key()).map(|_| ()));
                 None
             }
         };
@@ -135,23 +142,24 @@ impl Rows {
         else {
             return Answer::Nothing;
         };
-        let (id, scope) = (*id, scope.clone());
+        // The key has both, so they are those of the session that was stored.
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
         Answer::Give(Found { id, scope, payload: row.payload.into(), lifetime })
     }
 
-    fn read(&self, scope: &Scope, id: &SessionId) -> Option<Row> {
+    fn read(&self, name: &Name) -> Option<Row> {
         let read = || -> Result<Option<Row>, Error> {
             let rows = self.database.begin_read()?.open_table(ROWS)?;
-            Ok(rows.get(key(scope, id))?.map(|row| Row::new(row.value())))
+            Ok(rows.get(name.key())?.map(|row| Row::new(row.value())))
         };
         self.note(read()).flatten()
     }
 
     /// Deletes and returns a row in one transaction: of all that ask for it, also after a kill, one
     /// gets it. This is what makes a ticket single-use.
-    fn take(&self, scope: &Scope, id: &SessionId) -> Option<Row> {
+    fn take(&self, name: &Name) -> Option<Row> {
         self.write(Durability::Immediate, |rows| {
-            Ok(rows.remove(key(scope, id))?.map(|row| Row::new(row.value())))
+            Ok(rows.remove(name.key())?.map(|row| Row::new(row.value())))
         })?
     }
 
@@ -200,7 +208,7 @@ impl Rows {
             .inspect_err(|error| {
                 // A full disk fails each time: the first is told, the others are counted.
                 if self.failures.fetch_add(1, Relaxed) == 0 {
-                    eprintln!("warning: the database failed: {error}");
+                    let _ = writeln!(io::stderr(), "warning: the database failed: {error}");
                 }
             })
             .ok()
@@ -224,7 +232,7 @@ impl Rows {
     }
 }
 
-type Key = (&'static str, &'static [u8]);
+type Key = (&'static [u8], &'static [u8]);
 type Kept = (u64, &'static [u8]);
 type Table<'a> = redb::Table<'a, Key, Kept>;
 type Changed<T> = Result<T, redb::StorageError>;
@@ -248,22 +256,25 @@ impl Row {
     }
 }
 
-fn key<'a>(scope: &'a Scope, id: &'a SessionId) -> (&'a str, &'a [u8]) {
-    (scope.name(), id.as_bytes())
+/// What a session is found by.
+struct Name {
+    scope: Vec<u8>,
+    id: SessionId,
 }
 
-/// A file that its owner alone can read, from its first byte on.
+impl Name {
+    fn new(scope: &Scope, id: &SessionId) -> Self {
+        Self { scope: scope.to_bytes(), id: *id }
+    }
+
+    fn key(&self) -> (&[u8], &[u8]) {
+        (&self.scope, self.id.as_bytes())
+    }
+}
+
+/// A file that, if it is new, its owner alone can read from its first byte on.
 fn private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    // It may have been there, with another mode.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 fn since_epoch() -> Duration {

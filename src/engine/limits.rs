@@ -84,9 +84,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.room.bytes.limit() >= UNLIMITED { u64::MAX } else { (count * bytes).max(1) }
     }
 
-    /// Evicts from a shard what is wanted, or less if there is room before.
+    /// Evicts from a shard what is wanted, or less if there is room before. Where so many leave that the stale
+    /// hints of others become too many for the rest, it looks at those, too: at three for each that has left.
     fn evict(&self, at: usize, wanted: Wanted, spare: &Name, has_room: impl Fn() -> bool) -> usize {
-        self.leave(at, self.shards[at].evict(self.clock.now(), wanted, spare, has_room))
+        let now = self.clock.now();
+        let evicted = self.leave(at, self.shards[at].evict(now, wanted, spare, has_room));
+        let mut batches = (3 * evicted).div_ceil(BATCH);
+        while batches > 0 && self.compact(at, now) {
+            batches -= 1;
+        }
+        evicted
     }
 
     fn evict_any(&self, shard: usize, spare: &Name) -> usize {

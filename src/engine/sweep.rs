@@ -104,7 +104,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let (mut count, mut panics) = (0, Panics::default());
         let mut cursor = Cursor::default();
         while let Some((sessions, next)) = self.walk(cursor) {
-            for session in sessions.iter().filter(|session| !keep(session)) {
+            let live = sessions.iter().filter(|session| !self.is_expired(session));
+            for session in live.filter(|session| !keep(session)) {
                 count += usize::from(self.remove_session(session, Reason::Removed));
             }
             panics.drop_all(sessions);
@@ -130,6 +131,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.compact_after(&name);
         self.deliver(at);
         true
+    }
+
+    /// Whether the session is expired by now.
+    pub(crate) fn is_expired(&self, session: &Session<S>) -> bool {
+        Due::load(session.node().node().expiry()).is_past(self.clock.now())
     }
 
     /// Handles of the next sessions, and where to go on; `None` at the end. Expired ones are left
