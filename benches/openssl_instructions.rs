@@ -32,10 +32,10 @@ fn main() {
     if let Some(task) = callgrind::task() {
         return run(&task);
     }
-    let args = Args::parse(ABOUT, [&[10_000], &[300]], &[]);
+    let args = Args::parse(ABOUT, [&[10_000], &[100]], &[]);
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
-    let steps = args.pick(400, 60);
+    let steps = args.pick(400, 40);
     for &sessions in &args.sizes {
         let mut table = Table::new(&[
             &format!("{sessions} sessions"),

@@ -9,28 +9,29 @@ use std::{
 use resumption::{Answer, Found, Scope, SecretBytes, SessionCache, SessionId, Want};
 
 /// How long the database takes for an answer.
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_millis(200);
 
 /// Stands for a database with a client of its own for the runtime.
-type Database = Mutex<HashMap<SessionId, Vec<u8>>>;
+type Database = Mutex<HashMap<(Scope, SessionId), Vec<u8>>>;
 
 /// Finds and deletes in one step, as a take demands.
-async fn take(database: Arc<Database>, id: SessionId) -> Option<Vec<u8>> {
+async fn take(database: Arc<Database>, scope: Scope, id: SessionId) -> Option<Vec<u8>> {
     tokio::time::sleep(SLOW).await;
-    database.lock().expect("no panic").remove(&id)
+    database.lock().expect("no panic").remove(&(scope, id))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids: Vec<_> = (0..100_u8).map(|number| SessionId::from([number; 32])).collect();
-    let database: Arc<Database> =
-        Arc::new(Mutex::new(ids.iter().map(|id| (*id, b"state".to_vec())).collect()));
+    let scope = Scope::new("web");
+    let rows = ids.iter().map(|id| ((scope.clone(), *id), b"state".to_vec()));
+    let database: Arc<Database> = Arc::new(Mutex::new(rows.collect()));
 
     let cache: SessionCache = SessionCache::builder().build()?;
     cache.set_on_get(Some(Arc::new(move |proposed| {
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
         // On the runtime, so that it goes on when the lookup is dropped.
-        let query = tokio::spawn(take(Arc::clone(&database), id));
+        let query = tokio::spawn(take(Arc::clone(&database), scope.clone(), id));
         Answer::later(async move {
             let Ok(Some(bytes)) = query.await else { return Answer::Nothing };
             let (payload, lifetime) = (SecretBytes::from(bytes), Duration::from_secs(7200));
@@ -38,9 +39,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
     })));
 
-    let web = cache.scope(&Scope::new("web"));
+    let web = cache.scope(&scope);
     let (hasty, others) = ids.split_first().expect("there are some");
-    assert!(web.lookup(hasty, Want::Take).within(SLOW / 4).await.is_none());
+    assert!(web.lookup(hasty, Want::Take).within(SLOW / 40).await.is_none());
     println!("one lookup did not wait for the database");
 
     // All at once, and none of them holds a thread.

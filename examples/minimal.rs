@@ -1,7 +1,12 @@
 //! An echo server on tokio-rustls whose clients resume their sessions:
 //! `openssl s_client -connect 127.0.0.1:4433 -sess_out s.pem`, then again with `-sess_in s.pem`.
 
-use std::{env, error::Error, io, sync::Arc};
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    sync::Arc,
+};
 
 use resumption::{Scope, SessionCache};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -30,7 +35,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             let tls = acceptor.accept(tcp).await?;
-            println!("{client}: {:?}", tls.get_ref().1.handshake_kind());
+            let kind = tls.get_ref().1.handshake_kind();
+            let _ = writeln!(io::stdout(), "{client}: {kind:?}");
             let (mut from, mut to) = tokio::io::split(tls);
             tokio::io::copy(&mut from, &mut to).await?;
             to.shutdown().await?;

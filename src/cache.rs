@@ -23,7 +23,9 @@ use crate::sessions::Sessions;
 use crate::stats::Stats;
 
 /// A cache of TLS sessions. Clones share it; what is in it is dropped with the last clone, and the
-/// last [`Sessions`] of it.
+/// last [`Sessions`], [`Iter`] and [`Lookup`](crate::Lookup) of it. If its background thread is in the middle of a
+/// step just then, that thread drops it at the end of the step. Whoever drops it calls the callbacks that wait,
+/// whatever the [`Dispatch`] is; [`close`](Self::close) it first to choose where.
 ///
 /// Sessions are reached through [`scope`](Self::scope) only. What is here works on all of them:
 /// settings, sweeps and counts, each with the consistency that it states.
@@ -85,7 +87,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Removes the sessions that `keep` answers `false` for; returns how many. O(n), in batches;
     /// sees each session that is there throughout the call once. `keep` runs under no pin, and may
-    /// use the cache. Expired sessions are not shown.
+    /// use the cache. Expired sessions are not shown. Holds up to 256 sessions or so at a time.
     ///
     /// ```
     /// use resumption::{Scope, SessionCache, SessionId};
@@ -137,14 +139,15 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.engine.deliver_all();
     }
 
-    /// Changes the lifetime of sessions that are put from now on. Zero stores sessions that are
-    /// expired at once.
+    /// Changes the lifetime of sessions that are put from now on. Less than a millisecond stores sessions that
+    /// are expired at once.
     pub fn set_lifetime(&self, lifetime: Duration) {
         self.engine.set_lifetime(lifetime);
     }
 
     /// Handles of all sessions, in no order. Each session that is there throughout is met once;
-    /// those that come or go meanwhile may be. Expired ones are left out.
+    /// those that come or go meanwhile may be. Expired ones are left out. The iterator itself holds up to 256
+    /// sessions or so that it is about to return, and those that left meanwhile stay alive with it.
     #[must_use]
     pub fn iter(&self) -> Iter<S> {
         let engine = Arc::clone(&self.engine);
@@ -364,9 +367,11 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Refuses puts from now on, waits for those that began before, removes every session, and waits
     /// until the callbacks have been told. What a put has stored before is removed with the rest.
-    /// Lookups find nothing afterwards; handles stay good.
+    /// Lookups find nothing afterwards but what a get callback answers with, so unset that first if no session
+    /// is to be resumed any more. Handles stay good. What another thread is removing just now, the background
+    /// thread among them, that thread drops soon after.
     ///
-    /// Inside a callback it begins all that, and returns without waiting for callbacks. With
+    /// Inside a callback, be it another cache's, it begins all that, and returns without waiting for callbacks. With
     /// [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
     /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
     /// so it must not be called from such a drop.

@@ -32,7 +32,8 @@ impl Connection {
         Self { side: CacheMode::CLIENT, ..Self::server() }
     }
 
-    /// How long the session lives; the cache's lifetime if this is not called. Zero is expired at once.
+    /// How long the session lives; the cache's lifetime if this is not called. Less than a
+    /// millisecond is expired at once.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self

@@ -31,44 +31,49 @@
 //! # Guarantees
 //!
 //! * **Lock-free.** A thread that is stopped at any instruction of a put, a get, a take, a removal,
-//!   an eviction, an expiry or a growth keeps no other from going on. [`SessionCache::close`] is the
-//!   one call that waits, and a lowered limit may. What the allocator does, and the C library when a
-//!   thread uses the crate for the first time, is theirs.
+//!   an eviction, an expiry or a growth keeps no other from going on. [`SessionCache::close`] waits, a lowered limit
+//!   may, and so do the calls that attach or drop a scope or change a setting, which exclude each other;
+//!   a lookup waits for a get callback that it asks. This does not cover the allocator, nor what the C library does
+//!   when a thread first uses the crate.
 //! * **Linearizable per id.** Puts, gets, takes, removals and extensions of one id take effect one
 //!   after the other. A replace is never seen as a miss; a session has one taker, and every removal
 //!   has one winner and one [`Reason`].
 //! * **Limits hold at every instant.** Sessions and bytes never exceed theirs, however many threads
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
 //!   after n distinct puts. What handles hold after a removal is counted apart.
-//! * **Expired sessions are never returned.** Their memory comes back in bounded steps that ride on
+//! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back in bounded steps that ride on
 //!   puts, and on a background thread, about an eighth of the lifetime late at most, or a second.
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
-//!   wiped then. Only memory waits for the epoch, counted and bounded: a header's, and with it that of up
-//!   to 936 bytes of [`SecretBytes`], which are in one block with it.
+//!   wiped then. Only memory waits for the epoch, counted and bounded: a header, together with the bytes, wiped
+//!   already, of [`SecretBytes`] of up to 936 bytes, which share its block.
 //! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
 //! * **Callbacks are told once, in order.** Of one id in one scope: a session's coming before its
 //!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile. An
 //!   external cache that lags brings no session back.
 //! * **No panic past the builder**, whatever the ids, limits and clocks. A payload whose own drop
 //!   panics does so out of the call that dropped it, and nothing else is lost but what that call was
-//!   putting.
+//!   putting; if that panics in its drop, too, the process ends, as with any two panics at once.
 //!
 //! # Trade-offs
 //!
-//! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far. Headers
+//! * A cell array never shrinks: 16 to 32 bytes for each session of the largest number so far; or of the limit,
+//!   once the cache has held a sixteenth of that. Headers
 //!   of large caches are in a region of the process that does not shrink either ([`Stats::region_bytes`]);
 //!   on Linux it reserves 64 GiB of address space. Those of [`SecretBytes`] of up to 936 bytes are not: they
 //!   are with the bytes. Each thread keeps up to 256 KiB of such blocks for its next sessions, and the process
 //!   up to 64 MiB for any thread's, which the background threads give back while nobody needs them.
-//! * Eviction is by expiry slot, first in first out within one, sparing what was used since it last
-//!   looked. Sessions of different lifetimes that expire within an eighth of each other may leave in
+//! * Eviction is by expiry slot, first in first out within one. A session that was used since it came is spared, and
+//!   looked at again only while less than a fifth of the sessions are new ones, which have not been
+//!   looked at: a flood of new sessions costs others little, and a new one has time to come back. One call of
+//!   eviction spares 64 at most, and then takes the next. Sessions of different lifetimes that expire within an eighth of each other may leave in
 //!   either order; after an idle time, or without auto-clear, also within an eighth of that time.
 //! * A thread that is stopped in the middle of an operation keeps headers from being freed, and what is in one
 //!   block with them. At a
 //!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
 //! * In a forked child the background thread does not exist, nor the one that [`Lookup`]'s deadlines
-//!   start; make the cache after the fork.
+//!   start; and what another thread of the parent was reading at that instant keeps memory from coming back in the
+//!   child, whatever cache it is of. Make the process's first cache after the fork.
 //! * Calls of callbacks that wait hold their sessions, beyond the limit on bytes; their number is
 //!   bounded, [`Builder::max_waiting_callbacks`].
 //! * 64-bit systems only, whose user space ends at 2⁴⁸: the bits above have other uses.

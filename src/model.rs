@@ -14,7 +14,7 @@ pub use self::engine::{Engine, Waiting};
 pub use self::events::{Shard, Told};
 use self::events::{depart, next_event, store, store_with, tell};
 use crate::expiry::capacity::UNLIMITED;
-use crate::expiry::{self, Age, Extension, Hint};
+use crate::expiry::{self, Age, Extension, Hint, Row};
 use crate::gate;
 use crate::queue::{Queue as Words, Segment};
 use crate::reclaim::gauge::Lease;
@@ -352,20 +352,20 @@ impl Wheel {
     /// Files a hint, as a put does.
     pub fn push(&self, number: u64, due: u64, now: u64) {
         let guard = pin();
-        let filed = self.wheel.try_push(hint(number), due, now, Age::Fresh, &guard);
+        let filed = self.wheel.try_push(hint(number), due, now, Row::FRESH, &guard);
         drop(guard);
         if filed.is_err() {
-            self.push_again(number, due, now, Age::Fresh);
+            self.push_again(number, due, now, Row::FRESH);
         }
     }
 
     /// Files a hint in a list of those that eviction has spared.
     pub fn keep(&self, number: u64, due: u64, now: u64) {
-        self.push_again(number, due, now, Age::Kept);
+        self.push_again(number, due, now, self.wheel.spared());
     }
 
-    fn push_again(&self, number: u64, due: u64, now: u64, age: Age) {
-        while !self.wheel.push(hint(number), due, now, age) {}
+    fn push_again(&self, number: u64, due: u64, now: u64, row: Row) {
+        while !self.wheel.push(hint(number), due, now, row) {}
     }
 
     /// A list with hints that are due.

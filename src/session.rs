@@ -60,8 +60,8 @@ impl<S> Session<S> {
         clock::instant(self.0.origin(), Due::load(self.0.node().expiry()).at())
     }
 
-    /// How many references the session has: one for each handle, and one for the cache while the
-    /// session is in it. Other threads may change it at any time.
+    /// How many references the session has: one for each handle, one for the cache while the session is in it,
+    /// and one while a new callback is to be told of it. Other threads may change it at any time.
     #[must_use]
     pub fn ref_count(&self) -> usize {
         self.0.count() as usize

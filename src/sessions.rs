@@ -67,8 +67,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 
     /// As [`put`](Self::put), with a lifetime of its own.
     ///
-    /// A lifetime of zero stores a session that is expired at once: it is never found, and takes
-    /// room until its memory comes back. A lifetime beyond the end of time, 139 years, never expires.
+    /// A lifetime of less than a millisecond stores a session that is expired at once: it is never found, and
+    /// takes room until its memory comes back. A lifetime beyond the end of time, 139 years, never expires.
     pub fn put_with(&self, id: &SessionId, payload: S, lifetime: Duration) -> Put<S> {
         self.put_from(id, payload, Connection::server().lifetime(lifetime))
     }
@@ -111,7 +111,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.
-    /// Eviction spares a session that was found since it last looked (SIEVE, Zhang et al. 2024).
+    /// Eviction spares a session that was found since it last looked (see [Trade-offs](crate#trade-offs)).
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)
@@ -169,8 +169,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
         self.engine.contains(&self.scope, id)
     }
 
-    /// Lets a session expire `lifetime` from now, later or sooner than it would have; `false` if
-    /// there is none. A session whose expiry was carried out is not extended any more: one atomic
+    /// Lets a session expire `lifetime` from now, later or sooner than it would have, and at once if that is less
+    /// than a millisecond; `false` if there is none. A session whose expiry was carried out is not extended any more: one atomic
     /// step decides between the two.
     pub fn extend(&self, id: &SessionId, lifetime: Duration) -> bool {
         self.engine.extend(&self.scope, id, lifetime)

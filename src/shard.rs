@@ -11,7 +11,7 @@ mod tells;
 use std::fmt;
 
 pub(crate) use self::tells::{ASKS, CAME, LEFT, Tells};
-use crate::expiry::{Age, Due, Hint, List, Standing, Unpushed, Wheel};
+use crate::expiry::{Age, Due, Hint, List, Row, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
 use crate::reclaim::gauge::Gauges;
@@ -35,9 +35,8 @@ const PROBATION: u64 = 5;
 /// Links that a walk of the table follows under one pin.
 pub(crate) const PER_PIN: usize = if cfg!(any(loom, shuttle)) { 4 } else { 256 };
 
-/// Stale hints that are let be, beside one for two sessions. A cache that is full and whose
-/// sessions are taken soon settles at one for one by eviction alone; the rest of the way is a little
-/// compaction, for the sake of memory.
+/// Stale hints that are let be, beside three for four sessions. Where sessions are taken soon, a full cache settles
+/// below that by eviction alone.
 const SLACK: u64 = if cfg!(any(loom, shuttle)) { 0 } else { 64 };
 
 /// A shard.
@@ -80,18 +79,19 @@ pub(crate) struct Wanted {
 pub(crate) struct Unfiled {
     hint: Hint,
     due: u64,
-    age: Age,
+    row: Row,
 }
 
 /// What a look at a hint has come to.
 enum Look<S> {
-    /// The hint led nowhere, or its session was just removed by another thread.
+    /// The hint led nowhere, its session was just removed by another thread, or it led to a session that nobody
+    /// has been shown, which has no hint yet: this one was another session's.
     Stale,
     Left(Unlinked<S>, Reason),
     /// The session stays; its hint belongs to `due`.
     Stays {
         due: u64,
-        age: Age,
+        row: Row,
     },
 }
 
@@ -251,14 +251,14 @@ impl<S> Shard<S> {
     ) -> Result<(), Unfiled> {
         let hint = Hint::new(node.node().hash(), node.stamp());
         let due = Due::load(node.node().expiry()).at();
-        self.try_file_again(Unfiled { hint, due, age: Age::Fresh }, now, guard)
+        self.try_file_again(Unfiled { hint, due, row: Row::FRESH }, now, guard)
     }
 
     /// Files a hint, which is counted, under the caller's pin, or returns it.
     #[inline]
     fn try_file_again(&self, unfiled: Unfiled, now: u64, guard: &Guard) -> Result<(), Unfiled> {
-        let Unfiled { hint, due, age } = unfiled;
-        self.wheel.try_push(hint, due, now, age, guard).map_err(|why| {
+        let Unfiled { hint, due, row } = unfiled;
+        self.wheel.try_push(hint, due, now, row, guard).map_err(|why| {
             if why == Unpushed::Again {
                 // Relaxed: as above.
                 self.counts.fetch_add(1, Ordering::Relaxed);
@@ -270,8 +270,8 @@ impl<S> Shard<S> {
     /// Files hints that are counted. Not under a pin.
     #[cold]
     pub(crate) fn file_rest(&self, unfiled: &[Unfiled], now: u64) {
-        for &Unfiled { hint, due, age } in unfiled {
-            while !self.wheel.push(hint, due, now, age) {
+        for &Unfiled { hint, due, row } in unfiled {
+            while !self.wheel.push(hint, due, now, row) {
                 // One more hint. Relaxed: as above.
                 self.counts.fetch_add(1, Ordering::Relaxed);
             }
@@ -282,7 +282,7 @@ impl<S> Shard<S> {
     pub(crate) fn file(&self, hint: Hint, due: u64, now: u64) {
         // Relaxed: as above.
         self.counts.fetch_add(1, Ordering::Relaxed);
-        self.file_rest(&[Unfiled { hint, due, age: Age::Fresh }], now);
+        self.file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
     }
 
     /// Removes sessions that come first in the order of eviction, but not `spare`, until `wanted`
@@ -369,7 +369,7 @@ impl<S> Shard<S> {
         {
             let looks = Wanted::looks(departed.sessions.len() + left);
             let looked = self.each_hint(due, now, &mut departed, looks, |node| {
-                self.look_to_expire(node, now, Age::Fresh)
+                self.look_to_expire(node, now, due.row())
             });
             left -= looked.clamp(1, left);
             // A model's next call does the same, and each look at the wheel multiplies the executions.
@@ -392,7 +392,7 @@ impl<S> Shard<S> {
     pub(crate) fn compact(&self, now: u64) -> Departed<S> {
         let mut departed = Departed::with_capacity(BATCH);
         let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
-        let age = list.age();
+        let row = list.row();
         let clears = self.clears();
         self.each_hint(
             list,
@@ -400,8 +400,8 @@ impl<S> Shard<S> {
             &mut departed,
             Wanted::looks(steps as usize),
             |node| match clears {
-                true => self.look_to_expire(node, now, age),
-                false => Look::Stays { due: Due::load(node.node().expiry()).at(), age },
+                true => self.look_to_expire(node, now, row),
+                false => Look::Stays { due: Due::load(node.node().expiry()).at(), row },
             },
         );
         departed
@@ -423,9 +423,9 @@ impl<S> Shard<S> {
             // Where weight decides, a few at a time: what is popped and not needed any more goes to the
             // end of its list.
             let batch = if wanted.weight == u64::MAX { BATCH } else { BATCH.min(4) };
-            let popped = self.each_of_batch(list, now, steps.min(batch), |node, age| {
+            let popped = self.each_of_batch(list, now, steps.min(batch), |node| {
                 if departed.is_enough(wanted) {
-                    return Some((Due::load(node.node().expiry()).at(), age));
+                    return Some((Due::load(node.node().expiry()).at(), list.row()));
                 }
                 match look(node) {
                     Look::Stale => None,
@@ -433,7 +433,7 @@ impl<S> Shard<S> {
                         departed.push(unlinked, reason);
                         None
                     }
-                    Look::Stays { due, age } => Some((due, age)),
+                    Look::Stays { due, row } => Some((due, row)),
                 }
             });
             if popped == 0 {
@@ -452,20 +452,19 @@ impl<S> Shard<S> {
         list: List,
         now: u64,
         most: usize,
-        mut look: impl FnMut(Found<'_, S>, Age) -> Option<(u64, Age)>,
+        mut look: impl FnMut(Found<'_, S>) -> Option<(u64, Row)>,
     ) -> usize {
         let (mut words, mut stay) = ([0; BATCH], 0);
         let (mut unfiled, mut rest) = ([Unfiled::NONE; BATCH], 0);
         let guard = pin();
-        let age = list.age();
         let hints = self.wheel.pop(list, &mut words[..most], &guard, self.gauges);
         let popped = hints.len();
         self.prefetch(hints.clone());
         for hint in hints {
             let Some(node) = self.node_of(hint, &guard) else { continue };
-            let Some((due, age)) = look(node, age) else { continue };
+            let Some((due, row)) = look(node) else { continue };
             stay += 1;
-            if let Err(again) = self.try_file_again(Unfiled { hint, due, age }, now, &guard) {
+            if let Err(again) = self.try_file_again(Unfiled { hint, due, row }, now, &guard) {
                 unfiled[rest] = again;
                 rest += 1;
             }
@@ -498,27 +497,32 @@ impl<S> Shard<S> {
     ) -> Look<S> {
         let expiry = node.node().expiry();
         let is_named = node.node().is(spare);
-        if !is_named && Due::standing(expiry, now) == Standing::Expired {
-            return self.removed(node, Reason::Expired);
+        if !is_named {
+            match Due::standing(expiry, now) {
+                Standing::Live => {}
+                Standing::Expired => return self.removed(node, Reason::Expired),
+                Standing::Unseen => return Look::Stale,
+            }
         }
         let due = Due::load(expiry).at();
         if is_named || *spared < MOST_SPARED && node.node().clear_visit() {
             *spared += 1;
-            return Look::Stays { due, age: Age::Kept };
+            return Look::Stays { due, row: self.wheel.spared() };
         }
         if *spared < MOST_SPARED && self.wheel.is_early(list, due, now) {
             *spared += 1;
-            return Look::Stays { due, age: list.age() };
+            return Look::Stays { due, row: list.row() };
         }
         self.removed(node, Reason::Evicted)
     }
 
-    fn look_to_expire(&self, node: Found<'_, S>, now: u64, age: Age) -> Look<S> {
+    fn look_to_expire(&self, node: Found<'_, S>, now: u64, row: Row) -> Look<S> {
         let expiry = node.node().expiry();
-        if Due::standing(expiry, now) == Standing::Expired {
-            return self.removed(node, Reason::Expired);
+        match Due::standing(expiry, now) {
+            Standing::Live => Look::Stays { due: Due::load(expiry).at(), row },
+            Standing::Expired => self.removed(node, Reason::Expired),
+            Standing::Unseen => Look::Stale,
         }
-        Look::Stays { due: Due::load(expiry).at(), age }
     }
 
     #[inline(always)]
@@ -578,7 +582,7 @@ pub(crate) fn reason_of<S>(node: &Node<S>, reason: Reason) -> Reason {
 }
 
 impl Unfiled {
-    const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, age: Age::Fresh };
+    const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, row: Row::FRESH };
 }
 
 impl Wanted {

@@ -80,7 +80,8 @@ pub struct Stats {
     /// Calls of callbacks that panicked.
     pub callbacks_panicked: u64,
     /// How long it was since sessions were put, or last extended or renewed, when they were evicted, on
-    /// average: the effective lifetime of a cache that is too small. `None` before the first eviction.
+    /// average: the effective lifetime of a cache that is too small. Up to a 32 768th of their lifetimes less than
+    /// it was, 80 s for one of 30 days. `None` before the first eviction.
     pub mean_age_at_eviction: Option<Duration>,
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resumption::{Clock, Put, Scope, SessionCache, Sessions};
 
@@ -50,6 +50,19 @@ fn a_session_lives_to_its_last_millisecond() {
         assert_eq!((stats.misses_expired, stats.removals.expired), (2, 4));
         assert_eq!((cache.flush_expired(), cache.len()), (0, 0), "each was removed when met");
     }
+}
+
+/// By the clock of everybody else, too.
+#[test]
+fn a_handle_knows_the_instant_of_its_expiry() {
+    let cache: SessionCache<u64> = SessionCache::builder().build().expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    let before = Instant::now();
+    assert!(web.put_with(&id(1), 1, HOUR).is_stored());
+    let after = Instant::now();
+    let expires = web.get(&id(1)).expect("it was put").expires_at();
+    // The coarse clock is some milliseconds behind.
+    assert!((before + HOUR - SECOND..=after + HOUR + SECOND).contains(&expires));
 }
 
 #[test]

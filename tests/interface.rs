@@ -1,11 +1,13 @@
 //! Each call of the interface, with its edge cases.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use resumption::{
-    BuildError, Clock, Put, Refusal, Scope, SecretBytes, SessionCache, SessionId, Sessions,
+    BuildError, Clock, Connection, Put, Refusal, Scope, SecretBytes, SessionCache, SessionId,
+    Sessions,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -206,6 +208,39 @@ fn eviction_spares_what_was_used() {
     assert!(!web.contains(&id(1)) && !web.contains(&id(2)));
 }
 
+/// New sessions do not have to leave before their clients can come back: a fifth of the places is theirs, also
+/// when all others were used.
+#[test]
+fn eviction_leaves_time_to_new_sessions() {
+    const SESSIONS: u64 = 100;
+    let (cache, web, _) = numbers(SESSIONS as usize);
+    for number in 0..SESSIONS {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for newest in SESSIONS..10 * SESSIONS {
+        let there: Vec<_> = cache.iter().map(|session| *session.id()).collect();
+        let old = there.iter().filter(|&other| (newest - 10..newest).all(|new| *other != id(new)));
+        assert!(old.into_iter().all(|old| web.get(old).is_some()));
+        assert!(web.put(&id(newest), newest).is_stored());
+        assert!((newest - 10..newest).all(|new| web.contains(&id(new))), "{newest}");
+    }
+}
+
+/// What one call of eviction spares is bounded.
+#[test]
+fn eviction_spares_64_in_a_row() {
+    let (_, web, _) = numbers(200);
+    for number in 0..200 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    for number in 0..100 {
+        assert!(web.get(&id(number)).is_some());
+    }
+    assert!(web.put(&id(200), 200).is_stored());
+    let left: Vec<_> = (0..200).filter(|&number| !web.contains(&id(number))).collect();
+    assert_eq!(left, [64]);
+}
+
 #[test]
 fn large_caches_keep_97_percent() {
     for max in [2_000, 20_480, 100_000] {
@@ -286,6 +321,18 @@ fn own_payloads_are_weighed() {
 }
 
 #[test]
+fn a_weigher_that_panics_leaves_nothing_behind() {
+    let builder = SessionCache::<u8>::builder().max_bytes(10_000).without_ticker();
+    let cache = builder.weigher(|&payload| if payload == 0 { panic!("the weigher") } else { 1 });
+    let cache = cache.build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    assert!(catch_unwind(AssertUnwindSafe(|| web.put(&id(1), 0))).is_err());
+    assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    assert!(web.put(&id(1), 1).is_stored());
+    cache.close();
+}
+
+#[test]
 fn limits_change_at_run_time() {
     let (cache, web, _) = numbers(100_000);
     for number in 0..50_000 {
@@ -328,6 +375,13 @@ fn settings_that_make_no_sense_are_errors() {
     type Cache = SessionCache<u8>;
     assert!(matches!(Cache::builder().max_sessions(0).build(), Err(BuildError::NoSessions)));
     assert!(matches!(Cache::builder().max_bytes(1).build(), Err(BuildError::TooFewBytes { .. })));
+    let least = Cache::OVERHEAD;
+    let too_few = Cache::builder().max_bytes(least - 1).build();
+    assert!(matches!(too_few, Err(BuildError::TooFewBytes { .. })));
+    let enough = Cache::builder().max_bytes(least).without_ticker().build().expect("enough");
+    let web = enough.scope(&Scope::new("a"));
+    assert!(web.put(&id(1), 1).is_stored() && web.put(&id(2), 2).is_stored());
+    assert_eq!(enough.len(), 1, "one session without weight");
     for none in [Duration::ZERO, Duration::from_micros(999)] {
         let error = Cache::builder().lifetime(none).build().expect_err("no lifetime");
         assert!(error.to_string().contains("lifetime is less than a millisecond"), "{error}");
@@ -350,10 +404,22 @@ fn use_after_close_is_harmless() {
     assert_eq!(cache.stats().removals.closed, 50);
     assert!(matches!(web.put(&id(1), 1), Put::Refused(Refusal::Closed, 1)));
     assert!(matches!(web.put_if_absent(&id(1), 1), Put::Refused(Refusal::Closed, 1)));
-    assert!(web.get(&id(3)).is_none() && web.take(&id(3)).is_none());
-    assert!(!web.remove(&id(3)) && !web.extend(&id(3), MINUTE));
+    assert!(matches!(web.put_with(&id(1), 1, MINUTE), Put::Refused(Refusal::Closed, 1)));
+    let put = web.put_from(&id(1), 1, Connection::server());
+    assert!(matches!(put, Put::Refused(Refusal::Closed, 1)));
+    assert!(web.get(&id(3)).is_none() && web.take(&id(3)).is_none() && !web.contains(&id(3)));
+    assert!(web.get_many(&[id(3), id(4)]).iter().all(Option::is_none));
+    assert!(!web.remove(&id(3)) && !web.remove_faulty(&id(3)) && !web.extend(&id(3), MINUTE));
     assert_eq!((cache.flush(), cache.flush_expired(), cache.iter().count()), (0, 0, 0));
-    cache.set_max_sessions(5);
+    assert_eq!((cache.retain(|_| false), cache.drop_scope(web.scope())), (0, 0));
+    cache.set_lifetime(MINUTE);
+    for limit in [5, 1_000, usize::MAX] {
+        cache.set_max_sessions(limit);
+        cache.set_max_bytes(limit);
+        let other = cache.scope(&Scope::new("came later"));
+        assert!(matches!(other.put(&id(1), 1), Put::Refused(Refusal::Closed, 1)));
+    }
+    assert_eq!(cache.close_within(Duration::ZERO), Ok(()));
     assert_eq!(*held.payload(), 3);
 }
 
@@ -368,6 +434,30 @@ fn iteration_meets_every_session_once() {
     let mut met: Vec<_> = cache.iter().map(|session| *session.payload()).collect();
     met.sort_unstable();
     assert_eq!(met, (0..10_000).collect::<Vec<_>>());
+}
+
+/// Also what expires when the iterator has it already.
+#[test]
+fn iteration_returns_nothing_expired() {
+    let (cache, web, clock) = numbers(1_000);
+    for number in 0..100 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    let mut all = cache.iter();
+    assert!(all.next().is_some());
+    clock.advance(MINUTE);
+    assert!(all.next().is_none());
+
+    for number in 0..100 {
+        assert!(web.put(&id(number), number).is_stored());
+    }
+    let mut shown = 0;
+    cache.retain(|_| {
+        shown += 1;
+        clock.advance(MINUTE);
+        true
+    });
+    assert_eq!(shown, 1);
 }
 
 #[test]
@@ -399,7 +489,8 @@ fn payloads_are_dropped_with_the_last_handle_at_that_moment() {
         alive.fetch_add(1, Ordering::SeqCst);
         Counted(Arc::clone(&alive))
     };
-    let cache = SessionCache::builder().max_sessions(2).build().expect("sane");
+    // A ticker may be the one that drops the cache, a moment later.
+    let cache = SessionCache::builder().max_sessions(2).without_ticker().build().expect("sane");
     let web = cache.scope(&Scope::new("web"));
     for number in 0..100 {
         assert!(web.put(&id(number), new()).is_stored());

@@ -97,6 +97,40 @@ fn sessions_that_are_revoked_go_all() {
     assert_eq!((cache.len(), cache.stats().removals.removed), (0, 2_000));
 }
 
+/// A removal looks at stale hints, and may meet what is expired; the sessions of the batch are in hand then.
+#[test]
+fn sessions_that_are_revoked_go_all_beside_expired_ones() {
+    let (cache, web, clock) = manual(4_000, HOUR);
+    for number in 0..1_000 {
+        assert!(web.put_with(&id(number), BAD, 2 * MINUTE).is_stored());
+        assert!(web.put(&id(1_000 + number), BAD).is_stored());
+    }
+    clock.advance(3 * MINUTE);
+    assert!(panics(|| cache.retain(|_| false)));
+    assert_eq!(cache.stats().removals.removed, 1_000);
+    while panics(|| cache.flush_expired()) {}
+    assert!(cache.is_empty());
+}
+
+/// A predicate that panics ends the call, and what it did not want before is gone.
+#[test]
+fn a_predicate_that_panics_ends_its_call_alone() {
+    let (cache, ..) = mined(2_000);
+    let mut shown = 0;
+    let revoked = panics(|| {
+        cache.retain(|_| {
+            shown += 1;
+            if shown > 100 {
+                panic_any(PLANNED)
+            }
+            false
+        })
+    });
+    assert!(revoked);
+    assert_eq!((shown, cache.len(), cache.stats().removals.removed), (101, 1_900, 100));
+    while panics(|| cache.flush()) {}
+}
+
 #[test]
 fn what_is_evicted_together_goes_together() {
     let (cache, web, _) = manual(5_000, HOUR);

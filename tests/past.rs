@@ -1,8 +1,29 @@
-//! What the statistics tell of misses: whether the session had been taken or evicted before.
+//! What the statistics tell of the past: whether what was missed had been taken or evicted before, and how old what was
+//! evicted had become.
 
 mod support;
 
-use support::{HOUR, id, manual};
+use std::time::Duration;
+
+use support::{HOUR, MINUTE, SECOND, id, manual};
+
+/// The effective lifetime, as exact as its documentation says.
+#[test]
+fn the_age_at_eviction_is_what_it_was() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for lifetime in [MINUTE, HOUR, DAY, 30 * DAY, 365 * DAY] {
+        let (cache, web, clock) = manual(1, lifetime);
+        assert!(web.put(&id(0), 0).is_stored());
+        assert_eq!(cache.stats().mean_age_at_eviction, None);
+        for (number, age) in [(1, SECOND * 10), (2, SECOND * 50)] {
+            clock.advance(age);
+            assert!(web.put(&id(number), number).is_stored());
+        }
+        let mean = cache.stats().mean_age_at_eviction.expect("two were evicted");
+        let least = (SECOND * 30).saturating_sub(lifetime / 32_768);
+        assert!((least..=SECOND * 30).contains(&mean), "{mean:?} of {lifetime:?}");
+    }
+}
 
 /// A miss is told from another by the past of its id.
 #[test]
@@ -34,6 +55,19 @@ fn misses_are_told_apart_by_what_came_before() {
     assert!(taken == 0 && evicted >= 40, "{taken} taken, {evicted} evicted");
     assert_eq!(count(160..170), (0, 0), "removed ones are neither");
     assert_eq!(count(1_000..2_000), (0, 0), "strangers are neither");
+}
+
+/// The scope is a part of the hash: what one has taken is a stranger to the other.
+#[test]
+fn the_past_is_a_scopes_own() {
+    let (cache, web, _) = manual(100_000, HOUR);
+    let other = cache.scope(&resumption::Scope::new("other"));
+    for number in 0..100 {
+        assert!(web.put(&id(number), number).is_stored());
+        assert!(web.take(&id(number)).is_some());
+        assert!(other.take(&id(number)).is_none());
+    }
+    assert_eq!(cache.stats().approx_misses_taken_before, 0);
 }
 
 /// A second use of a ticket is a take, too.

@@ -138,6 +138,7 @@ fn nothing_else_is_served() {
     };
     assert_eq!(status(&[&url("/nothing")]), 404);
     assert_eq!(status(&["--path-as-is", &url("/../stats")]), 404);
+    assert_eq!(status(&["--head", &url("/")]), 200);
     assert_eq!(status(&["--data", "x=1", &url("/")]), 405);
     assert_eq!(status(&["--request", "DELETE", &url("/stats")]), 405);
     assert_eq!(status(&["--request", "DELETE", &url("/nothing")]), 404);

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use process::{Answer, End, PATIENCE, Program, folder, request};
@@ -90,6 +90,42 @@ fn a_reload_changes_the_certificate_and_keeps_the_sessions() {
     let newcomer = request(&Arc::new(pki.client(ONLY_13)), ready.address, SERVER);
     assert_eq!(newcomer.kind, HandshakeKind::Full);
     assert_eq!(newcomer.cert, new.cert.to_vec());
+}
+
+#[test]
+fn a_server_that_nobody_hears_reloads_and_serves_on() {
+    let (pki, files) = (Pki::new(), Files::new("unheard"));
+    let (old, new) = (pki.server(), pki.server());
+    files.write(&old);
+    let (server, ready) = Program::server_unheard(&files.options());
+    files.write(&new);
+    server.signal("HUP");
+    let cert = || request(&Arc::new(pki.client(ONLY_13)), ready.address, SERVER).cert;
+    let start = Instant::now();
+    while cert() != new.cert.to_vec() {
+        assert!(start.elapsed() < PATIENCE, "it does not reload");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_session_ends_with_its_lifetime() {
+    let (pki, files) = (Pki::new(), Files::new("lifetime"));
+    files.write(&pki.server());
+    let (_server, ready) = Program::server(&[&files.options()[..], &["--lifetime", "1s"]].concat());
+    let client = Arc::new(pki.client(ONLY_13));
+    for _ in 0..2 {
+        assert_eq!(request(&client, ready.address, SERVER).kind, HandshakeKind::Full);
+        thread::sleep(Duration::from_millis(1_100));
+    }
+}
+
+#[test]
+fn the_lookup_example_finds_what_its_database_has() {
+    let End { status, out, .. } = Program::start("lookup", &[]).end();
+    assert!(status.success());
+    assert!(out[1].starts_with("99 of 99 sessions found"), "{out:?}");
+    assert_eq!(out[2], "the first one's session was kept");
 }
 
 #[test]

@@ -14,7 +14,12 @@ use resumption::{Clock, Put, Refusal, Scope, Session, SessionCache, Sessions};
 
 use support::{Census, HOUR, Payload, Random, SECOND, id, number};
 
-const THREADS: u64 = 8;
+/// More than processors.
+fn threads() -> u64 {
+    let processors = thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    (2 * processors).max(8)
+}
+
 const MOST_WEIGHT: u64 = 500;
 /// How long the threads run. Not asserted: a slow machine does less in it.
 const WHILE: Duration = Duration::from_millis(1_500);
@@ -154,11 +159,11 @@ fn mixed(crew: &Crew, web: &Sessions<Payload>, clock: &Clock, ids: u64, random: 
 #[test]
 fn payloads_alive_never_exceed_the_limit_on_sessions() {
     const MOST: i64 = 50;
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(MOST as usize, usize::MAX);
     let (mut most, mut samples) = (0, 0u64);
     let turns = crew.run(
-        THREADS,
+        threads(),
         |_, random| mixed(&crew, &web, &clock, 200, random),
         || {
             most = most.max(crew.census.alive());
@@ -166,7 +171,7 @@ fn payloads_alive_never_exceed_the_limit_on_sessions() {
         },
     );
     assert!(samples > 1_000 && turns > 10_000, "{samples} samples of {turns} operations");
-    assert!((MOST / 2..=MOST + THREADS as i64).contains(&most), "{most} payloads were alive");
+    assert!((MOST / 2..=MOST + threads() as i64).contains(&most), "{most} payloads were alive");
     assert!(cache.stats().removals.evicted > 0);
     assert_adds_up(&cache, &crew.census);
 }
@@ -174,11 +179,11 @@ fn payloads_alive_never_exceed_the_limit_on_sessions() {
 #[test]
 fn payloads_alive_never_exceed_the_limit_on_bytes() {
     const MOST: i64 = 20_000;
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(usize::MAX, MOST as usize);
     let (mut most, mut samples) = (0, 0u64);
     let turns = crew.run(
-        THREADS,
+        threads(),
         |_, random| mixed(&crew, &web, &clock, 200, random),
         || {
             most = most.max(crew.census.bytes());
@@ -186,7 +191,7 @@ fn payloads_alive_never_exceed_the_limit_on_bytes() {
             assert!(cache.bytes() as i64 <= MOST);
         },
     );
-    let held = THREADS as i64 * Payload::charge(MOST_WEIGHT as usize);
+    let held = threads() as i64 * Payload::charge(MOST_WEIGHT as usize);
     assert!(samples > 1_000 && turns > 10_000, "{samples} samples of {turns} operations");
     assert!((MOST / 2..=MOST + held).contains(&most), "{most} bytes were alive");
     assert!(cache.stats().removals.evicted > 0);
@@ -197,11 +202,11 @@ fn payloads_alive_never_exceed_the_limit_on_bytes() {
 #[test]
 fn limits_that_change_are_obeyed() {
     const LIMITS: [usize; 8] = [1_000, 10, 300, 1, 2, 40_000, 500, 0];
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(1_000, usize::MAX);
     let mut changes = 0usize;
     let turns = crew.run(
-        THREADS,
+        threads(),
         |_, random| mixed(&crew, &web, &clock, 2_000, random),
         || {
             let limit = LIMITS[changes % LIMITS.len()];
@@ -209,7 +214,7 @@ fn limits_that_change_are_obeyed() {
             cache.set_max_sessions(limit);
             for _ in 0..1_000 {
                 let alive = crew.census.alive();
-                assert!(alive <= limit as i64 + THREADS as i64, "{alive} of {limit} alive");
+                assert!(alive <= limit as i64 + threads() as i64, "{alive} of {limit} alive");
             }
         },
     );
@@ -224,13 +229,13 @@ fn limits_that_change_are_obeyed() {
 
 #[test]
 fn limits_on_bytes_that_change_are_obeyed() {
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(usize::MAX, 1 << 20);
     let limits = [1 << 20, 5_000, 50_000, 2_000];
-    let held = THREADS as i64 * Payload::charge(MOST_WEIGHT as usize);
+    let held = threads() as i64 * Payload::charge(MOST_WEIGHT as usize);
     let mut changes = 0usize;
     let turns = crew.run(
-        THREADS,
+        threads(),
         |_, random| mixed(&crew, &web, &clock, 2_000, random),
         || {
             let limit = limits[changes % limits.len()];
@@ -249,12 +254,12 @@ fn limits_on_bytes_that_change_are_obeyed() {
 /// Sweeps, iteration, growth and every operation, all at once.
 #[test]
 fn sweeps_and_operations_together_lose_nothing() {
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(100_000, usize::MAX);
     let sweeps = AtomicU64::new(0);
     let swept = AtomicU64::new(0);
     crew.run(
-        THREADS,
+        threads(),
         |at, random| match (at, random.below(2_000)) {
             (0, 0) => _ = sweeps.fetch_add(1, Ordering::Relaxed) + cache.flush() as u64,
             (1, 0) => _ = cache.flush_expired(),
@@ -277,13 +282,13 @@ fn sweeps_and_operations_together_lose_nothing() {
 /// Of many takes of one session one gets it.
 #[test]
 fn a_session_is_taken_once() {
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, _) = cache(usize::MAX, usize::MAX);
     let newest = AtomicU64::new(0);
     let lost = AtomicU64::new(0);
-    let won: Vec<Mutex<Vec<u64>>> = (0..THREADS).map(|_| Mutex::default()).collect();
+    let won: Vec<Mutex<Vec<u64>>> = (0..threads()).map(|_| Mutex::default()).collect();
     crew.run(
-        THREADS,
+        threads(),
         |at, _| {
             if at == 0 {
                 // One id, many sessions: a version is what can be taken.
@@ -317,7 +322,7 @@ fn a_session_is_taken_once() {
 #[test]
 fn a_replace_is_never_seen_as_a_miss() {
     const REPLACED: u64 = 4;
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, _) = cache(usize::MAX, usize::MAX);
     for key in 0..REPLACED {
         assert!(web.put(&id(key), crew.payload(key, 0, 0)).is_stored());
@@ -325,9 +330,9 @@ fn a_replace_is_never_seen_as_a_miss() {
     let version = AtomicU64::new(0);
     let changes = AtomicU64::new(0);
     let seen: Vec<[AtomicU64; REPLACED as usize]> =
-        (0..THREADS).map(|_| Default::default()).collect();
+        (0..threads()).map(|_| Default::default()).collect();
     crew.run(
-        THREADS,
+        threads(),
         |at, random| match at {
             0 => {
                 let next = version.fetch_add(1, Ordering::Relaxed) + 1;
@@ -363,11 +368,11 @@ fn a_replace_is_never_seen_as_a_miss() {
 fn a_close_meets_every_put() {
     let mut met = 0;
     for round in 0..100 {
-        let crew = Crew::new(THREADS);
+        let crew = Crew::new(threads());
         let (cache, web, _) = cache(if round % 2 == 0 { 100 } else { usize::MAX }, usize::MAX);
         let (stored, is_closed) = (AtomicU64::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
-            for at in 0..THREADS {
+            for at in 0..threads() {
                 let (crew, web, stored, is_closed) = (&crew, &web, &stored, &is_closed);
                 scope.spawn(move || {
                     crew.start.wait();
@@ -402,7 +407,7 @@ fn a_close_meets_every_put() {
 /// What was put before a scope is dropped is not found afterwards, and all of it is counted.
 #[test]
 fn a_dropped_scope_meets_every_put() {
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     // Limited, for else the puts may outrun the sweep.
     let (cache, web, _) = cache(20_000, usize::MAX);
     let other = cache.scope(&Scope::new("other"));
@@ -410,11 +415,11 @@ fn a_dropped_scope_meets_every_put() {
         // Long after the others, so that eviction does not come to these.
         assert!(other.put_with(&id(key), crew.payload(key, 0, 0), 1_000 * HOUR).is_stored());
     }
-    let done: Vec<AtomicU64> = (0..THREADS).map(|_| AtomicU64::new(0)).collect();
+    let done: Vec<AtomicU64> = (0..threads()).map(|_| AtomicU64::new(0)).collect();
     let completed = || done.iter().map(|done| done.load(Ordering::SeqCst)).collect::<Vec<_>>();
     let (mut drops, mut met) = (0u64, 0u64);
     crew.run(
-        THREADS,
+        threads(),
         |at, _| {
             let number = done[at as usize].load(Ordering::Relaxed) + 1;
             let key = (at << 32) | number;
@@ -449,7 +454,7 @@ fn a_dropped_scope_meets_every_put() {
 #[test]
 fn iteration_meets_what_stays_once() {
     const STAY: u64 = 500;
-    let crew = Crew::new(THREADS);
+    let crew = Crew::new(threads());
     let (cache, web, clock) = cache(usize::MAX, usize::MAX);
     let other = cache.scope(&Scope::new("other"));
     for key in 0..STAY {
@@ -459,7 +464,7 @@ fn iteration_meets_what_stays_once() {
     }
     let mut walks = 0;
     let turns = crew.run(
-        THREADS,
+        threads(),
         |_, random| mixed(&crew, &web, &clock, 1 << 20, random),
         || {
             let mut met = vec![0u32; STAY as usize];

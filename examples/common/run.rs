@@ -77,7 +77,7 @@ pub(crate) async fn whole<S: Send + Sync + 'static, T: Tls>(
 /// How the program ends; an error is told.
 pub(crate) fn end(result: Result<ExitCode, String>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        tell(format_args!("error: {error}"));
         ExitCode::FAILURE
     })
 }
@@ -137,9 +137,9 @@ async fn obey<T: Tls>(signals: &mut Signals, server: &Server<T>) {
         match tls.reload() {
             Ok(()) => {
                 let (what, kept) = (tls.source().describe(), server.site.stats().sessions);
-                eprintln!("Reloaded: now with {what}; {kept} sessions kept.");
+                tell(format_args!("Reloaded: now with {what}; {kept} sessions kept."));
             }
-            Err(error) => eprintln!("Not reloaded, the old certificate stays: {error}"),
+            Err(error) => tell(format_args!("Not reloaded, the old certificate stays: {error}")),
         }
     }
 }
@@ -147,7 +147,10 @@ async fn obey<T: Tls>(signals: &mut Signals, server: &Server<T>) {
 /// Drives in threads of its own; a signal ends it early.
 async fn drive<T: Tls>(plan: Plan, signals: &mut Signals, server: &Server<T>) -> Summary {
     let Plan { address, clients, time, .. } = plan;
-    eprintln!("Driving https://{address}/ with {clients} clients for {} s.", time.as_secs());
+    tell(format_args!(
+        "Driving https://{address}/ with {clients} clients for {} s.",
+        time.as_secs()
+    ));
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let mut driving = spawn_blocking(move || drive::run(&plan, &stopped));
@@ -172,6 +175,11 @@ async fn finish(serving: JoinHandle<()>, signals: &mut Signals) {
 /// A line on stdout, where nobody may be listening any more.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// What happens on the way, on stderr. Nobody may be there to read it any more.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// What the server did, in a sentence.

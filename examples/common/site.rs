@@ -110,9 +110,11 @@ impl Site {
         if !matches!(path, "/" | "/stats") {
             return plain(StatusCode::NOT_FOUND, "There are / and /stats here, nothing else.\n");
         }
-        if request.method() != Method::GET {
-            let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET is answered.\n");
-            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        // Of an answer to HEAD, hyper sends the head alone.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal =
+                plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.\n");
+            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
         if path == "/stats" {

@@ -77,7 +77,7 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
 
     let summary = run::run(options, &mut signals, &server).await?;
     if let Err(late) = cache.close_within(LAST_CALLS) {
-        eprintln!("warning: {late}; these sessions are not in the database");
+        run::tell(format_args!("warning: {late}; these sessions are not in the database"));
     }
     rows.settle();
     let (stats, left) = (cache.stats(), rows.len());

@@ -100,8 +100,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (0..self.shards.len()).map(|at| self.serve(at, 1)).sum()
     }
 
-    /// Serves up to `most` events of a shard; returns how many calls were made. None if another
-    /// thread serves them, or this one does, further up: that one comes around again.
+    /// Serves up to `most` events of a shard, and one more for each thread that asks meanwhile, for that goes away;
+    /// returns how many calls were made. None if another thread serves them, or this one does, further up: that
+    /// one comes around again.
     fn serve(&self, at: usize, mut most: usize) -> usize {
         let shard = &self.shards[at];
         if shard.table.events().backlog() == 0 || !shard.begin_serving() {
@@ -128,7 +129,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             served = 0;
             match shard.end_serving(asked) {
                 Ok(()) => return calls,
-                Err(now) => asked = now,
+                Err(now) => {
+                    most = most.saturating_add(usize::try_from(now - asked).unwrap_or(usize::MAX));
+                    asked = now;
+                }
             }
         }
     }

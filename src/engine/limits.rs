@@ -41,13 +41,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
         &self,
         hand: &mut Hand<'_>,
         tokens: Tokens,
-        name: &Name,
+        (name, charge): (&Name, u64),
     ) -> Result<(), Refusal> {
         let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (own, shards) = (hand.shard(), self.shards.len());
         let mut attempts = 0;
         while !hand.fill(tokens) {
+            // The limit may have been lowered since the put began: then nobody has to leave for it.
+            if charge > self.room.bytes.limit() {
+                return Err(Refusal::TooLarge);
+            }
             // What is expired goes before what is not, also if eviction has spared it for its use.
             if self.expire_some(own, self.clock.now()) {
                 continue;
@@ -85,7 +89,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Evicts from a shard what is wanted, or less if there is room before. Where so many leave that the stale
-    /// hints of others become too many for the rest, it looks at those, too: at three for each that has left.
+    /// hints of others become too many for the rest, it looks at hints, too, in up to three batches for sixteen that
+    /// have left, and one at least.
     fn evict(&self, at: usize, wanted: Wanted, spare: &Name, has_room: impl Fn() -> bool) -> usize {
         let now = self.clock.now();
         let evicted = self.leave(at, self.shards[at].evict(now, wanted, spare, has_room));

@@ -154,7 +154,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if !hand.fill(wanted) {
                 drop(guard);
                 let name = node.node().name();
-                if let Err(refusal) = self.make_room(&mut hand, wanted, &name) {
+                if let Err(refusal) = self.make_room(&mut hand, wanted, (&name, charge)) {
                     return Err((refusal, node));
                 }
                 now = self.clock.now();

@@ -102,14 +102,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes the sessions that `keep` does not want; returns how many.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&Session<S>) -> bool) -> usize {
         let (mut count, mut panics) = (0, Panics::default());
-        let mut cursor = Cursor::default();
-        while let Some((sessions, next)) = self.walk(cursor) {
-            let live = sessions.iter().filter(|session| !self.is_expired(session));
-            for session in live.filter(|session| !keep(session)) {
-                count += usize::from(self.remove_session(session, Reason::Removed));
+        let mut cursor = Some(Cursor::default());
+        while let Some((sessions, next)) = cursor.and_then(|cursor| self.walk(cursor)) {
+            cursor = Some(next);
+            for session in sessions.iter().filter(|session| !self.is_expired(session)) {
+                // With the last handles of others in hand, whose drops may panic, too.
+                let Some(is_kept) = panics.catch(|| keep(session)) else {
+                    cursor = None;
+                    break;
+                };
+                if !is_kept {
+                    let removed = panics.catch(|| self.remove_session(session, Reason::Removed));
+                    // If that panicked, it was with what it looked at after the removal.
+                    count += usize::from(removed.unwrap_or(true));
+                }
             }
             panics.drop_all(sessions);
-            cursor = next;
         }
         panics.resume();
         count
@@ -120,6 +128,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) fn remove_session(&self, session: &Session<S>, reason: Reason) -> bool {
         let name = session.node().node().name();
         let at = self.shard_of(&name);
+        let _delivery = self.delivery(at);
         let guard = pin();
         let (shard, found) = (&self.shards[at], session.node().pinned(&guard).into());
         shard.before_removal(session.node().node());
@@ -129,7 +138,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let reason = reason_of(unlinked.node(), reason);
         drop(self.left(at, unlinked, reason));
         self.compact_after(&name);
-        self.deliver(at);
         true
     }
 

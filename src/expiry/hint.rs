@@ -2,7 +2,7 @@
 //!
 //! A hint has the lower 48 bits of a session's hash, and a stamp of 16 bits that tells the session
 //! from a later one of the same id. A hint whose session has left finds nothing: cancelling costs
-//! nothing. A false match can do no more than evict another live session early.
+//! nothing. A false match can do no more than evict another live session early, or drop the hint.
 
 #![forbid(unsafe_code)]
 

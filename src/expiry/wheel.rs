@@ -60,8 +60,6 @@ const LEVEL_BITS: u32 = 3;
 
 /// The lists of a slot.
 const ROWS: usize = 3;
-/// The row of the fresh lists. The other two are kept ones.
-const FRESH: usize = 0;
 
 /// The wheel.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ pub(crate) struct Wheel {
     progress: [AtomicU64; LEVELS],
     /// For each level and row, a bit for each list that has hints.
     maps: [[AtomicU64; ROWS]; LEVELS],
-    /// Its lowest bit tells at which kept lists eviction looks, [`looked_at`].
+    /// Its lowest bit tells at which kept lists eviction looks, [`Row::looked_at`].
     turn: AtomicU64,
     /// How many hints the kept lists have; for a moment less than none.
     kept: tally::AtomicU64,
@@ -85,15 +83,19 @@ pub(crate) struct Wheel {
 pub(crate) struct List {
     level: usize,
     slot: u64,
-    row: usize,
+    row: Row,
 }
 
-/// Which of a slot's lists a hint goes to, and at which of them eviction looks.
+/// Which of its slot's lists one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row(u8);
+
+/// What hints eviction looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// Not spared yet.
+    /// Those that it has not spared yet.
     Fresh,
-    /// Spared by eviction.
+    /// Those that it has.
     Kept,
 }
 
@@ -127,8 +129,8 @@ impl Wheel {
     /// level has made progress, which is progress of another thread. Allocates a segment for each
     /// sixtieth hint of a list; hence not under a pin.
     #[must_use]
-    pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, age: Age) -> bool {
-        let (list, slot) = self.list_for(due, now, age);
+    pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, row: Row) -> bool {
+        let (list, slot) = self.list_for(due, now, row);
         self.push_to(list, hint);
         !self.has_passed(list, slot)
     }
@@ -140,10 +142,10 @@ impl Wheel {
         hint: Hint,
         due: u64,
         now: u64,
-        age: Age,
+        row: Row,
         guard: &Guard,
     ) -> Result<(), Unpushed> {
-        let (list, slot) = self.list_for(due, now, age);
+        let (list, slot) = self.list_for(due, now, row);
         let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
         queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
         self.pushed(list);
@@ -170,7 +172,7 @@ impl Wheel {
     /// Counts a push to a list, and sets the list's bit (W1).
     #[inline]
     fn pushed(&self, list: List) {
-        if list.age() == Age::Kept {
+        if list.row != Row::FRESH {
             // Relaxed: a count.
             self.kept.fetch_add(1, Ordering::Relaxed);
         }
@@ -213,7 +215,7 @@ impl Wheel {
         let count = self.queue(list).map_or(0, |queue| queue.pop(room, guard, gauges));
         if count == 0 {
             self.clear(list, guard);
-        } else if list.age() == Age::Kept {
+        } else if list.row != Row::FRESH {
             // Relaxed: as in `pushed`.
             self.kept.fetch_sub(count as u64, Ordering::Relaxed);
         }
@@ -238,19 +240,19 @@ impl Wheel {
         self.queue(list).map_or(0, |queue| queue.len(guard))
     }
 
-    /// How many hints have been spared, about.
+    /// How many hints the kept lists have, about.
     #[inline]
     pub(crate) fn kept(&self) -> u64 {
         // Relaxed: as in `pushed`. A hint may be popped before it is counted.
         u64::try_from(self.kept.load(Ordering::Relaxed).cast_signed()).unwrap_or(0)
     }
 
-    /// The list of this age that comes due first, or of the other one if there is none. `None` when the
+    /// The list of this age that comes due first, or of the other age if there is none. `None` when the
     /// wheel is empty.
     pub(crate) fn earliest(&self, age: Age) -> Option<List> {
         match age {
-            Age::Fresh => self.earliest_of(FRESH).or_else(|| self.earliest_kept()),
-            Age::Kept => self.earliest_kept().or_else(|| self.earliest_of(FRESH)),
+            Age::Fresh => self.earliest_of(Row::FRESH).or_else(|| self.earliest_kept()),
+            Age::Kept => self.earliest_kept().or_else(|| self.earliest_of(Row::FRESH)),
         }
     }
 
@@ -259,21 +261,28 @@ impl Wheel {
     fn earliest_kept(&self) -> Option<List> {
         // Acquire: pairs with the exchange below; the turn comes after the pushes to the other lists.
         let turn = self.turn.load(Ordering::Acquire);
-        if let Some(list) = self.earliest_of(looked_at(turn)) {
+        if let Some(list) = self.earliest_of(Row::looked_at(turn)) {
             return Some(list);
         }
         let next = turn.wrapping_add(1);
-        let list = self.earliest_of(looked_at(next))?;
+        let list = self.earliest_of(Row::looked_at(next))?;
         // AcqRel: as above. If it fails, another thread has turned them.
         let _ = self.turn.compare_exchange(turn, next, Ordering::AcqRel, Ordering::Relaxed);
         Some(list)
     }
 
-    fn earliest_of(&self, row: usize) -> Option<List> {
+    /// The row for hints that eviction spares: the one at which it looks next.
+    #[inline]
+    pub(crate) fn spared(&self) -> Row {
+        // Acquire: as in `earliest_kept`.
+        Row::looked_at(self.turn.load(Ordering::Acquire).wrapping_add(1))
+    }
+
+    fn earliest_of(&self, row: Row) -> Option<List> {
         let mut earliest = None;
         for level in 0..LEVELS {
             // Acquire: pairs with `mark`; the pop that follows finds the hint.
-            let map = self.maps[level][row].load(Ordering::Acquire);
+            let map = self.maps[level][row.index()].load(Ordering::Acquire);
             if map == 0 {
                 continue;
             }
@@ -329,7 +338,8 @@ impl Wheel {
     fn marked(&self, level: usize, window: u64, read: impl Fn(&AtomicU64) -> u64) -> Option<List> {
         let maps = self.maps[level].each_ref().map(|map| read(map) & window);
         let row = maps.iter().position(|&map| map != 0)?;
-        Some(List { level, slot: u64::from(maps[row].trailing_zeros()), row })
+        let slot = u64::from(maps[row].trailing_zeros());
+        Some(List { level, slot, row: Row(row as u8) })
     }
 
     /// How far a level has been drained.
@@ -384,13 +394,8 @@ impl Wheel {
 
     /// The list for a hint that comes due at `due`, and the number of its slot (W3).
     #[inline]
-    fn list_for(&self, due: u64, now: u64, age: Age) -> (List, u64) {
+    fn list_for(&self, due: u64, now: u64, row: Row) -> (List, u64) {
         let (level, slot) = self.slot_for(due, now);
-        let row = match age {
-            Age::Fresh => FRESH,
-            // Those that eviction looks at next. Acquire: as in `earliest_kept`.
-            Age::Kept => looked_at(self.turn.load(Ordering::Acquire).wrapping_add(1)),
-        };
         (List { level, slot: slot % SLOTS, row }, slot)
     }
 
@@ -436,7 +441,7 @@ impl Wheel {
 
     #[inline]
     fn map(&self, list: List) -> &AtomicU64 {
-        &self.maps[list.level][list.row]
+        &self.maps[list.level][list.row.index()]
     }
 
     #[inline]
@@ -487,28 +492,44 @@ impl Drop for Wheel {
 impl List {
     const COUNT: usize = LEVELS * SLOTS as usize * ROWS;
 
-    /// Of which age its hints are.
+    /// Its row, where a hint stays that is filed again and was not spared.
     #[inline]
-    pub(crate) fn age(self) -> Age {
-        if self.row == FRESH { Age::Fresh } else { Age::Kept }
+    pub(crate) fn row(self) -> Row {
+        self.row
     }
 
     /// A list's number: its place in the array of queues.
     #[inline]
     fn number(self) -> usize {
-        (self.level * ROWS + self.row) * SLOTS as usize + self.slot as usize
+        (self.level * ROWS + self.row.index()) * SLOTS as usize + self.slot as usize
     }
 
     fn from_number(number: usize) -> Self {
         let slot = (number % SLOTS as usize) as u64;
         let row = number / SLOTS as usize;
-        Self { level: row / ROWS, slot, row: row % ROWS }
+        Self { level: row / ROWS, slot, row: Row((row % ROWS) as u8) }
     }
 
     /// The list's bit in the map of its level and row.
     #[inline]
     fn bit(self) -> u64 {
         1 << self.slot
+    }
+}
+
+impl Row {
+    /// The fresh lists. The other two rows are of kept ones.
+    pub(crate) const FRESH: Self = Self(0);
+
+    /// The kept lists at which eviction looks in this turn.
+    #[inline]
+    fn looked_at(turn: u64) -> Self {
+        Self(1 + (turn & 1) as u8)
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        usize::from(self.0)
     }
 }
 
@@ -533,12 +554,6 @@ impl Progress {
         let next = word & ((1 << Self::NEXT_BITS) - 1);
         Self { swept: next - (word >> Self::NEXT_BITS), next }
     }
-}
-
-/// The row of the kept lists at which eviction looks in this turn. The other one gets what it spares.
-#[inline]
-fn looked_at(turn: u64) -> usize {
-    1 + (turn & 1) as usize
 }
 
 /// Bits by which milliseconds become slot numbers of a level.

@@ -70,8 +70,8 @@
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
 //! is found once cannot be replayed. That reaches as far as the cache does, and wants an external
-//! one to delete what it gives for a take atomically. Clear neither `NO_TICKET` nor set another get
-//! callback in a context that takes early data.
+//! one to delete what it gives for a take atomically. Do not clear `NO_TICKET`, and set no other get
+//! callback, in a context that takes early data.
 //!
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
 //! got from the context when it was made. So [`extend`](crate::Sessions::extend) and
@@ -100,7 +100,7 @@
 //!   handshake.
 //! * `SSL_clear` ends a connection like `SSL_free`, and nothing of the one before reaches the next.
 //! * DTLS 1.2 is served like TLS 1.2.
-//! * A client in the same context (`SSL_connect`) is let alone.
+//! * A client in the same context (`SSL_connect`) is left alone.
 //!
 //! # In the handshake's thread
 //!

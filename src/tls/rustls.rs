@@ -22,7 +22,7 @@
 //! more than a thousand. rustls chooses all its keys 32 bytes long; any other length is refused
 //! here before it is hashed, and is counted in
 //! [`Stats::misses_malformed`](crate::Stats::misses_malformed). rustls takes a session *before*
-//! it verifies that the client knows its secret. Who has seen a ticket on the wire can therefore
+//! it verifies that the client knows its secret. Anyone who has seen a ticket on the wire can therefore
 //! spend it: its owner then makes a full handshake, and nobody gains a session. A store does not see where one
 //! ClientHello ends and the next begins, so nothing here bounds how many keys one brings: with a get callback, each of
 //! some nine hundred of the right length asks the external cache, one after the other, in the handshake's thread. Let the
@@ -97,6 +97,7 @@ use std::sync::Arc;
 
 use rustls::server::StoresServerSessions;
 
+use crate::dispatch::contained;
 use crate::{SecretBytes, Session, SessionId, Sessions};
 
 impl Sessions<SecretBytes> {
@@ -104,8 +105,8 @@ impl Sessions<SecretBytes> {
     ///
     /// The store holds the cache: it works for as long as any configuration uses it, and several
     /// may use it, one after another or at once, if they share a security context
-    /// (see the [module](crate::tls::rustls)). Once the cache is closed, handshakes go on, in
-    /// full, and no session is offered to clients.
+    /// (see the [module](crate::tls::rustls)). Once the cache is closed, handshakes go on, and no session
+    /// is offered to clients: in full, but for sessions that a get callback still answers with.
     ///
     /// Leave `ServerConfig::ticketer` as it is (disabled): rustls asks a ticketer first.
     pub fn rustls(&self) -> Arc<dyn StoresServerSessions> {
@@ -126,7 +127,8 @@ impl StoresServerSessions for Store {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
         // Not found by a `get`, so not stored either.
         let Some(id) = session_id(&key) else { return false };
-        self.sessions.put(&id, SecretBytes::from(value)).is_stored()
+        // A weigher may panic, and a new callback is contained where it is called.
+        contained(|| self.sessions.put(&id, SecretBytes::from(value)).is_stored()).unwrap_or(false)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -194,6 +196,16 @@ mod tests {
         assert!(store.put(key(1), b"two".to_vec()));
         assert_eq!(store.get(&key(1)), Some(b"two".to_vec()));
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_weigher_that_panics_stores_nothing_and_reaches_nobody() {
+        let builder = SessionCache::builder().max_bytes(1 << 20).weigher(|_| panic!("the weigher"));
+        let cache: SessionCache = builder.build().unwrap();
+        let store = cache.scope(&Scope::new("web")).rustls();
+        assert!(!store.put(key(1), b"one".to_vec()));
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
+        cache.close();
     }
 
     #[test]

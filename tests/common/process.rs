@@ -19,7 +19,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, pki_typ
 /// Far more than anything here takes; only a test that has failed waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const EXAMPLES: &[&str] = &["server", "minimal", "external_cache", "openssl_server"];
+const EXAMPLES: &[&str] = &["server", "minimal", "external_cache", "openssl_server", "lookup"];
 
 const LISTEN: &[&str] = &["--listen", "127.0.0.1:0"];
 
@@ -33,10 +33,11 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(example: &str, args: &[&str]) -> Self {
-        Self::spawn(Command::new(path(example)).args(args))
+        Self::spawn(Command::new(path(example)).args(args), true)
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts a program; what it says on stderr cannot be written if nobody hears it.
+    fn spawn(command: &mut Command, is_heard: bool) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -44,7 +45,8 @@ impl Program {
             .spawn()
             .unwrap();
         let out = lines(child.stdout.take().unwrap());
-        let err = lines(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        let err = if is_heard { lines(stderr) } else { mpsc::channel().1 };
         Self { child, out, err }
     }
 
@@ -57,7 +59,12 @@ impl Program {
     pub(crate) fn server_with_descriptors(most: u32, args: &[&str]) -> (Self, Ready) {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
-        Self::spawn(shell.arg(path("server")).args(LISTEN).args(args)).ready()
+        Self::spawn(shell.arg(path("server")).args(LISTEN).args(args), true).ready()
+    }
+
+    /// A server whose stderr nobody reads any more.
+    pub(crate) fn server_unheard(args: &[&str]) -> (Self, Ready) {
+        Self::spawn(Command::new(path("server")).args(LISTEN).args(args), false).ready()
     }
 
     /// Waits for the line in which a server says where it listens.

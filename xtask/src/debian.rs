@@ -105,6 +105,8 @@ pub(crate) struct Skips {
     skipped: Vec<(&'static str, &'static str)>,
     /// Checks that would check nothing here, whatever is installed.
     idle: Vec<String>,
+    /// What the tests do without.
+    notes: Vec<String>,
 }
 
 impl Skips {
@@ -114,12 +116,19 @@ impl Skips {
         (!names.is_empty()).then(|| names.join(","))
     }
 
-    /// One line for each missing thing, and for each idle check.
+    /// One line for each missing thing, for each idle check, and for each note.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         let missing = self.skipped.iter().map(|(package, tests)| {
             format!("{tests} (the Debian package `{package}` or its like is missing)")
         });
-        missing.chain(self.idle.iter().cloned()).map(|what| format!("skipped: {what}"))
+        let skipped =
+            missing.chain(self.idle.iter().cloned()).map(|what| format!("skipped: {what}"));
+        skipped.chain(self.notes.iter().map(|what| format!("note: {what}")))
+    }
+
+    /// Adds what no package of Debian's has, and whose lack leaves no test out.
+    pub(crate) fn note(&mut self, what: String) {
+        self.notes.push(what);
     }
 
     /// Adds a check that would check nothing; an error, if nothing may be skipped.

@@ -20,7 +20,12 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
         skips = debian::prepare(no_skips)?;
         Ok(())
     })?;
-    let steps = steps(&Tests::new(&skips));
+    let tests = Tests::new(&skips);
+    if !tests.nextest {
+        let has_it = "`cargo install --locked cargo-nextest`";
+        skips.note(format!("a test that waits for ever was not ended; what does that: {has_it}"));
+    }
+    let steps = steps(&tests);
     let last = steps.len() - 1;
     for (idx, Step { name, work }) in steps.into_iter().enumerate() {
         step::step(name, idx == last, || work.run())?;
@@ -78,12 +83,20 @@ fn steps(tests: &Tests) -> Vec<Step> {
 }
 
 /// Every target with the features that the dev-dependency on itself turns on, then the library as
-/// a user gets it.
+/// users get it.
 fn clippy() -> Vec<Command> {
     vec![
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         cargo(&["clippy", "--package", "resumption", "--lib", "--", "-D", "warnings"]),
+        with_feature("rustls"),
+        with_feature("openssl"),
     ]
+}
+
+/// The library with one of its features.
+fn with_feature(feature: &str) -> Command {
+    let library = ["clippy", "--package", "resumption", "--lib", "--features", feature];
+    with(cargo(&library), &["--", "-D", "warnings"])
 }
 
 /// The documentation of the private items, where most of what explains the engine stands, and whose
@@ -215,14 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_denied_with_all_features_and_with_none() {
+    fn warnings_are_denied_with_all_features_with_each_and_with_none() {
         let steps = steps(&tests(true, true, None));
         let clippy = [lines(&steps, "clippy"), lines(&steps, "models")].concat();
-        for selection in ["--workspace --all-targets", "--package resumption --lib"] {
+        let library = "--package resumption --lib";
+        for selection in [
+            "--workspace --all-targets",
+            library,
+            &format!("{library} --features rustls"),
+            &format!("{library} --features openssl"),
+            "--all-targets --package loom-tests --release",
+        ] {
             let expected = format!("clippy {selection} -- -D warnings");
             assert!(clippy.contains(&expected), "{clippy:?}");
         }
-        assert_eq!(clippy[2], "clippy --all-targets --package loom-tests --release -- -D warnings");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Summary;
-use crate::format::{grouped, percent};
+use crate::{
+    format::{grouped, percent},
+    run,
+};
 
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
 
@@ -37,7 +40,7 @@ impl Progress {
         } else if elapsed >= self.next_line.get() {
             self.next_line.set(self.next_line.get() + BETWEEN_LINES);
             let (elapsed, time) = (elapsed.as_secs(), self.time.as_secs());
-            eprintln!("{elapsed} of {time} s: {}", text(so_far));
+            run::tell(format_args!("{elapsed} of {time} s: {}", text(so_far)));
         }
     }
 

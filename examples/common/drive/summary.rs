@@ -10,7 +10,7 @@ use crate::format::{grouped, percent, short};
 
 #[derive(Debug)]
 pub(crate) struct Summary {
-    clients: usize,
+    pub(crate) clients: usize,
     pub(crate) took: Duration,
     /// All that were completed.
     pub(crate) handshakes: u64,

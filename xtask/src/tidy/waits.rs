@@ -10,23 +10,24 @@ use super::{Finding, Source, library};
 
 const FOLDERS: &[&str] = &["src/table", "src/expiry", "src/queue", "src/reclaim"];
 
-/// The files on the way of put, get and take, by the beginnings of their paths; one that does not
-/// exist is no mistake.
-const FILES: &[&str] = &[
-    "src/clock.rs",
-    "src/engine.rs",
-    "src/engine/",
-    "src/gate.rs",
-    "src/outcome.rs",
-    "src/room.rs",
-    "src/secret.rs",
-    "src/session.rs",
-    "src/sessions.rs",
-    "src/shard.rs",
-    "src/stats.rs",
-    "src/tls/openssl.rs",
-    "src/tls/openssl/",
-    "src/tls/rustls.rs",
+/// The modules on the way of put, get and take: each is a file, a folder, or both.
+const MODULES: &[&str] = &[
+    "src/clock",
+    "src/connection",
+    "src/dispatch",
+    "src/engine",
+    "src/gate",
+    "src/mode",
+    "src/outcome",
+    "src/room",
+    "src/scope",
+    "src/secret",
+    "src/session",
+    "src/sessions",
+    "src/shard",
+    "src/stats",
+    "src/tls/openssl",
+    "src/tls/rustls",
 ];
 
 const LOCKS: &[&str] = &["Mutex", "RwLock", "ReentrantLock", "FairMutex", "ShardedLock"];
@@ -67,6 +68,16 @@ const EXCEPTIONS: &[Exception] = &[
         file: "src/clock.rs",
         name: "LazyLock",
         why: "the clock is given to the builder, and its making forces the cell",
+    },
+    Exception {
+        file: "src/dispatch.rs",
+        name: "OnceLock",
+        why: "the cells are filled by whoever starts the thread, and others only read them",
+    },
+    Exception {
+        file: "src/scope.rs",
+        name: "Mutex",
+        why: "it is taken where a scope is attached or dropped",
     },
     Exception {
         file: "src/reclaim/epoch.rs",
@@ -120,8 +131,12 @@ fn refused(seen: &PathSeen) -> Option<&str> {
 }
 
 fn is_guarded(path: &str) -> bool {
-    let on_the_way = FILES.iter().any(|start| path.starts_with(start));
-    on_the_way || FOLDERS.iter().any(|folder| is_in(path, folder))
+    MODULES.iter().any(|module| is_of(path, module))
+        || FOLDERS.iter().any(|folder| is_in(path, folder))
+}
+
+fn is_of(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs") || is_in(path, module)
 }
 
 fn is_in(path: &str, folder: &str) -> bool {
@@ -146,18 +161,18 @@ fn idle_exceptions(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// A guarded folder that moved would leave its rule without anything to hold. So as soon as one of
-/// the folders exists, all of them must.
+/// What is guarded and has moved would leave its rule without anything to hold. So as soon as one of the folders
+/// exists, all of them must, and all modules.
 fn vanished(sources: &[Source]) -> Vec<Finding> {
-    let exists = |folder: &str| sources.iter().any(|source| is_in(&source.path, folder));
+    let exists = |place: &str| sources.iter().any(|source| is_of(&source.path, place));
     if !FOLDERS.iter().any(|folder| exists(folder)) {
         return Vec::new();
     }
-    let gone = FOLDERS.iter().filter(|folder| !exists(folder));
-    gone.map(|folder| Finding {
-        path: (*folder).into(),
+    let gone = FOLDERS.iter().chain(MODULES).filter(|place| !exists(place));
+    gone.map(|place| Finding {
+        path: (*place).into(),
         line: 0,
-        what: "this folder is guarded against locks, and is gone".into(),
+        what: "this is guarded against locks, and is gone".into(),
     })
     .collect()
 }
@@ -167,23 +182,31 @@ mod tests {
     use super::super::found;
     use super::*;
 
-    /// The guarded folders with this file among them.
+    /// Files of all that is guarded, which use what is excepted there.
+    fn guarded() -> Vec<(String, String)> {
+        let folders = FOLDERS.iter().map(|folder| format!("{folder}/mod.rs"));
+        let modules = MODULES.iter().map(|module| format!("{module}.rs"));
+        let text = |path: &str| {
+            exceptions_of(path).map(|exception| format!("use a::{};", exception.name)).collect()
+        };
+        folders.chain(modules).map(|path| (path.clone(), text(&path))).collect()
+    }
+
+    /// What is found in this file among the guarded ones.
     fn found_in(path: &str, text: &str) -> Vec<String> {
-        let folders =
-            ["src/table/mod.rs", "src/expiry/mod.rs", "src/queue/mod.rs", "src/reclaim/mod.rs"];
-        let mut files: Vec<(&str, &str)> = folders.iter().map(|path| (*path, "")).collect();
-        files.push((path, text));
+        let mut files = guarded();
+        files.retain(|(other, _)| other != path);
+        files.push((path.to_owned(), text.to_owned()));
+        let files: Vec<_> = files.iter().map(|(path, text)| (&path[..], &text[..])).collect();
         found(waits, &files)
     }
 
     #[test]
     fn a_lock_is_found_in_every_guarded_place() {
         let folders = FOLDERS.iter().map(|folder| format!("{folder}/deep/file.rs"));
-        let file = |start: &&str| {
-            if start.ends_with('/') { format!("{start}deep.rs") } else { (*start).to_owned() }
-        };
-        let files = FILES.iter().map(file);
-        for path in folders.chain(files) {
+        let files = MODULES.iter().map(|module| format!("{module}.rs"));
+        let deep = MODULES.iter().map(|module| format!("{module}/deep/file.rs"));
+        for path in folders.chain(files).chain(deep) {
             let excepted = |name: &&&str| exceptions_of(&path).any(|e| e.name == **name);
             for name in LOCKS.iter().chain(WAITS).filter(|name| !excepted(name)) {
                 let text = format!("use somewhere::{{a, b::{name}}};");
@@ -247,11 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn a_guarded_folder_that_vanished_is_found() {
+    fn what_is_guarded_and_vanished_is_found() {
         assert!(found(waits, &[("src/lib.rs", "")]).is_empty());
-        let rest = [("src/table/mod.rs", ""), ("src/expiry/mod.rs", ""), ("src/queue/mod.rs", "")];
-        let findings = found(waits, &rest);
-        assert_eq!(findings.len(), 1);
-        assert!(findings[0].starts_with("src/reclaim:"), "{findings:?}");
+        for gone in ["src/reclaim/mod.rs", "src/secret.rs"] {
+            let mut rest = guarded();
+            rest.retain(|(path, _)| path != gone);
+            let rest: Vec<_> = rest.iter().map(|(path, text)| (&path[..], &text[..])).collect();
+            let findings = found(waits, &rest);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            assert!(findings[0].contains("is gone"), "{findings:?}");
+        }
     }
 }
