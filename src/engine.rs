@@ -456,8 +456,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn count_miss(&self, name: &Name, missing: Missing) {
         match missing {
             Missing::Unknown => {
+                // First: a locked instruction lets no later load begin before it is done.
+                let before = self.past.recall(name.hash);
                 self.counters.count(Count::MissesUnknown);
-                if let Some(before) = self.past.recall(name.hash) {
+                if let Some(before) = before {
                     self.counters.count(before);
                 }
             }

@@ -165,7 +165,7 @@ fn a_lowering_that_shows_its_tokens_and_not_itself_is_caught() {
 const PUT_PUT: Scenario = Scenario {
     name: "put ∥ put with room for one, by the engine",
     preemptions: [1, 3],
-    floors: [15_600, 22_900],
+    floors: [15_600, 19_600],
     run: || {
         let engine = Arc::new(Engine::new(1));
         let put = |e: &Engine<Payload>, id: u8| match e.put(id, Payload::new(id.into())) {
@@ -241,7 +241,7 @@ fn assert_charged(engine: &Engine<Payload>, weights: &[u32]) -> u64 {
 const BYTES: Scenario = Scenario {
     name: "put ∥ put with bytes for one, by the engine",
     preemptions: [1, 3],
-    floors: [41_000, 29_600],
+    floors: [41_000, 25_600],
     run: || {
         let engine = Arc::new(weighing(9));
         let put =
@@ -265,7 +265,7 @@ fn an_engine_that_takes_bytes_twice_is_caught() {
 const HEAVIER: Scenario = Scenario {
     name: "replace by a heavier session ∥ take, by the engine with a limit of bytes",
     preemptions: [1, 2],
-    floors: [382, 686],
+    floors: [382, 616],
     run: || {
         let engine = weighing(9);
         assert!(engine.put(1, Payload::new(3)).is_stored());

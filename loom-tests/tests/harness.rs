@@ -10,7 +10,7 @@ const RELEASE: Scenario = Scenario {
     name: "release ∥ release of two references",
     preemptions: [ALL, ALL],
     // Two steps that race.
-    floors: [2, 2],
+    floors: [11, 3],
     run: || {
         let refs = Arc::new(Refs::new());
         refs.acquire();
