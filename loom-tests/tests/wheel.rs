@@ -168,7 +168,7 @@ fn a_relaxed_look_at_the_mark_is_caught() {
 const TURN: Scenario = Scenario {
     name: "spared hint ∥ turn of the kept lists",
     preemptions: [ALL, ALL],
-    floors: [1, 1],
+    floors: [339, 143],
     run: || {
         let wheel = Arc::new(Wheel::new());
         wheel.keep(1, SLOT, 0);
