@@ -45,7 +45,7 @@ fn assert_freed(meanwhile: &AtomicUsize) {
 const TAKE_TAKE: Scenario = Scenario {
     name: "take ∥ take",
     preemptions: [2, 3],
-    floors: [3_640, 1_420],
+    floors: [2_000, 1_830],
     run: || {
         let table = table();
         let take = |t: &Table<Payload>| t.take(A).map(Gone::into_handle);
