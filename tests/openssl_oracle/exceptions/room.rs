@@ -30,8 +30,8 @@ pub(super) const LOWERED: Exception = Exception {
 pub(super) const SPARED: Exception = Exception {
     name: "eviction spares a session that was used",
     behaviour: "B4",
-    reason: "SIEVE: a session that a client came back with is likelier to be asked for again; OpenSSL \
-             evicts by expiry alone",
+    reason: "a session that a client came back with is likelier to be asked for again, and goes before new ones only \
+             while those are few; OpenSSL evicts by expiry alone",
     explain: |step, outcome| swap(step, outcome, true),
 };
 
@@ -105,7 +105,8 @@ fn choices<'a>(step: &'a Step<'_>, outcome: &'a Outcome) -> impl Iterator<Item =
 }
 
 /// Whether the engine may evict this one before all that OpenSSL evicts before it and that it has kept;
-/// and whether one of them was passed over because it was used.
+/// and whether one of them was passed over because of a use: its own, or this one's, for what was spared once makes
+/// room again while few sessions are new.
 fn passed_over(step: &Step<'_>, chosen: &Known) -> Option<bool> {
     let before = step.before.iter().filter(|(id, known)| {
         known.order() < chosen.order() && !has_left(step, **id, known.version)
@@ -114,7 +115,7 @@ fn passed_over(step: &Step<'_>, chosen: &Known) -> Option<bool> {
     for (_, known) in before {
         let is_near = step.is_expired(chosen)
             || chosen.due() - known.due() <= slot(known.lifetime, step.idle);
-        if !is_near && !known.was_used {
+        if !is_near && !known.was_used && !chosen.was_used {
             return None;
         }
         by_use |= !is_near;
