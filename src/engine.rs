@@ -456,7 +456,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn count_miss(&self, name: &Name, missing: Missing) {
         match missing {
             Missing::Unknown => {
-                // First: a locked instruction lets no later load begin before it is done.
+                // First: on x86-64 a locked instruction lets no later load begin before it is done.
                 let before = self.past.recall(name.hash);
                 self.counters.count(Count::MissesUnknown);
                 if let Some(before) = before {

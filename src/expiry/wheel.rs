@@ -34,6 +34,9 @@
 //!   the slots before `next`; if it was set after, by this push or by the one whose bit this push
 //!   has read, the push sees the new progress and files its hint a second time, where it is due next.
 //!   A second hint does no harm: a hint is a value.
+//! * A spared hint and the turn of the kept lists: if the turn is read first and made then, the hint goes to the
+//!   lists that eviction looks at now, and is looked at a round too soon; if it is made first, the hint goes to the
+//!   other ones. In neither order is it lost, for every list with hints is in one of the two rows.
 //!
 //! A thread that is stopped for long between two of its steps can leave a hint in a slot that has
 //! been passed twice. It comes due a turn later; its session is still never found once expired.
