@@ -353,8 +353,10 @@ fn look_at_end(
     };
     wait(watch, "few headers wait after the close", few_wait);
     release_kept(watch);
-    // The ticker may just have in hand what was answered to a lookup that was dropped.
+    // The ticker may just have in hand what was answered to a lookup that was dropped; if that is told, it
+    // waits for a poll then.
     let nothing_is_held = || {
+        cache.poll_callbacks();
         let stats = cache.stats();
         (stats.held_sessions, stats.held_bytes) == (0, 0)
     };
