@@ -22,11 +22,11 @@ pub(crate) mod limits;
 mod many;
 mod modes;
 mod outdated;
+mod payload;
 mod put;
 mod settings;
 pub(crate) mod sweep;
 
-use std::any::Any;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use self::ask::Asked;
+use self::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
@@ -46,11 +47,9 @@ use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::gauge::{Gauges, Lease};
 use crate::reclaim::panics::Panics;
-use crate::reclaim::prefetch::prefetch;
 use crate::reclaim::{pin, region_bytes};
 use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
-use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::settings::SettingsLock;
 use crate::shard::{Departed, Shard, reason_of};
@@ -478,7 +477,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Accounts for sessions that have left shard `at`, then drops them; returns how many.
     fn leave(&self, at: usize, departed: Departed<S>) -> usize {
         for (unlinked, _) in departed.iter() {
-            prefetch_payload(unlinked.payload());
+            prefetch_to_drop(unlinked.payload());
         }
         let tokens = self.account(at, departed.iter());
         let mut refund = Some(Hand::holding(&self.room, at, tokens));
@@ -660,28 +659,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
             hints: self.shards.iter().map(Shard::hints).sum(),
             ..counted
         }
-    }
-}
-
-/// The bytes that a payload of bytes points to.
-#[inline]
-fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
-    let payload: &dyn Any = payload;
-    if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
-        return Some(bytes);
-    }
-    if let Some(bytes) = payload.downcast_ref::<Vec<u8>>() {
-        return Some(bytes);
-    }
-    payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
-}
-
-/// Asks the processor for the first of the bytes that a payload points to: the caller reads them next,
-/// or they are wiped, and the processor goes on by itself.
-#[inline]
-fn prefetch_payload<S: 'static>(payload: &S) {
-    if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
-        prefetch(bytes.as_ptr());
     }
 }
 

@@ -50,7 +50,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return self.refused(Refusal::SideNotCached, payload);
         }
         let _held = tells.has_told().then(dispatch::hold);
-        let spot = self.shards[at].table.spot(name.hash);
+        let spot = self.shards[at].table.spot_to_write(name.hash);
         let now = self.clock.now();
         // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
         self.tend(at, now);

@@ -56,8 +56,9 @@ use super::cells::Cells;
 use super::events::Events;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{Name, Node, Pinned};
+use super::spot::{Spot, prefetch_header};
 use crate::reclaim::Guard;
-use crate::reclaim::prefetch::{CACHE_LINE, prefetch};
+use crate::reclaim::prefetch::{prefetch, prefetch_to_write};
 use crate::sync::planted;
 
 /// Where a walk that may change the list has stopped.
@@ -158,29 +159,6 @@ impl<'g, S> From<Pinned<'g, S>> for Found<'g, S> {
     }
 }
 
-/// The cell of a hash. It is known before a pin, so that its memory can be asked for early.
-#[derive(Clone, Copy)]
-pub(crate) struct Spot<'g> {
-    cell: &'g AtomicLink,
-    /// How many cells there were when the spot was looked up.
-    size: usize,
-}
-
-impl Spot<'_> {
-    /// Asks the processor for the first node behind the cell: for both its cache lines, the search's
-    /// and the expiry's. Under loom this does nothing: there are no cache lines, and what it reads
-    /// would cost executions.
-    #[inline]
-    pub(crate) fn prefetch_node<S>(&self) {
-        if cfg!(loom) {
-            return;
-        }
-        if let Target::Node(node) = self.cell.load().target::<S>() {
-            prefetch_header(node);
-        }
-    }
-}
-
 /// Where a walk begins.
 struct Start<'g> {
     cell: &'g AtomicLink,
@@ -242,7 +220,7 @@ impl List {
         // The cells are neighbours, and so are their parents, but not the nodes.
         for index in indices.clone().filter(|&index| index > 0) {
             if let Target::Node(node) = self.cells.get(parent(index)).load().target::<S>() {
-                prefetch_header(node);
+                prefetch_header(node, prefetch);
             }
         }
         for index in indices {
@@ -255,10 +233,21 @@ impl List {
     /// The cell of `hash`, which is asked for.
     #[inline]
     pub(super) fn spot(&self, hash: u64) -> Spot<'_> {
+        self.spot_by(hash, prefetch)
+    }
+
+    /// As [`spot`](Self::spot), of a cell that is going to be written.
+    #[inline]
+    pub(super) fn spot_to_write(&self, hash: u64) -> Spot<'_> {
+        self.spot_by(hash, prefetch_to_write)
+    }
+
+    #[inline(always)]
+    fn spot_by(&self, hash: u64, ask: impl Fn(*const AtomicLink)) -> Spot<'_> {
         let size = self.cells.size();
         let cell = self.cells.get(index(hash, size));
         if !cfg!(loom) {
-            prefetch(std::ptr::from_ref(cell));
+            ask(cell);
         }
         Spot { cell, size }
     }
@@ -275,7 +264,7 @@ impl List {
             return link.is_ready() && (is_size_known || self.is_end(spot));
         }
         if let Target::Node(node) = link.target::<S>() {
-            prefetch_header(node);
+            prefetch_header(node, prefetch);
         }
         false
     }
@@ -643,15 +632,6 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
         return Some(skip);
     }
     previous.replace(link, skip).then_some(skip)
-}
-
-/// Asks the processor for both lines of a header, the search's and the expiry's.
-#[inline]
-fn prefetch_header<S>(node: NonNull<Node<S>>) {
-    if !cfg!(loom) {
-        prefetch(node.as_ptr());
-        prefetch(node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE));
-    }
 }
 
 /// The index of a hash's cell among `size`.

@@ -2,7 +2,7 @@
 //!
 //! * `id.rs`: session ids. `node.rs`, `node/birth.rs`: a session in memory, its references, who drops what.
 //! * `link.rs`: the words of the list. `cells.rs`: the entry points, and growth.
-//! * `list.rs`: the list in split order, its walks, and the races between them.
+//! * `spot.rs`: where a lookup begins. `list.rs`: the list in split order, its walks, and the races between them.
 //!
 //! # Linearization points
 //!
@@ -27,13 +27,15 @@ pub(crate) mod id;
 mod link;
 mod list;
 mod node;
+mod spot;
 
 use std::fmt;
 use std::marker::PhantomData;
 
 pub(crate) use id::SessionId;
-pub(crate) use list::{Found, Spot};
+pub(crate) use list::Found;
 pub(crate) use node::{Context, Name, NewNode, Node, NodeRef, Pinned, Unlinked};
+pub(crate) use spot::Spot;
 
 use self::events::{Event, Events, Served};
 use self::link::Link;
@@ -77,6 +79,13 @@ impl<S> Table<S> {
     #[inline]
     pub(crate) fn spot(&self, hash: u64) -> Spot<'_> {
         self.list.spot(hash)
+    }
+
+    /// As [`spot`](Self::spot), of a cell behind which the caller is going to link a node: what another
+    /// processor has written and keeps would have to be waited for a second time.
+    #[inline]
+    pub(crate) fn spot_to_write(&self, hash: u64) -> Spot<'_> {
+        self.list.spot_to_write(hash)
     }
 
     /// Whether the cell of a spot shows that no session of `hash`, whose spot it is, is in the table. Most

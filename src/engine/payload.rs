@@ -1,0 +1,44 @@
+//! What is known of payloads that are bytes.
+
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+
+use crate::reclaim::prefetch::{CACHE_LINE, prefetch, prefetch_to_write};
+use crate::secret::SecretBytes;
+
+/// Lines of a payload that are asked for at once.
+const LINES: usize = 8;
+
+/// The bytes that a payload of bytes points to.
+#[inline]
+pub(super) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
+    let payload: &dyn Any = payload;
+    if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
+        return Some(bytes);
+    }
+    if let Some(bytes) = payload.downcast_ref::<Vec<u8>>() {
+        return Some(bytes);
+    }
+    payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
+}
+
+/// Asks the processor for the first of the bytes that a payload points to: the caller reads them next, and the
+/// processor goes on by itself.
+#[inline]
+pub(super) fn prefetch_payload<S: 'static>(payload: &S) {
+    if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
+        prefetch(bytes.as_ptr());
+    }
+}
+
+/// Asks the processor for the bytes of a payload that is going to be dropped: secret ones are wiped, and mostly
+/// another processor has written them.
+#[inline]
+pub(super) fn prefetch_to_drop<S: 'static>(payload: &S) {
+    let any: &dyn Any = payload;
+    let Some(bytes) = any.downcast_ref::<SecretBytes>().filter(|_| !cfg!(loom)) else {
+        return prefetch_payload(payload);
+    };
+    bytes.chunks(CACHE_LINE).take(LINES).for_each(|line| prefetch_to_write(line.as_ptr()));
+}
