@@ -6,11 +6,15 @@ use std::{
     error::Error,
     io::{self, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use resumption::{Scope, SessionCache};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -31,10 +35,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("Echoing on {}", listener.local_addr()?);
     loop {
-        let (tcp, client) = listener.accept().await?;
+        // A client that is gone again, or no descriptors left: other clients are waiting.
+        let Ok((tcp, client)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            let tls = acceptor.accept(tcp).await?;
+            let tls = tokio::time::timeout(PATIENCE, acceptor.accept(tcp)).await??;
             let kind = tls.get_ref().1.handshake_kind();
             let _ = writeln!(io::stdout(), "{client}: {kind:?}");
             let (mut from, mut to) = tokio::io::split(tls);

@@ -295,22 +295,29 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// use std::collections::HashMap;
     /// use std::sync::{Arc, Mutex};
     /// use std::time::Duration;
-    /// use resumption::{Answer, CacheMode, Dispatch, Found, Scope, SessionCache, SessionId, Verdict};
+    /// use resumption::{
+    ///     Answer, CacheMode, Dispatch, Found, Scope, SessionCache, SessionId, Verdict, Want,
+    /// };
     ///
-    /// // All sessions are elsewhere: here, in a map.
+    /// // All sessions are elsewhere: here, in a map, by their scopes and ids.
     /// let cache: SessionCache =
     ///     SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build()?;
     /// assert_eq!(cache.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL), CacheMode::SERVER);
     ///
-    /// let map: Arc<Mutex<HashMap<SessionId, Vec<u8>>>> = Arc::default();
+    /// let map: Arc<Mutex<HashMap<(Scope, SessionId), Vec<u8>>>> = Arc::default();
     /// let (store, find) = (Arc::clone(&map), Arc::clone(&map));
     /// cache.set_on_new(Some(Arc::new(move |new| {
-    ///     let session = new.session();
-    ///     store.lock().expect("no panic").insert(*session.id(), session.payload().to_vec());
+    ///     let (key, payload) = ((new.scope().clone(), *new.session().id()), new.session().payload());
+    ///     store.lock().expect("no panic").insert(key, payload.to_vec());
     ///     Verdict::Keep
     /// })))?;
     /// cache.set_on_get(Some(Arc::new(move |proposed| {
-    ///     let found = find.lock().expect("no panic").remove(proposed.id());
+    ///     let key = (proposed.scope().clone(), *proposed.id());
+    ///     let mut map = find.lock().expect("no panic");
+    ///     let found = match proposed.want() {
+    ///         Want::Get => map.get(&key).cloned(),
+    ///         Want::Take => map.remove(&key),
+    ///     };
     ///     found.map_or(Answer::Nothing, |bytes| Answer::Give(Found {
     ///         id: *proposed.id(),
     ///         scope: proposed.scope().clone(),

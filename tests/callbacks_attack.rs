@@ -15,7 +15,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 const STRIPES: usize = 64;
 
 fn rounds() -> u64 {
-    std::env::var("ATTACK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+    let rounds = std::env::var("RESUMPTION_ATTACK_ROUNDS").ok();
+    rounds.map_or(2, |rounds| {
+        let rounds: std::num::NonZero<u64> = rounds.parse().expect("a number of rounds");
+        rounds.get()
+    })
 }
 
 fn id(number: u64) -> SessionId {

@@ -18,8 +18,8 @@ use std::{
 };
 
 use common::{
-    BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, server, server_builder,
-    server_with, session, visit, web,
+    BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, demand_certificates,
+    server, server_builder, server_with, session, visit, web,
 };
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
@@ -94,6 +94,41 @@ fn an_expired_session_is_refused() {
         clock.advance(Duration::from_secs(3601));
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
         assert_eq!(cache.stats().misses_expired, 1);
+    }
+}
+
+/// OpenSSL would refuse it, so it takes nobody's place.
+#[test]
+fn a_session_leaves_the_cache_with_its_own_timeout() {
+    for version in BOTH {
+        let (cache, clock) = cache_and_clock();
+        let mut builder = server_builder(SslMethod::tls_server());
+        let attachment = Attachment::new(&web(&cache)).timeout(Duration::from_secs(60));
+        attachment.attach(&mut builder).unwrap();
+        let session = session(&Client::new(version), &builder.build());
+        drop(session);
+        let made = cache.len();
+        clock.advance(Duration::from_secs(59));
+        assert_eq!((cache.flush_expired(), cache.len()), (0, made));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!((cache.flush_expired(), cache.len()), (made, 0));
+    }
+}
+
+/// The client chooses how many certificates it sends, and each of its sessions keeps them.
+#[test]
+fn a_session_weighs_what_its_client_has_sent() {
+    for version in BOTH {
+        let weigh = |more: usize| {
+            let cache = cache();
+            let server = server_with(&web(&cache), demand_certificates);
+            let client = Client::with_certificate_and(version, more);
+            assert_eq!(visit(&client, &server, None), Kind::Full);
+            let session = cache.iter().next().expect("a session was made");
+            session.payload().weight()
+        };
+        let (few, many) = (weigh(0), weigh(20));
+        assert!(many >= few + 20 * 300, "{few} and {many} bytes");
     }
 }
 

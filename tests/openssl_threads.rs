@@ -1,8 +1,8 @@
 //! Many threads, several contexts and one cache: a TLS 1.3 ticket is spent once however many offer it,
 //! and a TLS 1.2 session serves all of them.
 //!
-//! `OPENSSL_ROUNDS` sets how often; the default takes a few seconds. With AddressSanitizer:
-//! `RUSTFLAGS=-Zsanitizer=address OPENSSL_ROUNDS=300 cargo +nightly test --target
+//! `RESUMPTION_OPENSSL_ROUNDS` sets how often; the default takes a few seconds. With AddressSanitizer:
+//! `RUSTFLAGS=-Zsanitizer=address RESUMPTION_OPENSSL_ROUNDS=300 cargo +nightly test --target
 //! x86_64-unknown-linux-gnu --test openssl_threads`.
 
 #[path = "common/openssl.rs"]
@@ -24,7 +24,11 @@ use resumption::{SessionCache, Verdict};
 const THREADS: usize = 8;
 
 fn rounds() -> usize {
-    std::env::var("OPENSSL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
+    let rounds = std::env::var("RESUMPTION_OPENSSL_ROUNDS").ok();
+    rounds.map_or(10, |rounds| {
+        let rounds: std::num::NonZero<usize> = rounds.parse().expect("a number of rounds");
+        rounds.get()
+    })
 }
 
 /// Runs in all threads at once; each is told its number.

@@ -60,7 +60,7 @@ impl Pool {
             && let Some(block) = magazine.pop_if(|block| block.size == size)
         {
             // The next put's, which will write it from the beginning on.
-            magazine.last().inspect(|next| prefetch_block(next.start, size));
+            magazine.last().inspect(|next| prefetch_block(next.start, next.size));
             return Some(block.start);
         }
         self.pop_kept(size)

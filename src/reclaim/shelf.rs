@@ -105,25 +105,35 @@ impl Shelf {
             if self.top.compare_exchange(null, rest, Ordering::Release, Ordering::Relaxed).is_ok() {
                 return;
             }
-            // What was put since; it is not much.
-            let above = self.swap();
-            if let Some(lowest) = lowest(above) {
-                // SAFETY: the swap has made it the caller's.
-                unsafe { lowest.as_ref() }.set_next(rest);
-                rest = above;
-            }
+            // SAFETY: what was put since, which the swap has made the caller's, as is the rest.
+            rest = unsafe { joined(self.swap(), rest) };
         }
     }
 }
 
-/// The lowest of bundles that the caller owns.
-fn lowest(top: *mut ()) -> Option<NonNull<Bundle>> {
-    let mut lowest = NonNull::new(top.cast::<Bundle>())?;
+/// Two chains of bundles as one. The shorter one is walked to its end, for either may be all that there is; which is
+/// above does not matter.
+///
+/// # Safety
+///
+/// The caller owns the bundles of both.
+unsafe fn joined(one: *mut (), other: *mut ()) -> *mut () {
     // SAFETY: by the caller's promise.
-    while let Some(next) = NonNull::new(unsafe { lowest.as_ref() }.next().cast::<Bundle>()) {
-        lowest = next;
+    let bundle = |at: *mut ()| NonNull::new(at.cast::<Bundle>()).map(|at| unsafe { at.as_ref() });
+    let (Some(mut first), Some(mut second)) = (bundle(one), bundle(other)) else {
+        return if one.is_null() { other } else { one };
+    };
+    loop {
+        let Some(next) = bundle(first.next()) else {
+            first.set_next(other);
+            return one;
+        };
+        let Some(after) = bundle(second.next()) else {
+            second.set_next(one);
+            return other;
+        };
+        (first, second) = (next, after);
     }
-    Some(lowest)
 }
 
 #[cfg(loom)]
@@ -175,6 +185,41 @@ pub(crate) mod model {
                 // SAFETY: from a box in `new`, and freed here only.
                 drop(unsafe { Box::from_raw(bundle.as_ptr()) });
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// As many bundles one below the other.
+    fn chain(bundles: &[Bundle]) -> *mut () {
+        let mut top = ptr::null_mut();
+        for bundle in bundles {
+            bundle.set_next(top);
+            top = ptr::from_ref(bundle).cast_mut().cast();
+        }
+        top
+    }
+
+    #[test]
+    fn joined_chains_have_the_bundles_of_both() {
+        for (above, below) in [(0, 0), (0, 3), (3, 0), (1, 1), (1, 100), (100, 1), (7, 8)] {
+            let bundles = |count| (0..count).map(|_| Bundle::new()).collect::<Vec<_>>();
+            let (above, below) = (bundles(above), bundles(below));
+            // SAFETY: the test owns them.
+            let mut at = unsafe { joined(chain(&above), chain(&below)) };
+            let mut met = Vec::new();
+            while let Some(bundle) = NonNull::new(at.cast::<Bundle>()) {
+                met.push(bundle.as_ptr().cast_const());
+                // SAFETY: as above.
+                at = unsafe { bundle.as_ref() }.next();
+            }
+            met.sort_unstable();
+            let mut all: Vec<_> = above.iter().chain(&below).map(ptr::from_ref).collect();
+            all.sort_unstable();
+            assert_eq!(met, all);
         }
     }
 }

@@ -29,7 +29,7 @@ const MOST_OUTSIDE: usize = 16_384;
 /// Headers that are of the global allocator.
 static OUTSIDE: AtomicUsize = AtomicUsize::new(0);
 
-/// The largest block that is taken from the region.
+/// The largest block that is taken from the region, and that a thread keeps: 128 KiB of them at most.
 const LARGEST: usize = 1024;
 
 /// What is free of the region, by the size in words of 8 bytes.
@@ -235,6 +235,9 @@ pub(crate) unsafe fn free<T>(block: NonNull<T>) {
     let (layout, block) = (Layout::new::<T>(), block.cast());
     let is_kept = SPARES.try_with(|spares| {
         let Ok(mut spares) = spares.try_borrow_mut() else { return false };
+        if layout.size() > LARGEST {
+            return false;
+        }
         if spares.len == 0 {
             spares.layout = layout;
         }
@@ -262,9 +265,9 @@ mod tests {
     use super::*;
 
     /// Blocks of this size and up to [`KINDS`] bytes more are counted, by size. Nothing else in these
-    /// tests has such sizes, and each test has its own.
-    const FIRST: usize = 70_000;
-    const KINDS: usize = 8;
+    /// tests has such sizes, and each test has its own. The last one is too large to be kept.
+    const FIRST: usize = 1_009;
+    const KINDS: usize = LARGEST + 2 - FIRST;
 
     /// Counts blocks of certain sizes that are allocated.
     struct Counting;
@@ -349,6 +352,17 @@ mod tests {
             headers.into_iter().chain([one_more]).for_each(give_back);
         });
         assert_eq!(live::<A>(), 0);
+    }
+
+    #[test]
+    fn large_headers_are_not_kept() {
+        const A: usize = LARGEST + 1;
+        alone(|| {
+            let headers: Vec<_> = (0..10).map(|_| make::<A>(0)).collect();
+            assert_eq!(live::<A>(), 10);
+            headers.into_iter().for_each(give_back);
+            assert_eq!(live::<A>(), 0);
+        });
     }
 
     /// The region has them, each once, and a thread has what another one has freed.

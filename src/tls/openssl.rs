@@ -13,7 +13,10 @@
 //! | the options | `NO_TICKET`: tickets hold an id and no state; and `NO_ANTI_REPLAY`, below |
 //! | the new, remove and get callbacks | the cache's |
 //!
-//! and nothing else. What is set afterwards replaces it; to see the sessions, set the callbacks of
+//! and nothing else. What is set afterwards replaces it: attach last. *Leave the session cache mode as it
+//! is.* With OpenSSL's own cache on, that is asked first, and by a session's own id alone: a session of one host
+//! is found from another, tickets serve more than once, and early data can be replayed. The first session of such a
+//! context logs an error. To see the sessions, set the callbacks of
 //! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
 //! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
 //! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
@@ -52,7 +55,8 @@
 //! clients (CVE-2025-23419). Here the host is a part of the name, as it stands in the ClientHello,
 //! letter by letter: a session that was made for one is not found from another, nor from a client
 //! that names none. A connection that changes its context keeps its sessions in the scope of the
-//! context that it began with. What else than the host decides how clients are verified belongs
+//! context that it began with; give the contexts that a servername callback chooses from one scope, else OpenSSL may refuse
+//! what one of them made after a HelloRetryRequest, and the handshake is a full one. What else than the host decides how clients are verified belongs
 //! into the scope.
 //!
 //! *TLS 1.2* sessions are found by a get, until they expire. The object that OpenSSL made is kept,
@@ -70,7 +74,9 @@
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
 //! is found once cannot be replayed. That reaches as far as the cache does, and wants an external
-//! one to delete what it gives for a take atomically. Do not clear `NO_TICKET`, and set no other get
+//! one to delete what it gives for a take atomically. (One that answers [later](crate::Answer::Later) than the
+//! lookup waits leaves a session in the cache whose client has gone on without it, and which its first flight, sent
+//! again, would find: give such answers no longer than the client's patience, or take no early data.) Do not clear `NO_TICKET`, and set no other get
 //! callback, in a context that takes early data.
 //!
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
@@ -101,20 +107,22 @@
 //! * `SSL_clear` ends a connection like `SSL_free`, and nothing of the one before reaches the next.
 //! * DTLS 1.2 is served like TLS 1.2.
 //! * A client in the same context (`SSL_connect`) is left alone.
+//! * The `openssl` crate makes the connections: one that C code makes of an attached context, by `SSL_new`, ends the
+//!   process at its first session, for that crate's callbacks do not know it.
 //!
 //! # In the handshake's thread
 //!
 //! OpenSSL waits for what it asks. The get callback of the cache runs there and may wait, for
 //! [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most; a TLS 1.3 client may offer
 //! more than a thousand tickets in one ClientHello, and only the first [`MOST_LOOKUPS`] of a
-//! connection are looked up. What panics is caught, and has found nothing.
+//! handshake are looked up. What panics is caught, and has found nothing.
 
 mod ffi;
 mod handshake;
 mod session;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -235,7 +243,8 @@ impl Attachment {
         ffi::set_timeout(builder, i32::try_from(seconds.max(1)).unwrap_or(i32::MAX));
 
         let context = ffi::Context::of(builder);
-        let server = Arc::new(Server { attachment: self, context, handshake });
+        let server =
+            Arc::new(Server { attachment: self, context, handshake, own_cache: Once::new() });
         let (new, removed) = (Arc::clone(&server), Arc::clone(&server));
         builder.set_new_session_callback(move |ssl, session| {
             contained(|| new.keep(ssl, session));
@@ -259,6 +268,8 @@ struct Server {
     attachment: Attachment,
     context: ffi::Context,
     handshake: Index<Ssl, Handshake>,
+    /// That the context's own cache is on was logged.
+    own_cache: Once,
 }
 
 impl Server {
@@ -273,12 +284,34 @@ impl Server {
             return;
         }
         let host = ssl.servername_raw(NameType::HOST_NAME);
-        // SAFETY: the handshake that this thread is in has just made it.
-        let Ok(session) = (unsafe { OpensslSession::unshared(session, host) }) else { return };
+        let Some(session) = self.own(session, host) else { return };
         let session = if is_tls13 { session.lend(true) } else { Some(session) };
-        let Some(session) = session else { return };
-        let connection = (self.attachment.connection)(ssl);
+        let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
+        let mut connection = (self.attachment.connection)(ssl);
+        // OpenSSL resumes it for no longer than that.
+        if self.attachment.timeout < self.attachment.sessions.lifetime() {
+            connection = connection.lifetime(self.attachment.timeout);
+        }
         drop(self.attachment.sessions.put_from(&session.cache_id(), session, connection));
+    }
+
+    /// A session that the handshake of this thread has just made, with its id noted.
+    fn own(&self, session: SslSession, host: Option<&[u8]>) -> Option<OpensslSession> {
+        // SAFETY: the context lives, for this is a call of its callback.
+        let session = if unsafe { self.context.stores() } {
+            self.own_cache.call_once(|| {
+                tracing::error!(
+                    "OpenSSL's own session cache is on in an attached context: sessions of one host \
+                     are found from another, and tickets serve more than once"
+                );
+            });
+            // Other connections know it already.
+            ffi::dup(&session).ok()?
+        } else {
+            session
+        };
+        // SAFETY: it is this handshake's, or a copy that nobody knows.
+        unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
     /// A session's connection ended badly, or its own time is over.

@@ -23,7 +23,9 @@
 //! here before it is hashed, and is counted in
 //! [`Stats::misses_malformed`](crate::Stats::misses_malformed). rustls takes a session *before*
 //! it verifies that the client knows its secret. Anyone who has seen a ticket on the wire can therefore
-//! spend it: its owner then makes a full handshake, and nobody gains a session. A store does not see where one
+//! spend it: its owner then makes a full handshake, and nobody gains a session. The same goes for the id of a TLS 1.2
+//! session, which the client sends in the clear: offered as a ticket it is taken, for a store is not told the
+//! version. A server that serves TLS 1.2 alone, or in a config and a scope of its own, has no such takes. A store does not see where one
 //! ClientHello ends and the next begins, so nothing here bounds how many keys one brings: with a get callback, each of
 //! some nine hundred of the right length asks the external cache, one after the other, in the handshake's thread. Let the
 //! callback know cheaply what it cannot have, and keep
@@ -36,7 +38,9 @@
 //! *Early data.* rustls accepts early data only from sessions of a store like this one, because
 //! single use is what stops a replay: the copy of a first flight finds its session taken, and its
 //! early data are skipped. It holds as far as the cache reaches: a flight replayed to another
-//! process, with another cache, does not find the session there either.
+//! process, with another cache, does not find the session there either. (An external cache that answers
+//! [later](crate::Answer::Later) than a lookup waits leaves a session in the cache whose client has gone on without it,
+//! and which its first flight, sent again, would find. Where that may happen, take no early data.)
 //!
 //! *Copies.* The cache wipes a session's bytes when its last handle is dropped. The copy that
 //! rustls receives belongs to rustls, which does not wipe all of it.

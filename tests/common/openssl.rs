@@ -134,6 +134,16 @@ impl Client {
         Self::with(version, |builder| identify(builder, &PKI.client))
     }
 
+    /// As [`with_certificate`](Self::with_certificate), and sends so many more that nobody asks for.
+    pub(crate) fn with_certificate_and(version: SslVersion, more: usize) -> Self {
+        Self::with(version, |builder| {
+            identify(builder, &PKI.client);
+            for _ in 0..more {
+                builder.add_extra_chain_cert(PKI.server.cert.clone()).unwrap();
+            }
+        })
+    }
+
     pub(crate) fn with(version: SslVersion, set: impl FnOnce(&mut SslContextBuilder)) -> Self {
         let mut builder = SslContext::builder(SslMethod::tls_client()).unwrap();
         builder.set_min_proto_version(Some(version)).unwrap();

@@ -175,7 +175,8 @@ fn test(wish: &Wish, arguments: &[&str]) -> Command {
     test
 }
 
-fn in_chaos(mut command: Command, arguments: &[&str]) -> Command {
+fn in_chaos(command: Command, arguments: &[&str]) -> Command {
+    let mut command = step::undisturbed(command);
     command.args(arguments);
     command.env("RUSTFLAGS", "--cfg chaos").env("CARGO_TARGET_DIR", "target/chaos");
     command

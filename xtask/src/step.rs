@@ -29,6 +29,16 @@ pub(crate) fn cargo_named(program: &OsStr, args: &[&str]) -> Command {
     command
 }
 
+/// A command on tests for which the caller's environment sets neither how much they do nor what is planted.
+pub(crate) fn undisturbed(mut command: Command) -> Command {
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("RESUMPTION_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Shows the command, runs it, and fails if it does.
 ///
 /// Its two streams become one: what a reader sees in a pipe or a log keeps its order.

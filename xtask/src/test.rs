@@ -178,7 +178,8 @@ impl Tests {
         command
     }
 
-    fn told(&self, mut command: Command) -> Command {
+    fn told(&self, command: Command) -> Command {
+        let mut command = step::undisturbed(command);
         match &self.skip {
             Some(skip) => command.env(debian::SKIP, skip),
             None => command.env_remove(debian::SKIP),

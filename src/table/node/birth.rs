@@ -10,13 +10,13 @@
 use std::any::Any;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{CONTEXT, HOLLOW, IN_PARCEL, Name, Node, NodeRef, TELL_CAME};
 use crate::reclaim;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::panics::Panics;
 use crate::reclaim::parcel::Parcel;
 use crate::reclaim::refs::Refs;
 use crate::reclaim::{pin, place, retire_parcel};
@@ -308,12 +308,13 @@ unsafe fn drop_unusual<S>(node: NonNull<Node<S>>, kind: u8) {
     // SAFETY: N6, by the caller's promise.
     let context = if kind & CONTEXT == 0 { None } else { unsafe { WithContext::take(node) } };
     // A context that panics must not keep the payload from being dropped and wiped.
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(context)));
+    let mut panics = Panics::default();
+    panics.catch(|| drop(context));
     if kind & HOLLOW == 0 {
         // SAFETY: by the caller's promise; not hollow, hence initialised (N2).
-        unsafe { drop_payload(node) };
+        panics.catch(|| unsafe { drop_payload(node) });
     }
-    dropped.unwrap_or_else(|panic| resume_unwind(panic));
+    panics.resume();
 }
 
 /// # Safety

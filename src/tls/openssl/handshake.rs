@@ -18,10 +18,10 @@ pub const MOST_LOOKUPS: usize = 16;
 /// What a TLS 1.3 handshake has looked up so far, kept with its connection.
 ///
 /// OpenSSL looks sessions up at both ClientHellos if there is a HelloRetryRequest between them, and
-/// there is no call at the end of a handshake that is not the user's. But a ClientHello with another
-/// random begins another handshake; and the server's random, which is zero until OpenSSL has worked
-/// on the first ClientHello of a connection and again after `SSL_clear`, tells the first one from the
-/// second, also if somebody sends an old one again.
+/// there is no call at the end of a handshake that is not the user's. But the server's random is zero until
+/// OpenSSL has worked on the first ClientHello of a connection, and again after `SSL_clear`: that tells
+/// the first one from the second, whatever random the client sends. A first one with another random than
+/// the one before begins another handshake.
 #[derive(Default)]
 pub(super) struct Handshake {
     client_random: [u8; 32],
@@ -57,10 +57,11 @@ impl Handshake {
             ssl.set_ex_data(index, Self::default());
         }
         let handshake = ssl.ex_data_mut(index)?;
-        if handshake.client_random != client_random {
+        let is_second_hello = server_random != [0; 32];
+        if !is_second_hello && handshake.client_random != client_random {
             *handshake = Self { client_random, ..Self::default() };
         }
-        handshake.lookups.is_second_hello = server_random != [0; 32];
+        handshake.lookups.is_second_hello = is_second_hello;
         Some(handshake)
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
-use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
+use openssl::ssl::{SslRef, SslSession, SslSessionRef, SslVersion};
 
 use super::ffi;
 use crate::{Portable, SecretBytes, SessionId};
@@ -23,6 +23,8 @@ pub struct OpensslSession {
     session: SslSession,
     /// Also noted with the session itself, for OpenSSL tells of removals by that alone.
     cache_id: SessionId,
+    /// Bytes of the certificates that the client has sent beside its own, which the session keeps.
+    chain: usize,
 }
 
 /// Why bytes are not an [`OpensslSession`].
@@ -72,7 +74,15 @@ impl OpensslSession {
         let cache_id = cache_id(ffi::session_version(&session), host, session.id());
         // SAFETY: as the caller says.
         unsafe { ffi::set_cache_id(&session, &cache_id)? };
-        Ok(Self { session, cache_id })
+        Ok(Self { session, cache_id, chain: 0 })
+    }
+
+    /// The same session, which knows what the client of this connection has sent with its certificate: the client
+    /// chooses how much that is.
+    pub(super) fn with_chain_of(mut self, ssl: &SslRef) -> Self {
+        let chain = ssl.peer_cert_chain().into_iter().flatten();
+        self.chain = chain.filter_map(|cert| Some(cert.to_der().ok()?.len())).sum();
+        self
     }
 
     /// The session.
@@ -87,7 +97,7 @@ impl OpensslSession {
         self.cache_id
     }
 
-    /// How many bytes it takes, about, with the client's certificate: for
+    /// How many bytes it takes, about, with the client's certificate and those that came with it: for
     /// [`Builder::weigher`](crate::Builder::weigher).
     ///
     /// ```
@@ -102,7 +112,7 @@ impl OpensslSession {
     /// ```
     #[must_use]
     pub fn weight(&self) -> usize {
-        STRUCTURE + ffi::encoded_len(&self.session)
+        STRUCTURE + ffi::encoded_len(&self.session) + self.chain
     }
 
     /// Whether it is what a client has offered: whoever gave it could have been mistaken.
@@ -122,7 +132,7 @@ impl OpensslSession {
             return Some(self.clone());
         }
         let session = ffi::dup(&self.session).ok()?;
-        Some(Self { session, cache_id: self.cache_id })
+        Some(Self { session, cache_id: self.cache_id, chain: self.chain })
     }
 
     pub(super) fn into_session(self) -> SslSession {
@@ -162,7 +172,7 @@ impl Portable for OpensslSession {
         let cache_id = SessionId::from(*id);
         // SAFETY: it was made here, and nobody else knows it.
         unsafe { ffi::set_cache_id(&session, &cache_id) }.map_err(DecodeError::Openssl)?;
-        Ok(Self { session, cache_id })
+        Ok(Self { session, cache_id, chain: 0 })
     }
 }
 
