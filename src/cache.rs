@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::engine::sweep::{Cursor, Tick};
 use crate::mode::CacheMode;
+use crate::reclaim::panics::Panics;
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::session::Session;
@@ -392,16 +393,23 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// # Errors
     ///
-    /// Calls are waiting still; they are made when the callbacks go on.
+    /// Calls are waiting still; they are made when the callbacks go on, or by
+    /// [`poll_callbacks`](Self::poll_callbacks), with [`Dispatch::Manual`] and in a payload's drop.
     pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
         let start = Instant::now();
         let engine = &self.engine;
+        // In the middle of a put, say, by a payload's drop.
+        let was_held = is_held();
         {
             let _held = hold();
             engine.close();
         }
-        let waits = engine.dispatch.kind() != Dispatch::Manual && !is_in_callback();
         let is_inline = engine.dispatch.kind() == Dispatch::Inline;
+        let waits = engine.dispatch.kind() != Dispatch::Manual && !is_in_callback() && !was_held;
+        if !waits {
+            // As at the end of any other call.
+            engine.deliver_all();
+        }
         loop {
             let waiting = engine.callbacks_waiting();
             if waiting == 0 {
@@ -514,6 +522,15 @@ pub struct Iter<S: Send + Sync + 'static = SecretBytes> {
     batch: std::vec::IntoIter<Session<S>>,
 }
 
+impl<S: Send + Sync + 'static> Drop for Iter<S> {
+    /// Its handles may be the last ones: each is dropped, whatever others panic with.
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        panics.drop_all(std::mem::take(&mut self.batch));
+        panics.resume();
+    }
+}
+
 impl<S: Send + Sync + 'static> Iterator for Iter<S> {
     type Item = Session<S>;
 
@@ -533,5 +550,40 @@ impl<S: Send + Sync + 'static> Iterator for Iter<S> {
 impl<S: Send + Sync + 'static> fmt::Debug for Iter<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Iter").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::table::SessionId;
+
+    /// Renewed sessions' hints come due at the old time, all at once. A put that needs room passes a few of them
+    /// on, and evicts.
+    #[test]
+    fn a_put_does_not_look_at_all_that_is_due() {
+        let (most, clock) = (2_000, Clock::manual());
+        let builder = SessionCache::<u64>::builder().max_sessions(most).clock(clock.clone());
+        let builder = builder.lifetime(Duration::from_secs(60)).without_ticker();
+        let cache = builder.build().expect("sane settings");
+        cache.set_mode(CacheMode::SERVER | CacheMode::UPDATE_TIME);
+        let web = cache.scope(&Scope::new("web"));
+        let id = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            SessionId::from(bytes)
+        };
+        for number in 0..most {
+            assert!(web.put(&id(number), 0).is_stored());
+        }
+        clock.advance(Duration::from_secs(50));
+        assert!((0..most).all(|number| web.get(&id(number)).is_some()));
+        clock.advance(Duration::from_secs(20));
+        assert!(web.put(&id(most), 0).is_stored());
+        assert!(cache.engine.is_due(), "it has looked at all");
+        // Others do the rest, and what is renewed stays.
+        cache.flush_expired();
+        assert!(cache.len() + 64 > most, "{} are left", cache.len());
     }
 }

@@ -543,19 +543,26 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Does a little of what is due in a shard; rides on puts.
     #[inline]
     fn tend(&self, at: usize, now: u64) {
-        self.expire_some(at, now);
+        let _ = self.expire_some(at, now);
         self.compact(at, now);
     }
 
-    /// Looks at a few of the hints of a shard that are due; `false` when none is.
+    /// Looks at a few of the hints of a shard that are due; returns how many sessions left, or `None` when
+    /// nothing is due.
     #[inline]
-    fn expire_some(&self, at: usize, now: u64) -> bool {
+    fn expire_some(&self, at: usize, now: u64) -> Option<usize> {
         let shard = &self.shards[at];
         if !shard.may_be_due(now) {
-            return false;
+            return None;
         }
-        let departed = shard.expire(now, DUE_PER_PUT);
-        departed.map(|departed| self.leave(at, departed)).is_some()
+        shard.expire(now, DUE_PER_PUT).map(|departed| self.leave(at, departed))
+    }
+
+    /// Whether there are hints that are due, in any shard.
+    #[cfg(all(test, not(any(loom, shuttle))))]
+    pub(crate) fn is_due(&self) -> bool {
+        let now = self.clock.now();
+        self.shards.iter().any(|shard| shard.wheel.due(now).is_some())
     }
 
     /// Looks at a batch of hints, if too many of a shard's are stale; rides on whatever leaves

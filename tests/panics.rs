@@ -3,9 +3,9 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
-use resumption::{Clock, Put, Scope, SessionCache, Sessions};
+use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions};
 
 use support::{HOUR, MINUTE, SECOND, id, manual};
 
@@ -131,6 +131,19 @@ fn a_predicate_that_panics_ends_its_call_alone() {
     while panics(|| cache.flush()) {}
 }
 
+/// An iterator that is dropped early may have the last handles of what has left meanwhile.
+#[test]
+fn an_iterator_that_is_dropped_drops_all() {
+    let (cache, ..) = mined(2_000);
+    let mut sessions = cache.iter();
+    std::mem::forget(sessions.next());
+    assert!(panics(|| cache.flush()));
+    let held = cache.stats().held_sessions;
+    assert!(held > 10, "{held} in the batch");
+    assert!(panics(|| drop(sessions)));
+    assert_eq!(cache.stats().held_sessions, 1, "the forgotten one");
+}
+
 #[test]
 fn what_is_evicted_together_goes_together() {
     let (cache, web, _) = manual(5_000, HOUR);
@@ -170,6 +183,23 @@ fn a_take_that_meets_a_bomb_loses_no_session() {
     assert!(caught > 0, "no take met a bomb");
     assert_eq!(taken, 400, "a session was lost with another one's panic");
     while panics(|| cache.flush_expired()) {}
+}
+
+/// What an external cache has given for a take is nowhere else any more. Here a bomb was put inside meanwhile, which
+/// leaves with the take.
+#[test]
+fn an_answer_that_meets_a_bomb_is_not_lost() {
+    let (cache, web, _clock) = manual::<Bomb>(2_000, HOUR);
+    let inside = web.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert!(inside.put(proposed.id(), BAD).is_stored());
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        Answer::Give(Found { id, scope, payload: GOOD, lifetime: MINUTE })
+    })));
+    let mut taken = None;
+    assert!(!panics(|| taken = web.take(&id(1))));
+    assert!(taken.is_some_and(|session| !session.payload().0));
+    assert_eq!((cache.len(), cache.stats().removals.taken), (0, 1));
 }
 
 #[test]

@@ -305,7 +305,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Accepts an answer, and tells those who wait.
     fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
         let Flight { name, want: wanted, .. } = &**asker.flight();
-        let Some(session) = self.accept(answer, asker, want) else {
+        // The weigher, and drops of what was given: what they look up must not wait for this very flight.
+        let accepted = dispatch::call(|| self.accept(answer, asker, want));
+        let Some(session) = accepted else {
             self.take_for_nobody(name, want);
             return None;
         };

@@ -21,6 +21,9 @@ use crate::table::Name;
 /// loom, where each attempt multiplies the executions.
 const ATTEMPTS: usize = if cfg!(loom) { 1 } else { 32 };
 
+/// Looks at what is due, in one put that needs room, at which nothing left. A look is at a few hints.
+const LOOKS_IN_VAIN: usize = 16;
+
 /// One of the two limits of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
@@ -46,14 +49,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (own, shards) = (hand.shard(), self.shards.len());
-        let mut attempts = 0;
+        let (mut attempts, mut in_vain) = (0, 0);
         while !hand.fill(tokens) {
             // The limit may have been lowered since the put began: then nobody has to leave for it.
             if charge > self.room.bytes.limit() {
                 return Err(Refusal::TooLarge);
             }
-            // What is expired goes before what is not, also if eviction has spared it for its use.
-            if self.expire_some(own, self.clock.now()) {
+            // What is expired goes before what is not, also if eviction has spared it for its use. Where all that
+            // is due was extended, one put does not look at all of it.
+            if in_vain < LOOKS_IN_VAIN
+                && let Some(left) = self.expire_some(own, self.clock.now())
+            {
+                in_vain += usize::from(left == 0);
                 continue;
             }
             let (missing, met_room) = (hand.missing(tokens), Cell::new(false));

@@ -8,6 +8,7 @@
 use super::put::Stored;
 use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
+use crate::dispatch::contained;
 use crate::expiry::Due;
 use crate::flight::Asker;
 use crate::mode::CacheMode;
@@ -91,14 +92,26 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) fn took_outside(&self, asker: &Asker<'_, S>, want: Want) -> bool {
         let name = &asker.flight().name;
         if want == Want::Take && !planted!("left-inside") {
-            match self.find_and_take(name) {
-                Ok(_) => return true,
+            match self.take_contained(name) {
+                Ok(()) => return true,
                 Err(Missing::Unknown) if asker.is_stale() => return false,
                 Err(_) => {}
             }
         }
         self.tell_gone(name, Reason::Taken);
         true
+    }
+
+    /// Takes a session out of the cache and drops it. Other payloads may go with it, and panic: the answer that the
+    /// caller has is nowhere else, and must not be lost by that.
+    fn take_contained(&self, name: &Name) -> Result<(), Missing> {
+        let taken = loop {
+            // Each panic is another payload's, which is gone then.
+            if let Some(taken) = contained(|| self.find_and_take(name)) {
+                break taken;
+            }
+        };
+        taken.map(|session| _ = contained(|| drop(session)))
     }
 
     /// Tells that a session which the cache does not hold is no more, where nothing is stored.

@@ -64,6 +64,9 @@ const LEVEL_BITS: u32 = 3;
 /// The lists of a slot.
 const ROWS: usize = 3;
 
+/// Bits of the count in the word that says where compaction is; the list's number is above them.
+const COUNT_BITS: u32 = 48;
+
 /// The wheel.
 #[derive(Debug)]
 pub(crate) struct Wheel {
@@ -368,8 +371,6 @@ impl Wheel {
     /// Takes up to `steps` steps of compaction: the list whose oldest hints are to be looked at and
     /// filed again, and how many.
     pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Option<(List, u64)> {
-        /// Bits of a count; the list's number is above them.
-        const COUNT_BITS: u32 = 48;
         // Relaxed, all: a place to work at; the queues order the work itself.
         let state = self.compaction.load(Ordering::Relaxed);
         let (number, left) = (state >> COUNT_BITS, state & ((1 << COUNT_BITS) - 1));
@@ -385,6 +386,20 @@ impl Wheel {
             .compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
             .then(|| (List::from_number(number as usize), count))
+    }
+
+    /// Compaction has met a list without hints, of which others may have been taken since it began with that: the next
+    /// call goes to another list.
+    pub(crate) fn skip(&self, list: List) {
+        // Relaxed, both: as above.
+        let state = self.compaction.load(Ordering::Relaxed);
+        let number = list.number() as u64;
+        if state >> COUNT_BITS == number {
+            let next = number << COUNT_BITS;
+            let (set, or) = (Ordering::Relaxed, Ordering::Relaxed);
+            // If it fails, another thread has gone on.
+            let _ = self.compaction.compare_exchange(state, next, set, or);
+        }
     }
 
     /// The next list with hints after that of `number`, going around.

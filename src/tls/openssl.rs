@@ -122,7 +122,7 @@ mod handshake;
 mod session;
 
 use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -137,6 +137,8 @@ use self::handshake::Handshake;
 pub use self::handshake::MOST_LOOKUPS;
 pub use self::session::{DecodeError, OpensslSession};
 use crate::dispatch::contained;
+use crate::sync::Ordering;
+use crate::sync::tally::AtomicBool;
 use crate::{Connection, Session, SessionId, Sessions};
 
 /// Makes `sessions` the place where the servers of this context keep their sessions, as the
@@ -243,8 +245,12 @@ impl Attachment {
         ffi::set_timeout(builder, i32::try_from(seconds.max(1)).unwrap_or(i32::MAX));
 
         let context = ffi::Context::of(builder);
-        let server =
-            Arc::new(Server { attachment: self, context, handshake, own_cache: Once::new() });
+        let server = Arc::new(Server {
+            attachment: self,
+            context,
+            handshake,
+            has_warned: AtomicBool::new(false),
+        });
         let (new, removed) = (Arc::clone(&server), Arc::clone(&server));
         builder.set_new_session_callback(move |ssl, session| {
             contained(|| new.keep(ssl, session));
@@ -269,7 +275,7 @@ struct Server {
     context: ffi::Context,
     handshake: Index<Ssl, Handshake>,
     /// That the context's own cache is on was logged.
-    own_cache: Once,
+    has_warned: AtomicBool,
 }
 
 impl Server {
@@ -299,12 +305,13 @@ impl Server {
     fn own(&self, session: SslSession, host: Option<&[u8]>) -> Option<OpensslSession> {
         // SAFETY: the context lives, for this is a call of its callback.
         let session = if unsafe { self.context.stores() } {
-            self.own_cache.call_once(|| {
+            // Relaxed: it spares a line in the log.
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
                 tracing::error!(
                     "OpenSSL's own session cache is on in an attached context: sessions of one host \
                      are found from another, and tickets serve more than once"
                 );
-            });
+            }
             // Other connections know it already.
             ffi::dup(&session).ok()?
         } else {

@@ -135,6 +135,24 @@ fn compaction_visits_every_hint_once_a_round() {
 }
 
 #[test]
+fn compaction_leaves_a_list_that_others_have_emptied() {
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    for number in 1..=100 {
+        assert!(wheel.push(hint(number), 60 * SECOND, 0, Row::FRESH));
+    }
+    let guard = pin();
+    let (list, _) = wheel.compact(1, &guard).expect("there are hints");
+    while pop(&wheel, list, &lease).is_some() {}
+    assert!(wheel.push(hint(7), 3_600 * SECOND, 0, Row::FRESH));
+    let (again, _) = wheel.compact(1, &guard).expect("as many steps as there were hints");
+    assert_eq!(again, list);
+    wheel.skip(list);
+    let (other, steps) = wheel.compact(16, &guard).expect("there is one more hint");
+    assert_eq!((pop(&wheel, other, &lease), steps), (Some(hint(7)), 1));
+}
+
+#[test]
 fn a_slot_is_looked_at_twice() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);

@@ -1,0 +1,146 @@
+//! What callbacks and the drops of payloads do to caches, in the middle of calls of these and of others.
+
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use resumption::{Answer, Dispatch, Found, Scope, SessionCache, Sessions, Verdict};
+
+use support::{MINUTE, PATIENCE, id};
+
+/// Does something when it is dropped.
+struct Acts(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Acts {
+    const NOT: Self = Self(None);
+
+    fn with(act: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(act)))
+    }
+}
+
+impl Drop for Acts {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}
+
+fn inline(max_sessions: usize) -> (SessionCache<Acts>, Sessions<Acts>) {
+    let builder = SessionCache::builder().max_sessions(max_sessions).lookup_timeout(Duration::MAX);
+    let cache = builder.dispatch(Dispatch::Inline).without_ticker().build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    (cache, web)
+}
+
+/// Counts the sessions that are told as gone.
+fn count_removals(cache: &SessionCache<Acts>) -> Arc<AtomicU64> {
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    cache.set_on_remove(Some(Arc::new(move |_| _ = count.fetch_add(1, SeqCst)))).unwrap();
+    told
+}
+
+/// Runs what must not wait for itself.
+fn ends<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, result) = mpsc::channel();
+    thread::spawn(move || done.send(run()));
+    result.recv_timeout(PATIENCE).expect("it does not end")
+}
+
+#[test]
+fn what_a_callback_of_one_cache_closes_in_another_is_told_at_its_end() {
+    let (cache, web) = inline(20_000);
+    let (other, others) = inline(20_000);
+    for number in 0..1_000 {
+        assert!(others.put(&id(number), Acts::NOT).is_stored());
+    }
+    let told = count_removals(&other);
+    let close = move |_| {
+        other.close();
+        Verdict::Keep
+    };
+    cache.set_on_new(Some(Arc::new(close))).unwrap();
+    assert!(web.put(&id(1), Acts::NOT).is_stored());
+    assert_eq!(told.load(SeqCst), 1_000);
+}
+
+/// Whichever shard's callback it is: those that were served before are served again.
+#[test]
+fn what_a_callback_closes_is_told_in_all_shards() {
+    for last in [1_000, 1_001, 1_002, 1_003] {
+        let (cache, web) = inline(20_000);
+        for number in 0..last {
+            assert!(web.put(&id(number), Acts::NOT).is_stored());
+        }
+        let told = count_removals(&cache);
+        let closing = cache.clone();
+        let close = move |_| {
+            closing.close();
+            Verdict::Keep
+        };
+        cache.set_on_new(Some(Arc::new(close))).unwrap();
+        assert!(web.put(&id(last), Acts::NOT).is_stored());
+        assert_eq!(told.load(SeqCst), last + 1);
+        cache.set_on_new(None).unwrap();
+    }
+}
+
+/// It closes another cache in the middle of a put of this one, and the callback of that one closes this one,
+/// which waits for its puts.
+#[test]
+fn callbacks_are_held_off_in_what_a_payload_closes() {
+    let told = ends(|| {
+        let (cache, web) = inline(1);
+        let (other, others) = inline(1);
+        assert!(others.put(&id(1), Acts::NOT).is_stored());
+        let told = Arc::new(AtomicU64::new(0));
+        let (count, closing) = (Arc::clone(&told), cache.clone());
+        let close = move |_| {
+            count.fetch_add(1, SeqCst);
+            closing.close();
+        };
+        other.set_on_remove(Some(Arc::new(close))).unwrap();
+        // So that this one holds callbacks off while it puts.
+        cache.set_on_new(Some(Arc::new(|_| Verdict::Keep))).unwrap();
+        let in_drop = other.clone();
+        assert!(web.put(&id(1), Acts::with(move || in_drop.close())).is_stored());
+        assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
+        assert!(other.is_closed() && !cache.is_closed());
+        let before = told.load(SeqCst);
+        other.poll_callbacks();
+        assert!(cache.is_closed());
+        (before, told.load(SeqCst))
+    });
+    assert_eq!(told, (0, 1), "calls in the middle of the put, and after it");
+}
+
+/// It is dropped while its own lookup concludes what it was given.
+#[test]
+fn a_payload_that_was_given_in_vain_may_look_its_own_id_up() {
+    let found = ends(|| {
+        let (cache, web) = inline(1);
+        let looks = Arc::new(OnceLock::new());
+        let (seen, again) = (Arc::clone(&looks), web.clone());
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            if seen.get().is_some() {
+                return Answer::Nothing;
+            }
+            let (seen, again, id) = (Arc::clone(&seen), again.clone(), *proposed.id());
+            let payload = Acts::with(move || {
+                let found = again.get(&id).is_some();
+                assert!(seen.set(found).is_ok(), "it is dropped once");
+            });
+            // Not of the scope that is asked for: it is not taken.
+            let scope = Scope::new("another");
+            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+        })));
+        let found = web.get(&id(1)).is_some();
+        (found, looks.get().copied())
+    });
+    assert_eq!(found, (false, Some(false)));
+}
