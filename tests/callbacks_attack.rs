@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,16 @@ use resumption::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a test waits for what has to come, before it fails.
+const PATIENCE: Duration = MINUTE;
 const STRIPES: usize = 64;
+
+/// The threads are the process's, and one test counts them: one test at a time.
+static ONE_TEST: Mutex<()> = Mutex::new(());
+
+fn one_test() -> MutexGuard<'static, ()> {
+    ONE_TEST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn rounds() -> u64 {
     let rounds = std::env::var("RESUMPTION_ATTACK_ROUNDS").ok();
@@ -36,7 +45,7 @@ fn number(id: &SessionId) -> u64 {
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -245,6 +254,7 @@ impl Ledger {
 
 #[test]
 fn a_ledger_by_scope_and_id_follows_every_way_out() {
+    let _one = one_test();
     let kinds = [Dispatch::Workers(1), Dispatch::Workers(3), Dispatch::Inline];
     let sizes = [(60, 200), (1_000, 3_000), (200_000, 3_000), (20_000, 40)];
     for round in 0..rounds() {
@@ -293,6 +303,7 @@ fn a_ledger_by_scope_and_id_follows_every_way_out() {
 
 #[test]
 fn callbacks_may_be_set_and_unset_at_any_time() {
+    let _one = one_test();
     for round in 0..rounds() * 3 {
         for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
             let stage = stage(500, dispatch, Duration::from_millis(100), 1_500);
@@ -364,6 +375,7 @@ fn workers() -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn every_session_is_told_and_every_thread_ends_when_the_cache_is_dropped() {
+    let _one = one_test();
     for round in 0..rounds() * 200 {
         let kind = [Dispatch::Workers(1), Dispatch::Workers(4), Dispatch::Inline, Dispatch::Manual];
         let dispatch = kind[round as usize % 4];
@@ -406,12 +418,12 @@ fn every_session_is_told_and_every_thread_ends_when_the_cache_is_dropped() {
         });
         wait("payloads", || alive.load(SeqCst) == 0);
     }
-    // Other tests of this process have workers too, but not for ever.
     wait("the workers end", || workers() == 0);
 }
 
 #[test]
 fn a_close_beside_puts_and_takes_loses_nothing() {
+    let _one = one_test();
     for round in 0..rounds() * 60 {
         let dispatch =
             [Dispatch::Workers(1), Dispatch::Workers(2), Dispatch::Inline][round as usize % 3];
@@ -455,6 +467,7 @@ fn a_close_beside_puts_and_takes_loses_nothing() {
 /// A worker that goes to sleep between two calls is woken for the next one.
 #[test]
 fn no_wake_up_is_lost() {
+    let _one = one_test();
     for workers in [1, 2, 5] {
         let stage = stage(100_000, Dispatch::Workers(workers), MINUTE, 300);
         let told = Arc::new(AtomicU64::new(0));
@@ -487,11 +500,7 @@ fn no_wake_up_is_lost() {
             }
             let start = Instant::now();
             while told.load(SeqCst) < made {
-                assert!(
-                    start.elapsed() < Duration::from_secs(5),
-                    "step {step}: {} of {made}",
-                    told.load(SeqCst)
-                );
+                assert!(start.elapsed() < PATIENCE, "step {step}: {} of {made}", told.load(SeqCst));
                 thread::yield_now();
             }
         }
@@ -513,6 +522,7 @@ impl Drop for Bomb {
 #[test]
 fn payloads_that_panic_in_their_drop_are_told_too() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    let _one = one_test();
     for round in 0..rounds() * 3 {
         for dispatch in [Dispatch::Workers(2), Dispatch::Inline] {
             let clock = Clock::manual();

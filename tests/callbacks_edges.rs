@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use resumption::{Clock, Dispatch, Put, Reason, Refusal, Scope, SessionCache, SessionId, Verdict};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a test waits for what has to come, before it fails.
+const PATIENCE: Duration = MINUTE;
 
 fn id(number: u64) -> SessionId {
     let mut bytes = [7; 32];
@@ -14,14 +16,14 @@ fn id(number: u64) -> SessionId {
     SessionId::from(bytes)
 }
 
-/// Whether `run` ends within three seconds.
+/// Whether `run` ends.
 fn ends(run: impl FnOnce() + Send + 'static) -> bool {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
         run();
         let _ = send.send(());
     });
-    receive.recv_timeout(Duration::from_secs(3)).is_ok()
+    receive.recv_timeout(PATIENCE).is_ok()
 }
 
 /// A payload whose drop panics.
@@ -45,25 +47,6 @@ fn small<S: Send + Sync + 'static>(dispatch: Dispatch) -> (SessionCache<S>, Cloc
         .build()
         .unwrap();
     (cache, clock)
-}
-
-/// There are no more than the cache has shards: here, one for each 2 048 sessions.
-#[test]
-fn workers_without_number_are_as_many_as_have_work() {
-    let (cache, _clock) = small::<u64>(Dispatch::Workers(usize::MAX));
-    let told = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&told);
-    let callback = move |_| {
-        count.fetch_add(1, SeqCst);
-        Verdict::Keep
-    };
-    cache.set_on_new(Some(Arc::new(callback))).unwrap();
-    let web = cache.scope(&Scope::new("web"));
-    for number in 0..1_000 {
-        assert!(web.put(&id(number), number).is_stored());
-    }
-    cache.close();
-    assert_eq!(told.load(SeqCst), 1_000);
 }
 
 #[test]
@@ -217,7 +200,7 @@ fn a_closure_whose_drop_panics_does_not_stop_delivery() {
         })))
         .unwrap();
     assert!(web.put(&id(2), 2).is_stored());
-    let closed = cache.close_within(Duration::from_secs(2));
+    let closed = cache.close_within(PATIENCE);
     assert_eq!(
         (closed.is_ok(), count.load(SeqCst)),
         (true, 1),
@@ -296,7 +279,7 @@ fn a_panic_whose_payload_panics_is_survived() {
     for number in 0..10 {
         assert!(web.put(&id(number), 1).is_stored());
     }
-    let closed = cache.close_within(Duration::from_secs(2));
+    let closed = cache.close_within(PATIENCE);
     assert_eq!((closed.is_ok(), calls.load(SeqCst)), (true, 10));
 }
 
@@ -373,7 +356,7 @@ fn a_put_that_unwinds_wakes_the_worker() {
     assert!(put.is_err());
     let start = Instant::now();
     while (calls.load(SeqCst), cache.stats().callbacks_waiting) != (1, 0) {
-        assert!(start.elapsed() < MINUTE, "the call is not made");
+        assert!(start.elapsed() < PATIENCE, "the call is not made");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -465,12 +448,22 @@ fn no_callback_is_called_under_the_settling_lock() {
 /// A panic of a payload's drop is none of a callback.
 #[test]
 fn callbacks_panicked_counts_callbacks() {
-    let (cache, _) = small::<Bomb>(Dispatch::Inline);
+    /// Its drop is counted, and then panics.
+    struct Counted(Arc<AtomicU64>, Bomb);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let (cache, _) = small::<Counted>(Dispatch::Inline);
     let web = cache.scope(&Scope::new("web"));
     cache
-        .set_on_remove(Some(Arc::new(|told| assert!(told.session().unwrap().payload().0))))
+        .set_on_remove(Some(Arc::new(|told| assert!(told.session().unwrap().payload().1.0))))
         .unwrap();
-    assert!(web.put(&id(1), Bomb(true)).is_stored());
+    let drops = Arc::new(AtomicU64::new(0));
+    assert!(web.put(&id(1), Counted(Arc::clone(&drops), Bomb(true))).is_stored());
     assert!(web.remove(&id(1)));
-    assert_eq!(cache.stats().callbacks_panicked, 0);
+    let stats = cache.stats();
+    assert_eq!((stats.remove_called, stats.callbacks_panicked), (1, 0));
+    assert_eq!(drops.load(SeqCst), 1);
 }

@@ -13,7 +13,7 @@ use fuzzed::{TARGETS, Target};
 use support::Random;
 
 /// Strings that each target has, at least.
-const LEAST: usize = 3;
+const LEAST: usize = 15;
 
 #[test]
 fn what_the_fuzzers_have_kept_passes() {

@@ -459,15 +459,20 @@ async fn tickets_are_neither_lost_nor_doubled_by_lookups_that_are_dropped() {
             }
         }
     });
-    let mut lookups = Vec::new();
+    let (mut lookups, is_short) = (Vec::new(), Arc::new(AtomicU64::new(0)));
     for number in 0..LOOKUPS {
         let (sessions, taken) = (sessions.clone(), Arc::clone(&taken));
+        let is_short = Arc::clone(&is_short);
         lookups.push(tokio::spawn(async move {
             let ticket = number * 7 % TICKETS;
             let lookup = sessions.lookup(&id(ticket), Want::Take);
             let patience = Duration::from_micros(number % 400);
-            if let Ok(Some(session)) = tokio::time::timeout(patience, lookup).await {
-                taken[*session.payload() as usize].fetch_add(1, Ordering::SeqCst);
+            match tokio::time::timeout(patience, lookup).await {
+                Ok(Some(session)) => {
+                    taken[*session.payload() as usize].fetch_add(1, Ordering::SeqCst);
+                }
+                Ok(None) => {}
+                Err(_) => _ = is_short.fetch_add(1, Ordering::SeqCst),
             }
         }));
     }
@@ -490,5 +495,8 @@ async fn tickets_are_neither_lost_nor_doubled_by_lookups_that_are_dropped() {
     }
     let stats = cache.stats();
     assert!(stats.get_called >= TICKETS, "{stats:?}");
+    let took = taken.iter().filter(|taken| taken.load(Ordering::SeqCst) > 0).count();
+    let is_short = is_short.load(Ordering::SeqCst);
+    assert!(took > 0 && is_short > 0, "{took} tickets were taken, {is_short} lookups cut short");
     println!("{somewhere} tickets were given to lookups that were dropped and not asked for again");
 }

@@ -441,7 +441,6 @@ fn many_lookups_of_one_id_come_and_go() {
     const MANY: usize = 20_000;
     let (cache, sessions) = cache(LONG);
     let gate = Gate::behind(&cache);
-    let start = Instant::now();
     let mut stay: Vec<Lookup<u64>> = (0..MANY).map(|_| waiting(&sessions, 1, Want::Get)).collect();
     let go = stay.split_off(MANY / 2);
     drop(go);
@@ -450,7 +449,6 @@ fn many_lookups_of_one_id_come_and_go() {
         assert!(matches!(poll(lookup), Poll::Ready(Some(_))));
     }
     assert_eq!((gate.asked(), cache.stats().held_sessions), (1, 0));
-    assert!(start.elapsed() < PATIENCE / 2, "their count costs each of them nothing");
 }
 
 /// What was given to one lookup is not shown to another once its time is over.

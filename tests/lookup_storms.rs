@@ -382,7 +382,8 @@ async fn a_storm_doubles_nothing_and_leaves_nothing() {
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len(), count, "each was taken once");
-        assert!(count > 0);
+        // Most takes are answered with nothing, or too late: some three hundred are not.
+        assert!(count > 50, "{count} takes have found something");
         drop(cache);
         wait_until("every payload is dropped", || wild.census.alive() == 0);
     }

@@ -376,5 +376,5 @@ fn tickets_are_taken_once_while_the_mode_changes() {
     });
     let times = |times| taken.iter().filter(|t| t.load(Ordering::SeqCst) == times).count();
     assert_eq!(times(0) + times(1), TICKETS as usize, "a ticket was taken twice");
-    assert!(times(1) > 0);
+    assert!(times(1) > TICKETS as usize / 20, "few were taken: {}", times(1));
 }

@@ -132,8 +132,9 @@ fn a_session_weighs_what_its_client_has_sent() {
     }
 }
 
+/// Its own timeout is a second, the cache's lifetime two hours.
 #[test]
-fn a_session_outlives_neither_its_own_timeout_nor_the_caches() {
+fn a_session_does_not_outlive_its_own_timeout() {
     for version in BOTH {
         let cache = cache();
         let sessions = web(&cache);
@@ -141,10 +142,29 @@ fn a_session_outlives_neither_its_own_timeout_nor_the_caches() {
         Attachment::new(&sessions).timeout(Duration::from_nanos(1)).attach(&mut builder).unwrap();
         let (client, server) = (Client::new(version), builder.build());
         let session = session(&client, &server);
-        assert!(cache.iter().all(|kept| kept.payload().session().timeout() == 1), "rounded up");
+        let timeouts: Vec<_> =
+            cache.iter().map(|kept| kept.payload().session().timeout()).collect();
+        assert!(!timeouts.is_empty() && timeouts.iter().all(|&seconds| seconds == 1), "rounded up");
         // Two seconds later by the system's clock, which is OpenSSL's.
         std::thread::sleep(Duration::from_millis(2_100));
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+    }
+}
+
+/// Its own timeout is a day, the cache's lifetime an hour.
+#[test]
+fn a_session_does_not_outlive_the_lifetime_of_the_cache() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    for version in BOTH {
+        let (cache, clock) = cache_and_clock();
+        let mut builder = server_builder(SslMethod::tls_server());
+        Attachment::new(&web(&cache)).timeout(DAY).attach(&mut builder).unwrap();
+        let (client, server) = (Client::new(version), builder.build());
+        let session = session(&client, &server);
+        assert!(cache.iter().all(|kept| kept.payload().session().timeout() == 86_400));
+        clock.advance(Duration::from_secs(3_601));
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+        assert_eq!(cache.stats().misses_expired, 1);
     }
 }
 

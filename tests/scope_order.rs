@@ -182,9 +182,19 @@ fn a_dropped_session_is_not_asked_for_until_it_is_told() {
     }
 }
 
+/// Repeats what is a matter of who runs when, until `met` is true.
+fn until_met(mut met: impl FnMut() -> bool) {
+    assert!((0..50).any(|_| met()), "the sweep was over before anything met it");
+}
+
 /// As above, but the sweep is still under way: it has many sessions to remove.
 #[test]
 fn a_dropped_session_that_is_not_swept_yet_is_not_asked_for() {
+    until_met(|| look_up_beside_a_sweep() > 0);
+}
+
+/// Returns how many lookups were made between the drop of the scope and the end of its sweep.
+fn look_up_beside_a_sweep() -> u64 {
     const MANY: u64 = 20_000;
     let (cache, web) = manual();
     cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
@@ -192,10 +202,14 @@ fn a_dropped_session_that_is_not_swept_yet_is_not_asked_for() {
     for number in 0..MANY {
         assert!(web.put(&id(number), number).is_stored());
     }
+    let (is_swept, met) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|threads| {
-        threads.spawn(|| cache.drop_scope(&Scope::new("web")));
+        threads.spawn(|| {
+            cache.drop_scope(&Scope::new("web"));
+            is_swept.store(true, SeqCst);
+        });
         for thread in 0..3 {
-            let web = &web;
+            let (web, is_swept, met) = (&web, &is_swept, &met);
             threads.spawn(move || {
                 while web.contains(&id(thread)) {
                     thread::yield_now();
@@ -205,6 +219,7 @@ fn a_dropped_session_that_is_not_swept_yet_is_not_asked_for() {
                     let found =
                         if number % 2 == 0 { web.get(&id(number)) } else { web.take(&id(number)) };
                     assert!(found.is_none(), "{number} was dropped");
+                    met.fetch_add(u64::from(!is_swept.load(SeqCst)), SeqCst);
                 }
             });
         }
@@ -213,11 +228,17 @@ fn a_dropped_session_that_is_not_swept_yet_is_not_asked_for() {
     let stats = cache.stats();
     assert_eq!((stats.sessions, stats.removals.scope_dropped), (0, MANY));
     assert_eq!(cache.poll_callbacks() as u64, MANY);
+    met.into_inner()
 }
 
 /// A put takes the place of a dropped session: nobody is given that one, and it is told as dropped.
 #[test]
 fn a_put_follows_what_was_dropped() {
+    until_met(|| put_beside_a_sweep() > 0);
+}
+
+/// Returns how many sessions left by puts, before the sweep has come to them.
+fn put_beside_a_sweep() -> u64 {
     const MANY: u64 = 100_000;
     let (cache, web) = manual();
     let ledger = Ledger::default();
@@ -225,7 +246,7 @@ fn a_put_follows_what_was_dropped() {
     for number in 0..MANY {
         assert!(web.put(&id(number), number).is_stored());
     }
-    thread::scope(|threads| {
+    let swept = thread::scope(|threads| {
         let drop = threads.spawn(|| cache.drop_scope(&Scope::new("web")));
         while web.contains(&id(0)) {
             thread::yield_now();
@@ -238,13 +259,14 @@ fn a_put_follows_what_was_dropped() {
             };
             assert!(matches!(put, Put::Stored), "{number}: {put:?}");
         }
-        assert!(drop.join().unwrap() as u64 <= MANY);
+        drop.join().unwrap() as u64
     });
     cache.poll_callbacks();
     assert_eq!(ledger.wrong.load(SeqCst), 0, "calls out of order");
     assert!(ledger.map.lock().unwrap().values().all(|&payload| payload >= MANY));
     let removals = cache.stats().removals;
     assert_eq!((cache.len() as u64, removals.scope_dropped, removals.total()), (MANY, MANY, MANY));
+    MANY.checked_sub(swept).expect("no more was swept than there was")
 }
 
 /// A payload that does something when it is dropped.

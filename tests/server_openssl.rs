@@ -8,7 +8,7 @@ mod process;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod s_client;
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, process::Command};
+use std::{collections::BTreeSet, fs, net::SocketAddr, process::Command, thread, time::Duration};
 
 use process::{Program, folder, has};
 use resumption::Stats;
@@ -34,11 +34,14 @@ fn a_saved_tls12_session_is_reused_until_it_expires() {
         return;
     }
     let file = folder("openssl12").join("session.pem");
-    let (_server, ready) = Program::server(&[]);
-    let first = s_client(ready.address, &["-tls1_2", "-sess_out", text(&file)]);
-    assert_eq!(session(&first), Session::New);
-    let again = || session(&s_client(ready.address, &["-tls1_2", "-sess_in", text(&file)]));
-    assert_eq!([again(), again()], [Session::Reused, Session::Reused]);
+    for (lifetime, expected) in [("2h", Session::Reused), ("1s", Session::New)] {
+        let (_server, ready) = Program::server(&["--lifetime", lifetime]);
+        let first = s_client(ready.address, &["-tls1_2", "-sess_out", text(&file)]);
+        assert_eq!(session(&first), Session::New);
+        thread::sleep(Duration::from_millis(1_100));
+        let again = || session(&s_client(ready.address, &["-tls1_2", "-sess_in", text(&file)]));
+        assert_eq!([again(), again()], [expected, expected], "{lifetime}");
+    }
 }
 
 #[test]

@@ -112,11 +112,13 @@ fn a_server_that_nobody_hears_reloads_and_serves_on() {
 fn a_session_ends_with_its_lifetime() {
     let (pki, files) = (Pki::new(), Files::new("lifetime"));
     files.write(&pki.server());
-    let (_server, ready) = Program::server(&[&files.options()[..], &["--lifetime", "1s"]].concat());
-    let client = Arc::new(pki.client(ONLY_13));
-    for _ in 0..2 {
+    for (lifetime, expected) in [("2h", HandshakeKind::Resumed), ("1s", HandshakeKind::Full)] {
+        let options = [&files.options()[..], &["--lifetime", lifetime]].concat();
+        let (_server, ready) = Program::server(&options);
+        let client = Arc::new(pki.client(ONLY_13));
         assert_eq!(request(&client, ready.address, SERVER).kind, HandshakeKind::Full);
         thread::sleep(Duration::from_millis(1_100));
+        assert_eq!(request(&client, ready.address, SERVER).kind, expected, "{lifetime}");
     }
 }
 

@@ -12,12 +12,15 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use resumption::{Clock, Put, Scope, SecretBytes, SessionCache, Sessions};
+use resumption::{
+    Answer, Clock, Dispatch, Found, NewSession, Proposed, Put, Scope, SecretBytes, SessionCache,
+    Sessions, Verdict,
+};
 
-use support::{HOUR, MINUTE, id};
+use support::{HOUR, MINUTE, id, number};
 
 /// Inverted, so that neither the constant nor code that has it is the marker.
 const INVERTED: u64 = !0x6d61_726b_6564_2121;
@@ -70,12 +73,24 @@ fn secret(len: usize) -> SecretBytes {
     words.iter().copied().cycle().take(len).collect::<Vec<u8>>().into_boxed_slice().into()
 }
 
+/// A secret of the length that the one of this number has.
+fn secret_of(number: u64) -> SecretBytes {
+    secret(8 + 40 * number as usize)
+}
+
+/// This secret's block is to be looked at before the test ends, and not another's of this number.
+fn watch(number: u64, secret: &SecretBytes) {
+    WATCHED[number as usize].store(secret.as_ptr_range().end.addr(), Ordering::SeqCst);
+}
+
 fn cache(clock: &Clock) -> (SessionCache, Sessions) {
     let cache = SessionCache::builder()
         .max_sessions(100)
         .lifetime(HOUR)
         .clock(clock.clone())
         .without_ticker()
+        // On the thread whose blocks are waited for.
+        .dispatch(Dispatch::Inline)
         .build()
         .expect("sane settings");
     let web = cache.scope(&Scope::new("web"));
@@ -91,10 +106,9 @@ fn assert_wiped(leave: impl Fn(&SessionCache, &Sessions, &Clock) + Sync) {
     let run = || {
         let clock = Clock::manual();
         let (cache, web) = cache(&clock);
-        for (number, watched) in (0..).zip(&WATCHED) {
-            assert!(web.put(&id(number), secret(8 + 40 * number as usize)).is_stored());
-            let session = web.get(&id(number)).expect("it was put");
-            watched.store(session.payload().as_ptr_range().end.addr(), Ordering::SeqCst);
+        for number in 0..WATCHED.len() as u64 {
+            assert!(web.put(&id(number), secret_of(number)).is_stored());
+            watch(number, web.get(&id(number)).expect("it was put").payload());
         }
         leave(&cache, &web, &clock);
         drop((cache, web));
@@ -151,8 +165,41 @@ fn replaces_wipe() {
 fn takes_and_removals_wipe() {
     assert_wiped(|_, web, _| {
         let held: Vec<_> = (0..20).filter_map(|number| web.take(&id(number))).collect();
-        assert!((20..40).all(|number| web.remove(&id(number))));
+        assert!((20..30).all(|number| web.remove(&id(number))));
+        assert!((30..40).all(|number| web.remove_faulty(&id(number))));
         assert_eq!(held.len(), 20);
+    });
+}
+
+/// The new callback rejects what is put in the places of all.
+#[test]
+fn rejections_wipe() {
+    assert_wiped(|cache, web, _| {
+        let on_new = |new: NewSession| {
+            watch(number(new.session().id()), new.session().payload());
+            Verdict::Reject
+        };
+        cache.set_on_new(Some(Arc::new(on_new))).expect("no thread is needed");
+        assert!((0..50).all(|number| web.put(&id(number), secret_of(number)).is_stored()));
+        assert_eq!((cache.stats().removals.rejected, cache.len()), (50, 0));
+    });
+}
+
+/// An external cache gives all that is asked for: to a take, which has it alone, and not to another id.
+#[test]
+fn answers_wipe() {
+    assert_wiped(|cache, web, _| {
+        cache.flush();
+        cache.set_on_get(Some(Arc::new(|proposed: &Proposed<'_>| {
+            let (id, scope) = (*proposed.id(), proposed.scope().clone());
+            let payload = secret_of(number(&id));
+            watch(number(&id), &payload);
+            let id = if number(&id) < 40 { id } else { support::id(1_000) };
+            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+        })));
+        let taken: Vec<_> = (0..50).filter_map(|number| web.take(&id(number))).collect();
+        assert_eq!((taken.len(), cache.len()), (40, 0));
+        assert!(taken.iter().all(|taken| **taken.payload() == *secret_of(number(taken.id()))));
     });
 }
 
@@ -206,7 +253,7 @@ fn the_last_handle_wipes() {
         cache.flush();
         let other = handle.clone();
         drop(handle);
-        assert_eq!(**other.payload(), *secret(8 + 40 * 9));
+        assert_eq!(**other.payload(), *secret_of(9));
     });
 }
 

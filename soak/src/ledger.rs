@@ -45,6 +45,8 @@ pub(crate) struct Fates {
     pub(crate) born: u64,
     pub(crate) stored: u64,
     pub(crate) refused: u64,
+    /// Those that were put, and a panic has ended the put: it may have stored.
+    pub(crate) unsaid: u64,
     pub(crate) given: u64,
     pub(crate) came: u64,
     pub(crate) left: u64,
@@ -143,22 +145,40 @@ impl Ledger {
     /// Every payload of the round, once it is over. `is_told` when the callbacks were set all along and
     /// nothing was handed over: then what was stored was told as new and as removed, and nothing else.
     pub(crate) fn audit(&self, is_told: bool) -> Fates {
-        let mut fates = Fates::default();
-        for serial in 1..self.next.load(Ordering::SeqCst).min(SERIALS) {
-            let fate = self.fate(serial);
-            let has = |bit: u8| u64::from(fate & bit != 0);
-            fates.born += 1;
-            fates.stored += has(STORED);
-            fates.refused += has(REFUSED);
-            fates.given += has(GIVEN);
-            fates.came += has(CAME);
-            fates.left += has(LEFT);
-            fates.taken += has(TAKEN);
+        for (serial, fate) in self.all() {
             if let Some(what) = nonsense(fate, is_told) {
                 self.fail(format!("payload {serial} {what} (fate {fate:#010b})"));
             }
         }
+        self.count()
+    }
+
+    /// The payloads so far; exact while nobody puts.
+    pub(crate) fn count(&self) -> Fates {
+        let mut fates = Fates::default();
+        for (_, fate) in self.all() {
+            let has = |bit: u8| u64::from(fate & bit != 0);
+            fates.born += 1;
+            fates.stored += has(STORED);
+            fates.refused += has(REFUSED);
+            fates.unsaid += u64::from(fate & (STORED | REFUSED | GIVEN) == 0);
+            fates.given += has(GIVEN);
+            fates.came += has(CAME);
+            fates.left += has(LEFT);
+            fates.taken += has(TAKEN);
+        }
         fates
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u32, u8)> {
+        (1..self.next.load(Ordering::SeqCst).min(SERIALS)).map(|serial| (serial, self.fate(serial)))
+    }
+}
+
+impl Fates {
+    /// Whether a cache can have stored so many sessions.
+    pub(crate) fn may_have_stored(&self, sessions: u64) -> bool {
+        (self.stored..=self.stored + self.unsaid).contains(&sessions)
     }
 }
 

@@ -24,7 +24,9 @@
 //! come back after this thread has taken it, and had not expired when the lookup began (in rounds in
 //! which nobody shortens a lifetime meanwhile).
 //!
-//! In half of the rounds everybody rests for a moment, and all counts are exact. At the end of a round
+//! In half of the rounds everybody rests for a moment, and all counts are exact. What puts have stored is
+//! there then, or was removed; all of it was, at the end of a round that ends by a close (in rounds in which
+//! nothing else comes in, and within the puts that a panic has ended). At the end of a round
 //! (`ledger.rs`, `round.rs`): each payload was dropped once, and taken once at most; each session that was
 //! stored was told as new and as removed, once; of one scope and id, no coming was told before the
 //! leaving of the session before; nothing was refused and told of. No header, handle or call waits. At

@@ -108,6 +108,11 @@ impl Plan {
         self.has_manual_clock && !self.extends && !self.modes
     }
 
+    /// Whether each session in the cache is one that a put has stored, and the other way around.
+    pub(crate) fn counts_all(&self) -> bool {
+        self.asks.is_none() && !self.internal_modes
+    }
+
     /// The heaviest payload of this round: some do not fit.
     pub(crate) fn most_weight(&self) -> u32 {
         if self.bytes == Some(3_000) { 3_500 } else { MOST_WEIGHT }

@@ -71,14 +71,18 @@ pub(crate) fn play(plan: Plan, ledger: &Arc<Ledger>) -> Totals {
     totals.expired = stats.removals.expired;
     let stats = end(&watch, cache, scopes);
     let is_told = watch.plan.callbacks.is_some() && !watch.plan.internal_modes;
+    let counts_all = watch.plan.counts_all();
     let panics = watch.panics.load(Ordering::Relaxed);
     forget(watch);
     let fates = ledger.audit(is_told);
-    if let Some(stats) = stats
-        && is_told
-        && fates.left != stats.removals.total()
-    {
-        ledger.fail(format!("{} removals were told, of {:?}", fates.left, stats.removals));
+    if let Some(Stats { removals, .. }) = stats {
+        if is_told && fates.left != removals.total() {
+            ledger.fail(format!("{} removals were told, of {removals:?}", fates.left));
+        }
+        // Nothing is left: what was stored was removed.
+        if counts_all && !fates.may_have_stored(removals.total()) {
+            ledger.fail(format!("after the close: {removals:?} of {fates:?}"));
+        }
     }
     totals.rounds = 1;
     totals.payloads = fates.born;
@@ -270,11 +274,25 @@ impl Round<'_> {
         if self.wait("all threads rest", all_rest) && self.wait("all is told", is_quiet) {
             thread::sleep(Duration::from_millis(20));
             bounds::look_at_rest(self.watch, self.cache);
+            self.add_up();
             self.note(Totals { rests: 1, ..Totals::default() });
         }
         self.is_rest.store(false, Ordering::SeqCst);
         // Before there is another rest, this one is over for everybody.
         self.wait("all threads go on", || self.resting.load(Ordering::SeqCst) == 0);
+    }
+
+    /// What was stored is there, or was removed. More than one look, for what the ticker just removes may
+    /// be in one count of two, or in both.
+    fn add_up(&self) {
+        let fates = self.ledger().count();
+        let adds_up = || {
+            let stats = self.cache.stats();
+            fates.may_have_stored(stats.sessions + stats.removals.total())
+        };
+        if self.watch.plan.counts_all() && !self.wait("sessions add up at rest", adds_up) {
+            self.ledger().fail(format!("{fates:?} and {:?}", self.cache.stats()));
+        }
     }
 
     fn wait(&self, what: &str, is_so: impl FnMut() -> bool) -> bool {
@@ -363,8 +381,7 @@ fn look_at_end(
     wait(watch, "no handle is held after the close", nothing_is_held);
     let stats = cache.stats();
     let is_empty = stats.sessions == 0 && stats.bytes == 0 && cache.iter().next().is_none();
-    let adds_up = stats.puts == stats.removals.total();
-    if !(is_empty && adds_up) {
+    if !is_empty {
         watch.ledger.fail(format!("after the close: {stats:?}"));
     }
     Some(stats)

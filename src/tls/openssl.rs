@@ -295,8 +295,10 @@ impl Server {
         let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
         let mut connection = (self.attachment.connection)(ssl);
         // OpenSSL resumes it for no longer than that.
-        if self.attachment.timeout < self.attachment.sessions.lifetime() {
-            connection = connection.lifetime(self.attachment.timeout);
+        let seconds = u64::try_from(session.session().timeout()).unwrap_or(0);
+        let timeout = Duration::from_secs(seconds);
+        if timeout < self.attachment.sessions.lifetime() {
+            connection = connection.lifetime(timeout);
         }
         drop(self.attachment.sessions.put_from(&session.cache_id(), session, connection));
     }

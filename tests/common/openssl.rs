@@ -63,9 +63,9 @@ static PKI: LazyLock<Pki> = LazyLock::new(|| {
     Pki { root, server: identity(HOST), client: identity("client.test") }
 });
 
-/// A cache that tells its callbacks at once.
+/// A cache that tells its callbacks at once. A ticker may just be telling them, and nobody waits for it.
 pub(crate) fn cache() -> Cache {
-    SessionCache::builder().dispatch(Dispatch::Inline).build().unwrap()
+    SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build().unwrap()
 }
 
 /// A cache whose time stands, and its clock.

@@ -33,7 +33,7 @@ pub(crate) fn said(output: Output) -> String {
     text
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Session {
     New,
     Reused,

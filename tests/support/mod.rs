@@ -11,7 +11,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long a test waits for what has to come, before it fails. No test asserts a time.
+/// How long a test waits for what has to come, before it fails. No test asserts that it comes sooner.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The session id of a number.
