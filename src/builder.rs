@@ -306,7 +306,7 @@ impl fmt::Display for BuildError {
                 "the lifetime is less than a millisecond: every session would be expired",
             ),
             Self::NoTick => f.write_str("the ticker's interval is 0; use without_ticker()"),
-            Self::Ticker(error) => write!(f, "the background thread did not start: {error}"),
+            Self::Ticker(_) => f.write_str("the session cache's background thread did not start"),
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Undelivered {
 
 impl fmt::Display for Undelivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} calls of the session cache's callbacks were not made", self.waiting)
+        write!(f, "callbacks of the session cache that wait to be called: {}", self.waiting)
     }
 }
 

@@ -82,8 +82,8 @@
 //!
 //! Data goes down the layers and comes back: `sessions` and `cache` (the face), `engine` (how a
 //! session enters, is found and leaves), `shard`, then `table` and `expiry`, which do not know each
-//! other, `reclaim`, and `sync`, the only door to atomics. Each module begins with its invariants,
-//! its orderings and its races, and names the loom model that checks them.
+//! other, `reclaim`, and `sync`, the only door to atomics. Each lock-free module begins with its
+//! invariants, its orderings and its races, and names the loom model that checks them.
 
 // The models use a part of the crate.
 #![cfg_attr(loom, allow(dead_code))]

@@ -75,9 +75,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "the session cache is closed",
-            Self::TooLarge => "the session is larger than the cache's limit on bytes",
+            Self::TooLarge => "the session is larger than the cache's limit on bytes, or than 4 GiB",
             Self::HeadersWaiting => "too many removed sessions wait for a stopped thread",
-            Self::Full => "every place of the session cache belongs to a put in flight",
+            Self::Full => {
+                "the session cache has no room: a limit is zero, or all places belong to puts in flight"
+            }
             Self::Present => "there is a session of this id",
             Self::CallbacksWaiting => "too many callbacks of the session cache wait to be called",
             Self::ScopesExhausted => "the session cache has run out of scopes",
@@ -96,5 +98,25 @@ mod tests {
     #[test]
     fn a_refused_put_shows_no_payload() {
         assert_eq!(format!("{:?}", Put::Refused(Refusal::Full, "secret")), "Refused(Full, ..)");
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let all = [
+            Refusal::Closed,
+            Refusal::TooLarge,
+            Refusal::HeadersWaiting,
+            Refusal::Full,
+            Refusal::Present,
+            Refusal::CallbacksWaiting,
+            Refusal::ScopesExhausted,
+            Refusal::SideNotCached,
+            Refusal::NobodyToTell,
+        ];
+        let mut texts: Vec<_> = all.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), all.len());
+        assert!(texts.iter().all(|text| text.contains("session")), "of what: {texts:?}");
     }
 }

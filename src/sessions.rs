@@ -139,7 +139,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 
     /// Removes a session and returns it; asks the get callback for one that is not there. Of several
     /// takes of one session exactly one gets it: this is what makes a TLS 1.3 ticket single-use, and
-    /// early data safe from replay (RFC 8446 §8.1).
+    /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches: an external one has to delete what it
+    /// gives, in one step.
     #[must_use]
     pub fn take(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.take(&self.scope, id)

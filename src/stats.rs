@@ -10,7 +10,7 @@ use crate::sync::{Ordering, Striped};
 /// A snapshot of a cache's counters.
 ///
 /// Each number but `puts` was right at some instant during the call; different numbers at different
-/// instants. Once the cache is at rest they agree: `puts` = `sessions` + the sum of `removals`.
+/// instants. `puts` is `sessions` and the sum of `removals`, by its definition.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -36,7 +36,8 @@ pub struct Stats {
     /// Gets that found a session in the cache. What the get callback gave is counted in `get_answered`
     /// instead, once for all gets that share an answer.
     pub hits: u64,
-    /// Takes that found a session in the cache; for others see `hits`.
+    /// Sessions that takes have removed from the cache; also those that a take removes for nobody, where the
+    /// [mode](crate::CacheMode) says that it does not look inside. For others see `hits`.
     pub takes: u64,
     /// Gets and takes of an id that the cache does not hold.
     pub misses_unknown: u64,
@@ -164,7 +165,8 @@ impl Reason {
 }
 
 impl Stats {
-    /// All lookups that found nothing.
+    /// All lookups of what the cache does not hold; the get callback has answered
+    /// [`get_answered`](Self::get_answered) of them.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses_unknown + self.misses_expired + self.misses_malformed

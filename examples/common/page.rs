@@ -27,7 +27,7 @@ pub(crate) fn html(visit: &Visit, stats: &Stats, counters: &Counters) -> String 
     table(&mut page, "This connection", &connection(visit));
     table(&mut page, "Since the server started", &handshakes(counters));
     table(&mut page, "The session cache", &cache(stats));
-    table(&mut page, "Lookups that found nothing", &misses(stats));
+    table(&mut page, "Lookups of what was not in the cache", &misses(stats));
     table(&mut page, "Why sessions left the cache", &removals(stats));
     page.push_str(FOOT);
     page
