@@ -166,7 +166,9 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// The most headers of removed sessions that wait for the epoch before puts are refused;
     /// 262 144 by default, about 25 MB; or up to 270 MB where payloads are [`SecretBytes`], of which up to
     /// 936 bytes are in one block with their header, and wait, wiped, as well. They wait for as long as a
-    /// thread is stopped in the middle of an operation. Segments of the queues of hints count too, one for 60 hints. A bit more than the
+    /// thread is stopped in the middle of an operation. Payloads of other types than bytes are in one block with their
+    /// header, which is larger by that; and of them, as of segments, up to 64 that a thread has removed last wait until it
+    /// removes more or ends, so let the limit be well above 64 for each thread. Segments of the queues of hints count too, one for 60 hints. A bit more than the
     /// limit may wait: 32 for each processor, 64 for each thread, what is in the cache when the limit is met and leaves it
     /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
     /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are

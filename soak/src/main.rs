@@ -83,6 +83,19 @@ use crate::plan::{MOST_KEYS, Plan, SCOPES};
 use crate::report::{Report, Totals};
 use crate::support::id;
 
+const HELP: &str = "\
+Usage: cargo xtask soak [--minutes N | --seconds N] [--seed N [--round N]] [--json]
+
+Everything at once, in rounds with other settings each: puts, lookups, sweeps and limits that change, callbacks and
+payloads that panic. Bounds are looked at all along, and ledgers at the end of each round.
+
+  --minutes N, --seconds N  how long (a minute)
+  --seed N                  where the random numbers begin (the time)
+  --round N                 this round over and over, as a failure says it; with its seed
+  --json                    the report as one JSON object, last
+  --any-memory              does not look at resident memory, which a sanitizer keeps
+";
+
 /// How often there is a line of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -124,6 +137,10 @@ fn options(mut parser: Parser) -> Result<Options> {
     };
     while let Some(arg) = parser.next()? {
         match arg {
+            Arg::Long("help") | Arg::Short('h') => {
+                print!("{HELP}");
+                std::process::exit(0);
+            }
             Arg::Long("minutes") => options.lasts = time(&mut parser, "--minutes", 60.0)?,
             Arg::Long("seconds") => options.lasts = time(&mut parser, "--seconds", 1.0)?,
             Arg::Long("seed") => options.seed = parser.value()?.parse()?,

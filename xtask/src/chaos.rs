@@ -54,6 +54,19 @@ pub(crate) fn is_caught(bug: &str) -> bool {
     PLANTS.iter().any(|plant| plant.bug == bug)
 }
 
+const HELP: &str = "\
+Usage: cargo xtask chaos [--operations N] [--seed N]
+       cargo xtask chaos --plants | --plant BUG [--operations N] [--seed N]
+
+Real threads, with a pause of random length now and then before an atomic step; what their calls return is checked for
+linearizability.
+
+  --operations N  calls of each scenario (1000000)
+  --seed N        where the random numbers begin (1)
+  --plant BUG     with this bug switched on: has to fail
+  --plants        so with each of those that this has to catch, and tells how soon
+";
+
 /// Operations after which a bug counts as not caught; several times what any of them took.
 const ENOUGH: u64 = 5_000_000;
 
@@ -64,6 +77,7 @@ struct Wish {
     plants: bool,
     operations: Option<u64>,
     seed: Option<u64>,
+    help: bool,
 }
 
 impl Wish {
@@ -72,6 +86,7 @@ impl Wish {
         while let Some(arg) = parser.next()? {
             match arg {
                 Arg::Long("plant") => wish.plant = Some(parser.value()?.string()?),
+                Arg::Long("help") | Arg::Short('h') => wish.help = true,
                 Arg::Long("plants") => wish.plants = true,
                 Arg::Long("operations") => wish.operations = Some(parser.value()?.parse()?),
                 Arg::Long("seed") => wish.seed = Some(parser.value()?.parse()?),
@@ -85,6 +100,10 @@ impl Wish {
 
 pub(crate) fn run(parser: Parser) -> Result<()> {
     let wish = Wish::parse(parser)?;
+    if wish.help {
+        print!("{HELP}");
+        return Ok(());
+    }
     if let Some(name) = &wish.plant {
         let planted = PLANTS.iter().find(|plant| plant.bug == name);
         let Some(planted) = planted else {

@@ -114,7 +114,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Commands that say more to `--help` than their line, on their own.
-const EXPLAINED: [&str; 3] = ["shuttle", "loom", "mutants"];
+const EXPLAINED: [&str; 5] = ["chaos", "shuttle", "loom", "mutants", "soak"];
 
 fn main() -> ExitCode {
     match dispatch(Parser::from_env()) {

@@ -51,6 +51,7 @@ const TESTS: &[&str] = &[
     "parcels",
     "past",
     "properties",
+    "reentrancy",
     "rustls_early_data",
     "rustls_handshakes",
     "rustls_hostile",
@@ -88,13 +89,14 @@ const SKIPPED: [&str; 3] = [
 
 /// Tests that ThreadSanitizer needs the standard library's sources for: what they share is behind its mutexes and
 /// channels, or tokio's, which are made of those.
-const NEED_SOURCES: [&str; 7] = [
+const NEED_SOURCES: [&str; 8] = [
     "callbacks_attack",
     "callbacks_edges",
     "get_callback",
     "lookup",
     "lookup_storms",
     "modes_store",
+    "reentrancy",
     "scope_order",
 ];
 
