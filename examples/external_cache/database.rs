@@ -12,6 +12,10 @@
 //!   found in the database once more. What was taken *from the database* is deleted on the disk
 //!   before it is handed out, and never found again.
 //!
+//! What memory evicts stays in the file until its lifetime is over, and nothing else bounds the number of rows: who makes many
+//! full handshakes can fill the disk. A server that everybody reaches counts its rows, and beyond some number forgets
+//! what is evicted, too.
+//!
 //! This server accepts no early data, so that the second use of such a ticket replays nothing.
 
 use std::{

@@ -38,8 +38,8 @@
 //!   lists that eviction looks at now, and is looked at a round too soon; if it is made first, the hint goes to the
 //!   other ones. In neither order is it lost, for every list with hints is in one of the two rows.
 //!
-//! A thread that is stopped for long between two of its steps can leave a hint in a slot that has
-//! been passed twice. It comes due a turn later; its session is still never found once expired.
+//! A thread that is stopped between two of its steps, for long or while the clock jumps over several slots, can leave
+//! a hint in a slot that has been passed twice. It comes due a turn later; its session is still never found once expired.
 //!
 //! Model: `loom-tests/tests/wheel.rs`.
 
