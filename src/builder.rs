@@ -116,7 +116,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// ([`SecretBytes`], `Vec<u8>`, `Box<[u8]>`) weigh their length, other payloads nothing unless
     /// they are weighed here.
     ///
-    /// Runs in each put, before anything is held.
+    /// Runs in each put, before anything is held; if it panics, so does the put, and nothing is stored.
     #[must_use]
     pub fn weigher(mut self, weigh: impl Fn(&S) -> usize + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigh));

@@ -61,6 +61,15 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// A replace takes the old session's place and evicts nobody, but for added bytes; no lookup
     /// misses meanwhile. An expired session of the id is not handed out: the put then counts as
     /// stored, and the old one as expired.
+    ///
+    /// What is refused comes back, with [the reason](crate::Refusal): the cache is closed, the session is too large,
+    /// the cache's mode leaves it out, every place belongs to a put in flight, or too much waits, memory for a stopped
+    /// thread or calls for slow callbacks.
+    ///
+    /// # Panics
+    ///
+    /// If a [weigher](crate::Builder::weigher) does: nothing was stored then. Or if the drop of a payload does that leaves
+    /// with it: then a lookup tells whether it was stored.
     pub fn put(&self, id: &SessionId, payload: S) -> Put<S> {
         self.put_from(id, payload, Connection::server())
     }
