@@ -379,7 +379,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// is to be resumed any more. Handles stay good. What another thread is removing just now, the background
     /// thread among them, that thread drops soon after.
     ///
-    /// Inside a callback, be it another cache's, it begins all that, and returns without waiting for callbacks. With
+    /// Inside a callback, be it another cache's, or in the drop of a payload in the middle of another cache's call, it
+    /// begins all that, and returns without waiting for callbacks. With
     /// [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
     /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
     /// so it must not be called from such a drop.
