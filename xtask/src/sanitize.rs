@@ -24,7 +24,7 @@ enum Sanitizer {
     Thread,
 }
 
-/// Of the tests beside the library, those that run with its unit tests: all but [`OTHERS`].
+/// Of the tests beside the library, those that run with its unit tests: all but `OTHERS`.
 const TESTS: &[&str] = &[
     "callbacks",
     "callbacks_attack",
