@@ -391,21 +391,16 @@ impl<S> Shard<S> {
     /// where these stay.
     pub(crate) fn compact(&self, now: u64) -> Departed<S> {
         let mut departed = Departed::with_capacity(BATCH);
+        let Some((list, steps)) = self.wheel.compact(BATCH as u64, &pin()) else { return departed };
+        let row = list.row();
         let clears = self.clears();
-        let mut left = BATCH;
-        while left > 0 {
-            let Some((list, steps)) = self.wheel.compact(left as u64, &pin()) else { break };
-            let row = list.row();
-            let looks = Wanted::looks(departed.sessions.len() + steps as usize);
-            let popped = self.each_hint(list, now, &mut departed, looks, |node| match clears {
-                true => self.look_to_expire(node, now, row),
-                false => Look::Stays { due: Due::load(node.node().expiry()).at(), row },
-            });
-            if popped == 0 {
-                self.wheel.skip(list);
-            }
-            // Of a few lists, if each has a few.
-            left -= popped.max(1);
+        let looks = Wanted::looks(steps as usize);
+        let popped = self.each_hint(list, now, &mut departed, looks, |node| match clears {
+            true => self.look_to_expire(node, now, row),
+            false => Look::Stays { due: Due::load(node.node().expiry()).at(), row },
+        });
+        if popped == 0 {
+            self.wheel.skip(list);
         }
         departed
     }
