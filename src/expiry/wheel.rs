@@ -391,14 +391,17 @@ impl Wheel {
     /// Compaction has met a list without hints, of which others may have been taken since it began with that: the next
     /// call goes to another list.
     pub(crate) fn skip(&self, list: List) {
-        // Relaxed, both: as above.
-        let state = self.compaction.load(Ordering::Relaxed);
         let number = list.number() as u64;
+        // Relaxed, all: as above. It fails if another thread has gone on, to another list or in this one.
+        let state = self.compaction.load(Ordering::Relaxed);
         if state >> COUNT_BITS == number {
-            let next = number << COUNT_BITS;
-            let (set, or) = (Ordering::Relaxed, Ordering::Relaxed);
-            // If it fails, another thread has gone on.
-            let _ = self.compaction.compare_exchange(state, next, set, or);
+            let none_left = number << COUNT_BITS;
+            let _ = self.compaction.compare_exchange(
+                state,
+                none_left,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
         }
     }
 
