@@ -7,6 +7,7 @@ pub mod contestants;
 pub mod handshakes;
 pub mod ids;
 pub mod load;
+pub mod memory;
 pub mod openssl_calls;
 pub mod paired;
 pub mod percentile;

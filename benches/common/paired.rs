@@ -6,7 +6,6 @@
 //! not a cache's own work, are made outside the timed part. Where memory does not hold all of them at once they come one after the other, each
 //! beside ours, in as many rounds.
 
-use std::fs;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
+use super::memory::available_bytes;
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use super::rounds::{Better, Found, Spread, median};
 
@@ -351,12 +351,4 @@ fn compare(report: &mut Report, figure: &Figure, ours: &Side, theirs: &Side) -> 
         verdict += ", ours finds fewer";
     }
     [ratio, verdict]
-}
-
-/// Bytes that can still be had without swapping.
-fn available_bytes() -> usize {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    kilobytes.unwrap_or(usize::MAX >> 10) << 10
 }
