@@ -144,3 +144,31 @@ fn a_payload_that_was_given_in_vain_may_look_its_own_id_up() {
     });
     assert_eq!(found, (false, Some(false)));
 }
+
+/// Of a put that needs room: what it wants is looked up anew when somebody was evicted.
+#[test]
+fn a_put_takes_the_place_of_a_session_that_came_while_it_made_room() {
+    const MIB: usize = 1 << 20;
+    let put = |web: &Sessions<(usize, Acts)>, number, weight, act| {
+        web.put(&id(number), (weight * MIB, act)).is_stored()
+    };
+    let mut met = 0;
+    // In which shard a session is differs from cache to cache, and so does who is evicted first.
+    for _ in 0..64 {
+        let cache = SessionCache::builder().weigher(|of: &(usize, Acts)| of.0).max_bytes(101 * MIB);
+        let cache = cache.without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let (within, stored) = (web.clone(), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&stored);
+        let act = Acts::with(move || {
+            count.fetch_add(u64::from(put(&within, 3, 60, Acts::NOT)), SeqCst);
+        });
+        assert!(put(&web, 1, 40, act));
+        assert!(put(&web, 2, 60, Acts::NOT));
+        // There is room for it only in the place of what the evicted session's drop puts.
+        let last = web.put(&id(3), (60 * MIB, Acts::NOT));
+        assert!(last.is_stored(), "{:?}", last);
+        met += stored.load(SeqCst);
+    }
+    assert!(met > 0, "no drop has put anything");
+}

@@ -31,10 +31,20 @@ pub(crate) enum Limit {
     Bytes,
 }
 
+/// How a put has looked for room so far.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// So often there was nothing to be had.
+    attempts: usize,
+    /// So often nothing had left of what was due.
+    in_vain: usize,
+}
+
 impl<S: Send + Sync + 'static> Engine<S> {
-    /// Evicts until the hand holds `wanted`, first from its own shard, then from the others.
+    /// Makes some room for a put whose hand lacks of `wanted`, first in its own shard, then in the others. The put
+    /// then looks again what it wants: a session of its name that has come meanwhile has room, which becomes its own.
     ///
-    /// Lock-free: it goes around only after it has taken due hints off the wheel, or if others have taken
+    /// Lock-free: a put comes again only after this has taken due hints off the wheel, or if others have taken
     /// what was freed or what it met, which is progress of theirs. It refuses when nothing can be evicted and nothing is free, several times over: then
     /// every place belongs to a put in flight, or to a removal between its two steps.
     /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
@@ -42,50 +52,48 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[cold]
     pub(super) fn make_room(
         &self,
+        looks: &mut Looks,
         hand: &mut Hand<'_>,
         tokens: Tokens,
         (name, charge): (&Name, u64),
     ) -> Result<(), Refusal> {
+        // The limit may have been lowered since the put began: then nobody has to leave for it.
+        if charge > self.room.bytes.limit() {
+            return Err(Refusal::TooLarge);
+        }
+        let (own, shards) = (hand.shard(), self.shards.len());
+        // What is expired goes before what is not, also if eviction has spared it for its use. Where all that
+        // is due was extended, one put does not look at all of it.
+        if looks.in_vain < LOOKS_IN_VAIN
+            && let Some(left) = self.expire_some(own, self.clock.now())
+        {
+            looks.in_vain += usize::from(left == 0);
+            return Ok(());
+        }
         let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
-        let (own, shards) = (hand.shard(), self.shards.len());
-        let (mut attempts, mut in_vain) = (0, 0);
-        while !hand.fill(tokens) {
-            // The limit may have been lowered since the put began: then nobody has to leave for it.
-            if charge > self.room.bytes.limit() {
-                return Err(Refusal::TooLarge);
-            }
-            // What is expired goes before what is not, also if eviction has spared it for its use. Where all that
-            // is due was extended, one put does not look at all of it.
-            if in_vain < LOOKS_IN_VAIN
-                && let Some(left) = self.expire_some(own, self.clock.now())
-            {
-                in_vain += usize::from(left == 0);
-                continue;
-            }
-            let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
-            let has_room = |at| {
-                met_room.set(met_room.get() || self.room.has(at, missing));
-                met_room.get()
-            };
-            if self.evict(own, wanted, name, || has_room(own)) > 0 || hand.gather(tokens) {
-                continue;
-            }
-            let mut others = (1..shards).map(|step| (own + step) % shards);
-            let evict = |at| self.evict(at, wanted, name, || has_room(own) || has_room(at));
-            let evicted = others.any(|other| met_room.get() || evict(other) > 0);
-            if hand.gather(tokens) || evicted || met_room.get() {
-                continue;
-            }
-            if (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
-                continue;
-            }
-            if attempts == ATTEMPTS {
-                return Err(Refusal::Full);
-            }
-            attempts += 1;
-            yield_now();
+        let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
+        let has_room = |at| {
+            met_room.set(met_room.get() || self.room.has(at, missing));
+            met_room.get()
+        };
+        if self.evict(own, wanted, name, || has_room(own)) > 0 || hand.gather(tokens) {
+            return Ok(());
         }
+        let mut others = (1..shards).map(|step| (own + step) % shards);
+        let evict = |at| self.evict(at, wanted, name, || has_room(own) || has_room(at));
+        let evicted = others.any(|other| met_room.get() || evict(other) > 0);
+        if hand.gather(tokens) || evicted || met_room.get() {
+            return Ok(());
+        }
+        if (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
+            return Ok(());
+        }
+        if looks.attempts == ATTEMPTS {
+            return Err(Refusal::Full);
+        }
+        looks.attempts += 1;
+        yield_now();
         Ok(())
     }
 

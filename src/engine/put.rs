@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::limits::Looks;
 use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
@@ -132,15 +133,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
         &self,
         mut node: NewNode<S>,
         (at, spot): (usize, Spot<'_>),
-        now: u64,
+        mut now: u64,
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
         let shard = &self.shards[at];
         let tells_came = node.tells_came();
         let is_unseen = Due::load(node.node().expiry()).is_provisional();
-        let mut hand = Hand::empty(&self.room, at);
-        let mut now = now;
+        let (mut hand, mut looks) = (Hand::empty(&self.room, at), Looks::default());
         loop {
             let guard = pin();
             let entry = self.entry(&shard.table, node.node(), spot, &guard);
@@ -154,7 +154,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             if !hand.fill(wanted) {
                 drop(guard);
                 let name = node.node().name();
-                if let Err(refusal) = self.make_room(&mut hand, wanted, (&name, charge)) {
+                if let Err(refusal) = self.make_room(&mut looks, &mut hand, wanted, (&name, charge))
+                {
                     return Err((refusal, node));
                 }
                 now = self.clock.now();

@@ -133,6 +133,10 @@ fn bad_where_it_evicts() -> Vec<Known> {
             "a refused put takes effect",
             &[op(0, (0, 1), put(1), Refused), op(1, (2, 3), Get, Found(1))],
         ),
+        evicting(
+            "a put is refused in the place of a session that stays",
+            &[first, op(1, (2, 3), put(2), Refused), op(1, (4, 5), Get, Found(1))],
+        ),
         evicting("a get is refused", &[op(0, (0, 1), Get, Refused)]),
     ]
 }
@@ -329,12 +333,12 @@ fn good_where_it_evicts() -> Vec<Known> {
     vec![
         evicting("evicted", &[first, op(1, (2, 3), Get, Missing), op(1, (4, 5), put(2), Stored)]),
         evicting(
-            "refused, whatever is there",
+            "refused, where what was there has vanished",
             &[
                 first,
                 op(1, (2, 3), put(2), Refused),
                 op(2, (4, 5), absent(3), Refused),
-                op(1, (6, 7), Get, Found(1)),
+                op(1, (6, 7), Get, Missing),
             ],
         ),
         evicting(

@@ -36,8 +36,9 @@ pub(crate) const LIMITED: Rules = Rules { evicts: true };
 /// outcome.
 pub(crate) fn after(state: State, operation: &Operation, rules: Rules) -> Option<State> {
     if operation.outcome == Outcome::Refused {
+        // Its id has no session, or had one that has vanished since: in the place of a live one there is room.
         let is_put = matches!(operation.call, Call::Put { .. } | Call::PutIfAbsent { .. });
-        return (is_put && rules.evicts).then_some(state);
+        return (is_put && rules.evicts).then_some(State::Absent);
     }
     match state {
         State::Absent => after_absent(operation),
