@@ -40,6 +40,9 @@
 //!
 //! A thread that is stopped between two of its steps, for long or while the clock jumps over several slots, can leave
 //! a hint in a slot that has been passed twice. It comes due a turn later; its session is still never found once expired.
+//! One that is stopped for ever between its push and the setting of a bit that was clear leaves a hint at which nobody
+//! looks until another hint comes to that list. Its session leaves by a lookup, by a sweep or a put of its id, or as the
+//! last one that can make room.
 //!
 //! Model: `loom-tests/tests/wheel.rs`.
 

@@ -4,8 +4,9 @@
 //!
 //! * Laying down and taking up: the shelf's own (`shelf.rs`). The counts are no part of it: bytes are counted before
 //!   they lie there and until they were taken up, so the bound holds at every instant, and who finds a count of
-//!   zero goes without although a magazine may just come. Who meets another taker with all of a shelf in its hands
-//!   goes on to the next shelf.
+//!   zero goes on although a magazine may just come. Who meets another taker with all of a shelf in its hands
+//!   goes on to the next shelf; if that taker is stopped for ever, what was on the shelf is lost with it, and the
+//!   shelf's share of the depot, but no other's.
 //! * A taking up between the two ends of a [`Depot::reap`]: if its note of what is unused comes first, that is
 //!   overwritten, and the next reaping frees what was needed once meanwhile; if it comes last, it stands. Two
 //!   reapings at once free twice as much. No harm is done either way, for whoever finds nothing here allocates.
@@ -16,9 +17,9 @@ use super::shelf::Shelf;
 use crate::sync::tally::AtomicUsize;
 use crate::sync::{Ordering, Padded, thread_index};
 
-/// Bytes that lie in the depot, at most, with the magazines: as much as comes back at once when the epoch has stood
-/// for long, for a thread that was off its processor under a pin.
-const MOST: usize = 64 * 1024 * 1024;
+/// Bytes that lie on a shelf, at most, with the magazines. 64 MiB on all of them: as much as comes back at once when
+/// the epoch has stood for long, for a thread that was off its processor under a pin.
+const MOST: usize = 4 * 1024 * 1024;
 
 /// Bytes that leave it at a time when nobody has needed them for a while.
 const REAPED: usize = 1024 * 1024;
@@ -31,8 +32,11 @@ static DEPOT: Depot = Depot::new();
 const SHELVES: usize = 16;
 
 /// Magazines of blocks that nobody uses.
-struct Depot {
-    shelves: [Padded<Shelf>; SHELVES],
+struct Depot([Padded<Place>; SHELVES]);
+
+/// A shelf, and what is known of it.
+struct Place {
+    shelf: Shelf,
     /// What lies there: counted before it is laid down, and until it was taken up.
     bytes: AtomicUsize,
     /// The least that has lain there since it was last reaped.
@@ -41,21 +45,55 @@ struct Depot {
 
 impl Depot {
     const fn new() -> Self {
-        Self {
-            shelves: [const { Padded(Shelf::new()) }; SHELVES],
-            bytes: AtomicUsize::new(0),
-            unused: AtomicUsize::new(0),
-        }
+        Self([const { Padded(Place::new()) }; SHELVES])
     }
 
     /// A magazine, of the own shelf if there is one.
     fn take_up(&self) -> Option<Box<Magazine>> {
-        // Relaxed, here and below: a bound. What is in a magazine the shelf shows.
+        self.from(thread_index()).find_map(Place::take_up)
+    }
+
+    /// Frees some of what nobody has needed since this was last called: half, or [`REAPED`] bytes if that is less.
+    fn reap(&self) {
+        // Relaxed, here and below: bounds. What is in a magazine the shelf shows.
+        let unused: usize = self.from(0).map(|place| place.unused.load(Ordering::Relaxed)).sum();
+        let mut wanted = (unused / 2).min(REAPED);
+        while wanted > 0
+            && let Some(magazine) = self.take_up()
+        {
+            wanted = wanted.saturating_sub(magazine.bytes());
+            free_all(magazine);
+        }
+        for place in self.from(0) {
+            place.unused.store(place.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Lays a magazine on the shelf of a thread, or on the next one that has room, if there is one.
+    fn lay_down(&self, magazine: Box<Magazine>, owner: usize) -> Result<(), Box<Magazine>> {
+        let mut left = Err(magazine);
+        for place in self.from(owner) {
+            left = left.or_else(|magazine| place.lay_down(magazine));
+        }
+        left
+    }
+
+    /// All shelves, beginning with that of a thread.
+    fn from(&self, thread: usize) -> impl Iterator<Item = &Place> {
+        (thread..thread + SHELVES).map(|number| &self.0[number % SHELVES].0)
+    }
+}
+
+impl Place {
+    const fn new() -> Self {
+        Self { shelf: Shelf::new(), bytes: AtomicUsize::new(0), unused: AtomicUsize::new(0) }
+    }
+
+    fn take_up(&self) -> Option<Box<Magazine>> {
         if self.bytes.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let own = thread_index();
-        let bundle = (own..own + SHELVES).find_map(|number| self.shelf(number).take())?;
+        let bundle = self.shelf.take()?;
         // SAFETY: of a magazine, as all on this shelf, and taken off it.
         let magazine = unsafe { Magazine::of(bundle) };
         let bytes = magazine.bytes();
@@ -64,34 +102,21 @@ impl Depot {
         Some(magazine)
     }
 
-    /// Frees some of what nobody has needed since this was last called: half, or [`REAPED`] bytes if that is less.
-    fn reap(&self) {
-        let mut wanted = (self.unused.load(Ordering::Relaxed) / 2).min(REAPED);
-        while wanted > 0
-            && let Some(magazine) = self.take_up()
-        {
-            wanted = wanted.saturating_sub(magazine.bytes());
-            free_all(magazine);
-        }
-        self.unused.store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Lays a magazine on the shelf of a thread, if there is room in the depot.
-    fn lay_down(&self, magazine: Box<Magazine>, owner: usize) -> Result<(), Box<Magazine>> {
+    /// Lays a magazine down, if there is room.
+    fn lay_down(&self, magazine: Box<Magazine>) -> Result<(), Box<Magazine>> {
         let bytes = magazine.bytes();
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST {
+        // Looked at first: a full shelf is not written.
+        let fits = |lies: usize| lies + bytes <= MOST;
+        if !fits(self.bytes.load(Ordering::Relaxed)) {
+            return Err(magazine);
+        }
+        if !fits(self.bytes.fetch_add(bytes, Ordering::Relaxed)) {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(magazine);
         }
-        let shelf = self.shelf(owner);
         // SAFETY: given up here, and taken apart by the one who takes it up.
-        unsafe { shelf.put(magazine.into_bundle()) };
+        unsafe { self.shelf.put(magazine.into_bundle()) };
         Ok(())
-    }
-
-    /// The shelf of a thread.
-    fn shelf(&self, thread: usize) -> &Shelf {
-        &self.shelves[thread % SHELVES].0
     }
 }
 
@@ -128,23 +153,53 @@ mod tests {
     use super::super::magazine::ROUNDS;
     use super::*;
 
+    fn bytes(depot: &Depot) -> usize {
+        depot.from(0).map(|place| place.bytes.load(Ordering::Relaxed)).sum()
+    }
+
     #[test]
     fn no_more_lies_in_the_depot_than_so_much() {
         let depot = Depot::new();
-        let bytes = ROUNDS * pool::rounded(1_000) + size_of::<Magazine>();
-        let lies = || depot.bytes.load(Ordering::Relaxed);
-        for number in 1..=MOST / bytes {
-            depot.lay_down(pool::magazine_of(&[1_000; ROUNDS]), number).expect("there is room");
-            assert_eq!(lies(), number * bytes);
+        let each = ROUNDS * pool::rounded(1_000) + size_of::<Magazine>();
+        let most = MOST / each * SHELVES;
+        for number in 1..=most {
+            // All of one thread, as when it has removed a whole cache: they go on to other threads' shelves.
+            depot.lay_down(pool::magazine_of(&[1_000; ROUNDS]), 3).expect("there is room");
+            assert_eq!(bytes(&depot), number * each);
         }
         free_all(
             depot.lay_down(pool::magazine_of(&[1_000; ROUNDS]), 0).expect_err("there is no more"),
         );
-        assert!((MOST - bytes..=MOST).contains(&lies()), "{} bytes", lies());
+        assert_eq!(bytes(&depot), most * each);
         while let Some(magazine) = depot.take_up() {
             free_all(magazine);
         }
-        assert_eq!(lies(), 0, "all that is there is found again");
+        assert_eq!(bytes(&depot), 0, "all that is there is found again");
+    }
+
+    /// As a thread that is stopped in the middle of a taking up.
+    #[test]
+    fn who_is_stopped_with_a_shelf_in_its_hands_takes_no_more_than_that_along() {
+        let depot = Depot::new();
+        let each = ROUNDS * pool::rounded(1_000) + size_of::<Magazine>();
+        let lay_down = || depot.lay_down(pool::magazine_of(&[1_000; ROUNDS]), 0);
+        while lay_down().map_err(free_all).is_ok() {}
+        let full = &depot.0[0].0;
+        let mut stopped: Vec<_> = std::iter::from_fn(|| full.shelf.take()).collect();
+        assert_eq!(stopped.len(), MOST / each);
+        for _ in 0..(SHELVES - 1) * (MOST / each) {
+            free_all(depot.take_up().expect("on the other shelves"));
+        }
+        assert!(depot.take_up().is_none());
+        for _ in 0..(SHELVES - 1) * (MOST / each) {
+            lay_down().map_err(free_all).expect("there is room on the others");
+        }
+        lay_down().map_err(free_all).expect_err("the shelf is still counted as full");
+        // SAFETY: of magazines, taken off the shelf above.
+        stopped.drain(..).for_each(|bundle| free_all(unsafe { Magazine::of(bundle) }));
+        while let Some(magazine) = depot.take_up() {
+            free_all(magazine);
+        }
     }
 
     #[test]
@@ -172,11 +227,11 @@ mod tests {
     fn what_nobody_needs_leaves_the_depot_by_and_by() {
         const COUNT: usize = 8;
         let depot = Depot::new();
-        let bytes = ROUNDS * pool::rounded(1_000) + size_of::<Magazine>();
+        let each = ROUNDS * pool::rounded(1_000) + size_of::<Magazine>();
         for number in 0..COUNT {
             depot.lay_down(pool::magazine_of(&[1_000; ROUNDS]), number).expect("there is room");
         }
-        let lies = || depot.bytes.load(Ordering::Relaxed) / bytes;
+        let lies = || bytes(&depot) / each;
         depot.reap();
         assert_eq!(lies(), COUNT, "it has just come");
         depot.lay_down(depot.take_up().expect("it is there"), 0).expect("there is room");
