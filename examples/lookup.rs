@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache: SessionCache = SessionCache::builder().build()?;
     cache.set_on_get(Some(Arc::new(move |proposed| {
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
-        // On the runtime, so that it goes on when the lookup is dropped.
+        // On the runtime, so that it goes on when the lookup is dropped. It may be this one, for a lookup that is
+        // awaited parks no thread of it. A TLS adapter does: see `Answer::Later`.
         let query = tokio::spawn(take(Arc::clone(&database), scope.clone(), id));
         Answer::later(async move {
             let Ok(Some(bytes)) = query.await else { return Answer::Nothing };

@@ -81,6 +81,42 @@ pub enum Answer<S = SecretBytes> {
     /// [`Builder::lookup_timeout`](crate::Builder::lookup_timeout). Any thread may poll it, also the
     /// cache's own: a future that needs a runtime is to be spawned there, and this one to be the
     /// handle of the task.
+    ///
+    /// *A get, a take and a TLS adapter park their thread meanwhile*, and that must not be one that the task
+    /// needs. Under an async server it is a worker of the runtime: what the callback spawns there may lie in
+    /// the parked worker's own queue until the time is over, and on a runtime of one thread it always does. Behind an
+    /// adapter spawn on another runtime, or ask in a thread of your own; or answer at once: on a runtime of
+    /// several threads `block_in_place(|| Handle::current().block_on(query))` lets the other tasks go on.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use resumption::{Answer, Found, Scope, SessionCache, SessionId};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Of its own: its threads look up nothing, so none of them is ever parked by a lookup.
+    /// let queries = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    /// let spawner = queries.handle().clone();
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// cache.set_on_get(Some(Arc::new(move |proposed| {
+    ///     let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    ///     // Stands for a query.
+    ///     let query = spawner.spawn(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    ///     Answer::later(async move {
+    ///         if query.await.is_err() {
+    ///             return Answer::Nothing;
+    ///         }
+    ///         let lifetime = Duration::from_secs(60);
+    ///         Answer::Give(Found { id, scope, payload: b"from a database".into(), lifetime })
+    ///     })
+    /// })));
+    /// // What an adapter does, in a thread of the server's runtime.
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let server = tokio::runtime::Builder::new_current_thread().build()?;
+    /// assert!(server.block_on(async { web.take(&SessionId::from([1; 32])) }).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     Later(Later<S>),
 }
 

@@ -116,6 +116,10 @@
 //! [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most; a TLS 1.3 client may offer
 //! more than a thousand tickets in one ClientHello, and only the first [`MOST_LOOKUPS`] of a
 //! handshake are looked up. What panics is caught, and has found nothing.
+//!
+//! With tokio-openssl that thread is a worker of the runtime, and it is parked while an answer comes
+//! [later](crate::Answer::Later): a query that the callback spawns on the same runtime may not run before the time is
+//! over. Spawn it on another one, or answer at once, as is said there.
 
 mod ffi;
 mod handshake;

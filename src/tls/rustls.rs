@@ -31,6 +31,11 @@
 //! callback know cheaply what it cannot have, and keep
 //! [`lookup_timeout`](crate::Builder::lookup_timeout) short.
 //!
+//! *Answers that come later.* rustls waits for its store, so a get and a take park the handshake's thread until the
+//! get callback's answer is there. With tokio-rustls that is a worker of the runtime, and a query that the callback
+//! spawns there may not run before the time is over. Spawn it on another runtime, or answer at once:
+//! [`Answer::Later`](crate::Answer::Later) says how.
+//!
 //! *Age.* rustls tells TLS 1.3 clients that a ticket lives for a day and never looks at the age
 //! itself. The lifetime of the cache is what ends a session: past it the client gets a full
 //! handshake, whatever it was told.
