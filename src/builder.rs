@@ -116,7 +116,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// ([`SecretBytes`], `Vec<u8>`, `Box<[u8]>`) weigh their length, other payloads nothing unless
     /// they are weighed here.
     ///
-    /// Runs in each put, before anything is held; if it panics, so does the put, and nothing is stored.
+    /// Runs in each put, and on what the get callback gives in a lookup, also to a take, which stores nothing. Nothing is
+    /// held then. If it panics, so does the put, and nothing is stored; or the lookup, and its answer is lost.
     #[must_use]
     pub fn weigher(mut self, weigh: impl Fn(&S) -> usize + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigh));

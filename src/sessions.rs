@@ -121,6 +121,11 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 
     /// Finds a session, and leaves it in the cache; asks the get callback for one that is not there.
     /// Eviction spares a session that was found since it last looked (see [Trade-offs](crate#trade-offs)).
+    ///
+    /// # Panics
+    ///
+    /// If a [weigher](crate::Builder::weigher) does, on what the get callback gives, which is lost then; or if the drop of
+    /// a payload does that leaves meanwhile, as expired say. A callback that panics has found nothing.
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)
@@ -141,6 +146,10 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// assert!(found[0].is_none() && found[1].is_some() && found[2].is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`get`](Self::get).
     #[must_use]
     pub fn get_many(&self, ids: &[SessionId]) -> Vec<Option<Session<S>>> {
         self.engine.get_many(&self.scope, ids)
@@ -150,13 +159,18 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// takes of one session exactly one gets it: this is what makes a TLS 1.3 ticket single-use, and
     /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches: an external one has to delete what it
     /// gives, in one step.
+    ///
+    /// # Panics
+    ///
+    /// As [`get`](Self::get). A session that is in the cache is not lost by another one's panic: the next take finds it.
     #[must_use]
     pub fn take(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.take(&self.scope, id)
     }
 
     /// A get or a take that waits for the get callback's answer without holding a thread; see
-    /// [`Lookup`]. A session that is in the cache is there at the first poll.
+    /// [`Lookup`]. A session that is in the cache is there at the first poll. Its polls panic where
+    /// [`get`](Self::get) does.
     pub fn lookup(&self, id: &SessionId, want: Want) -> Lookup<S> {
         let (engine, scope) = (Arc::clone(&self.engine), Arc::clone(&self.scope));
         Lookup::new(engine, scope, *id, want)

@@ -4,7 +4,8 @@
 //!
 //! It calls the store in the thread of the handshake and has no way to hear of an error: `None`
 //! and `false` mean a full handshake, and a panic would end the connection. The adapter never
-//! panics, and it gives out copies, so that a session may be evicted while a handshake reads it.
+//! panics: what panics inside, a [weigher](crate::Builder::weigher) say, is caught and logged, and has found or stored
+//! nothing. It gives out copies, so that a session may be evicted while a handshake reads it.
 //!
 //! | | TLS 1.3 | TLS 1.2 |
 //! |---|---|---|
@@ -136,7 +137,7 @@ impl StoresServerSessions for Store {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
         // Not found by a `get`, so not stored either.
         let Some(id) = session_id(&key) else { return false };
-        // A weigher may panic, and a new callback is contained where it is called.
+        // A weigher may panic; the callbacks are contained where they are called.
         contained(|| self.sessions.put(&id, SecretBytes::from(value)).is_stored()).unwrap_or(false)
     }
 
@@ -161,7 +162,8 @@ impl Store {
             self.sessions.count_malformed();
             return None;
         };
-        find(&self.sessions, &id).map(|session| session.payload().to_vec())
+        // A weigher runs here too, on what the get callback gives.
+        contained(|| find(&self.sessions, &id).map(|session| session.payload().to_vec())).flatten()
     }
 }
 
@@ -172,13 +174,25 @@ fn session_id(key: &[u8]) -> Option<SessionId> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{Scope, SessionCache};
+    use crate::{Answer, Found, Proposed, Scope, SessionCache};
 
     fn cache_and_store() -> (SessionCache, Arc<dyn StoresServerSessions>) {
         let cache: SessionCache = SessionCache::builder().max_sessions(10).build().unwrap();
         let store = cache.scope(&Scope::new("web")).rustls();
         (cache, store)
+    }
+
+    /// What is right to answer.
+    fn given(proposed: &Proposed<'_>) -> Found {
+        Found {
+            id: *proposed.id(),
+            scope: proposed.scope().clone(),
+            payload: b"from outside".into(),
+            lifetime: Duration::from_secs(60),
+        }
     }
 
     fn key(byte: u8) -> Vec<u8> {
@@ -213,6 +227,21 @@ mod tests {
         let cache: SessionCache = builder.build().unwrap();
         let store = cache.scope(&Scope::new("web")).rustls();
         assert!(!store.put(key(1), b"one".to_vec()));
+        // Twice each: the first leaves nothing behind that the second would wait for.
+        cache.set_on_get(Some(Arc::new(|proposed| Answer::Give(given(proposed)))));
+        for _ in 0..2 {
+            assert_eq!(store.get(&key(1)), None);
+            assert_eq!(store.take(&key(1)), None);
+        }
+        // An answer that comes later is weighed in the thread that polls it.
+        cache.set_on_get(Some(Arc::new(|proposed| {
+            let found = given(proposed);
+            Answer::later(async { Answer::Give(found) })
+        })));
+        assert_eq!(store.get(&key(1)), None);
+        assert_eq!(store.take(&key(1)), None);
+        let stats = cache.stats();
+        assert_eq!((stats.get_called, stats.get_answered, stats.get_timed_out), (6, 0, 0));
         assert_eq!((cache.len(), cache.bytes()), (0, 0));
         cache.close();
     }
