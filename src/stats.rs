@@ -9,8 +9,11 @@ use crate::sync::{Ordering, Striped};
 
 /// A snapshot of a cache's counters.
 ///
-/// Each number but `puts` was right at some instant during the call; different numbers at different
-/// instants. `puts` is `sessions` and the sum of `removals`, by its definition.
+/// The numbers are read one after another, and most are sums of several words. One that only goes up is no less
+/// than it was when the call began, and no more than when it ended. One that goes up and down (`sessions`, `bytes`,
+/// `held_sessions`, `held_bytes`, `headers_waiting`, `hints`, `callbacks_waiting`) is exact when the cache is at rest;
+/// meanwhile it may be off by the operations in flight. `puts` is `sessions` and the sum of `removals`, by its
+/// definition.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -165,8 +168,10 @@ impl Reason {
 }
 
 impl Stats {
-    /// All lookups of what the cache does not hold; the get callback has answered
-    /// [`get_answered`](Self::get_answered) of them.
+    /// All lookups of what the cache does not hold. [`get_answered`](Self::get_answered) of them were given a session by the
+    /// get callback, and more where several gets have shared an answer. With the
+    /// [mode](crate::CacheMode::NO_INTERNAL_LOOKUP) that asks at once no lookup of an id is a miss, and what is given
+    /// counts in `get_answered` nevertheless.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses_unknown + self.misses_expired + self.misses_malformed
