@@ -42,7 +42,9 @@
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
 //!   after n distinct puts. What handles hold after a removal is counted apart.
 //! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back in bounded steps that ride on
-//!   puts, and on a background thread, about an eighth of the lifetime late at most, or a second.
+//!   puts, and on a background thread. They come due for that an eighth of the lifetime and a few seconds late at most;
+//!   of many that come due at once the thread frees some hundred thousand in a second, fewer where a payload
+//!   takes long to drop ([`Builder::ticker`]).
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
 //!   wiped then. Only memory waits for the epoch, counted and bounded: a header, together with the bytes, wiped
 //!   already, of [`SecretBytes`] of up to 936 bytes, which share its block.
