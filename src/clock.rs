@@ -49,6 +49,11 @@ static START: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), coars
 
 impl Clock {
     /// The system's monotonic clock, the default.
+    ///
+    /// On Linux it stands still while the system is suspended: a session then lives for longer by that time, which its
+    /// clients' clocks have counted. Other systems' clocks may go on. Where that matters, call
+    /// [`flush`](crate::SessionCache::flush) after waking, or advance a [manual](Self::manual) clock by a time of
+    /// your own.
     #[must_use]
     pub fn monotonic() -> Self {
         Self(Source::Monotonic(START.1))
