@@ -146,6 +146,25 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.engine.set_lifetime(lifetime);
     }
 
+    /// The lifetime of sessions that are put now, if their put does not say: what [`Builder::lifetime`] or
+    /// [`set_lifetime`](Self::set_lifetime) was told last, in whole milliseconds, rounded down.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use resumption::SessionCache;
+    ///
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().lifetime(Duration::from_secs(7200)).build()?;
+    /// assert_eq!(cache.lifetime(), Duration::from_secs(7200));
+    /// cache.set_lifetime(Duration::from_secs(60));
+    /// assert_eq!(cache.lifetime(), Duration::from_secs(60));
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_millis(self.engine.lifetime())
+    }
+
     /// Handles of all sessions, in no order. Each session that is there throughout is met once;
     /// those that come or go meanwhile may be. Expired ones are left out. The iterator itself holds up to 256
     /// sessions or so that it is about to return, and those that left meanwhile stay alive with it.
