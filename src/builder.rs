@@ -132,7 +132,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
     }
 
     /// How long a session lives, if its put does not say; two hours by default, a millisecond at
-    /// least.
+    /// least. Beyond the end of time, 139 years, it never expires.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -175,6 +175,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
     /// beyond the limit: it refuses puts, not lookups. Nor does it refuse lookups
     /// that ask a get callback, each of which leaves a small header that counts here.
+    ///
+    /// Zero is no error: whenever a header is known to wait, puts are refused until none does.
     #[must_use]
     pub fn max_waiting_headers(mut self, headers: usize) -> Self {
         self.max_waiting_headers = headers;

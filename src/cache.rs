@@ -141,7 +141,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Changes the lifetime of sessions that are put from now on. Less than a millisecond stores sessions that
-    /// are expired at once.
+    /// are expired at once, beyond the end of time, 139 years, such as never expire.
     pub fn set_lifetime(&self, lifetime: Duration) {
         self.engine.set_lifetime(lifetime);
     }

@@ -152,7 +152,8 @@ pub struct Found<S = SecretBytes> {
     pub scope: Scope,
     /// The payload.
     pub payload: S,
-    /// How long it still has to live. Zero is expired.
+    /// How long it still has to live. Less than a millisecond is expired, and counts for nothing; beyond the end of time, 139
+    /// years, it never expires.
     pub lifetime: Duration,
 }
 

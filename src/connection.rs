@@ -33,7 +33,7 @@ impl Connection {
     }
 
     /// How long the session lives; the cache's lifetime if this is not called. Less than a
-    /// millisecond is expired at once.
+    /// millisecond is expired at once; beyond the end of time, 139 years, it never is.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self

@@ -194,7 +194,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Lets a session expire `lifetime` from now, later or sooner than it would have, and at once if that is less
-    /// than a millisecond; `false` if there is none. A session whose expiry was carried out is not extended any more: one atomic
+    /// than a millisecond, or never, if it is beyond the end of time, 139 years; `false` if there is none. A session whose expiry was carried out is not extended any more: one atomic
     /// step decides between the two.
     pub fn extend(&self, id: &SessionId, lifetime: Duration) -> bool {
         self.engine.extend(&self.scope, id, lifetime)

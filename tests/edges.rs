@@ -2,17 +2,100 @@
 
 mod support;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use resumption::{BuildError, Clock, SessionCache};
+use resumption::{
+    Answer, BuildError, Clock, Connection, Found, Put, Refusal, SessionCache, Sessions,
+};
 
-use support::{HOUR, MINUTE, manual};
+use support::{HOUR, MINUTE, PATIENCE, id, manual, manual_of};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// Shorter than the cache can tell from none.
 const TOO_SHORT: [Duration; 2] = [Duration::ZERO, Duration::from_micros(999)];
+
+/// Beyond the end of time, which the cache's clock has after 139 years.
+const ENDLESS: [Duration; 3] =
+    [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(140 * 365 * 86_400)];
+
+type Give = fn(&SessionCache<u64>, &Sessions<u64>, Duration);
+
+/// Each way to give session 1 a lifetime, but for the builder's.
+const WAYS: [(&str, Give); 5] = [
+    ("put_with", |_, web, lifetime| assert!(web.put_with(&id(1), 1, lifetime).is_stored())),
+    ("put_from", |_, web, lifetime| {
+        assert!(web.put_from(&id(1), 1, Connection::server().lifetime(lifetime)).is_stored());
+    }),
+    ("set_lifetime", |cache, web, lifetime| {
+        cache.set_lifetime(lifetime);
+        assert!(web.put(&id(1), 1).is_stored());
+    }),
+    ("extend", |_, web, lifetime| {
+        assert!(web.put(&id(1), 1).is_stored() && web.extend(&id(1), lifetime));
+    }),
+    ("Found", |cache, web, lifetime| {
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            let (id, scope) = (*proposed.id(), proposed.scope().clone());
+            Answer::Give(Found { id, scope, payload: 1, lifetime })
+        })));
+        assert_eq!(web.get(&id(1)).is_some(), lifetime >= MILLISECOND, "{lifetime:?}");
+        cache.set_on_get(None);
+    }),
+];
+
+#[test]
+fn a_lifetime_is_none_or_a_millisecond_or_endless_by_each_way() {
+    for (way, give) in WAYS {
+        for lifetime in TOO_SHORT {
+            let (cache, web, _clock) = manual(10, HOUR);
+            give(&cache, &web, lifetime);
+            assert!(!web.contains(&id(1)) && web.take(&id(1)).is_none(), "{way} of {lifetime:?}");
+        }
+        let (cache, web, clock) = manual(10, HOUR);
+        give(&cache, &web, MILLISECOND);
+        assert!(web.contains(&id(1)), "{way} of a millisecond");
+        clock.advance(MILLISECOND);
+        assert!(!web.contains(&id(1)), "{way} of a millisecond, which is over");
+        for lifetime in ENDLESS {
+            let (cache, web, clock) = manual(10, HOUR);
+            give(&cache, &web, lifetime);
+            clock.advance(Duration::MAX);
+            assert!(web.take(&id(1)).is_some(), "{way} of {lifetime:?}");
+        }
+    }
+}
+
+/// The builder refuses what is too short; a test below has that.
+#[test]
+fn a_builders_lifetime_may_be_endless() {
+    for lifetime in ENDLESS {
+        let (cache, web, clock) = manual_of(SessionCache::builder().lifetime(lifetime));
+        assert!(web.put(&id(1), 1).is_stored() && web.put_with(&id(2), 2, HOUR).is_stored());
+        clock.advance(Duration::MAX);
+        assert_eq!(cache.flush_expired(), 1, "{lifetime:?}");
+        assert!(web.get(&id(1)).is_some(), "{lifetime:?}");
+    }
+}
+
+/// Puts are refused while a header is known to wait, and taken again: the refused ones free what waits.
+#[test]
+fn no_header_may_wait() {
+    let (cache, web, _clock) = manual_of(SessionCache::builder().max_waiting_headers(0));
+    let (mut refused, start) = (0, Instant::now());
+    for number in 0..10_000 {
+        while let Put::Refused(why, _) = web.put(&id(number), number) {
+            assert_eq!(why, Refusal::HeadersWaiting);
+            assert!(start.elapsed() < PATIENCE, "puts are refused for ever");
+            refused += 1;
+        }
+        assert!(web.take(&id(number)).is_some());
+    }
+    assert!(refused > 0, "the limit is met");
+    assert_eq!((cache.len(), cache.stats().refused), (0, refused));
+}
 
 /// What is told, and what is read back.
 #[test]

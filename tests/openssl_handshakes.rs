@@ -151,6 +151,28 @@ fn a_session_does_not_outlive_its_own_timeout() {
     }
 }
 
+#[test]
+fn a_timeout_is_a_second_at_least_and_68_years_at_most() {
+    let most = Duration::from_secs(i32::MAX as u64);
+    let told = [
+        (Duration::ZERO, 1),
+        (Duration::from_millis(1_001), 2),
+        (most, i64::from(i32::MAX)),
+        (most + Duration::from_nanos(1), i64::from(i32::MAX)),
+        (Duration::MAX, i64::from(i32::MAX)),
+    ];
+    for (version, (timeout, seconds)) in
+        BOTH.into_iter().flat_map(|version| told.map(|told| (version, told)))
+    {
+        let cache = cache();
+        let mut builder = server_builder(SslMethod::tls_server());
+        Attachment::new(&web(&cache)).timeout(timeout).attach(&mut builder).unwrap();
+        assert_eq!(visit(&Client::new(version), &builder.build(), None), Kind::Full);
+        let kept = cache.iter().next().expect("a session was made");
+        assert_eq!(kept.payload().session().timeout(), seconds, "of {timeout:?}");
+    }
+}
+
 /// Its own timeout is a day, the cache's lifetime an hour.
 #[test]
 fn a_session_does_not_outlive_the_lifetime_of_the_cache() {

@@ -211,9 +211,9 @@ impl Attachment {
         self
     }
 
-    /// The most that a session lives, however often it is extended, in whole seconds, rounded up;
-    /// what TLS 1.3 clients are told, too (of more than a week, a week). The lifetime of the cache,
-    /// as it is now, unless this is called.
+    /// The most that a session lives, however often it is extended, in whole seconds, rounded up: one at
+    /// least, also of zero, and 2³¹ - 1 at most, 68 years. It is what TLS 1.3 clients are told, too (of more than a
+    /// week, a week). The lifetime of the cache, as it is now, unless this is called.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
