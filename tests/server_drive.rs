@@ -1,14 +1,69 @@
 //! The example server driven by its own clients: what it reports, and how a drive can end.
 
+#[path = "../examples/common/format.rs"]
+#[allow(dead_code, reason = "the examples use all of it")]
+mod format;
+#[path = "../examples/common/drive/histogram.rs"]
+mod histogram;
 #[path = "common/process.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod process;
+#[path = "../examples/common/drive/summary.rs"]
+mod summary;
+
+use std::time::Duration;
 
 use process::{End, Program};
+use rustls::HandshakeKind;
 use serde_json::Value;
+use summary::{Offer, Summary};
 
 fn drive(args: &[&str]) -> End {
     Program::start("server", &[&["--drive"], args].concat()).end()
+}
+
+/// A summary of these visits.
+fn summary_of(visits: &[(Offer, HandshakeKind)]) -> Summary {
+    let mut summary = Summary::new(1);
+    visits.iter().for_each(|&(offer, kind)| summary.count(offer, kind, Duration::from_millis(1)));
+    summary
+}
+
+#[test]
+fn a_drive_is_good_if_clients_came_and_no_ticket_served_twice() {
+    use HandshakeKind::{Full, Resumed};
+    use Offer::{Nothing, Ticket, UsedTicket};
+    let drives = [
+        (&[][..], false),
+        (&[(Nothing, Full)], true),
+        (&[(Nothing, Full), (Ticket, Resumed), (UsedTicket, Full)], true),
+        // What was evicted makes a drive no worse.
+        (&[(Nothing, Full), (Ticket, Full)], true),
+        (&[(Nothing, Full), (UsedTicket, Resumed)], false),
+    ];
+    for (visits, is_good) in drives {
+        assert_eq!(summary_of(visits).is_good(), is_good, "{visits:?}");
+    }
+    let mut failed = summary_of(&[(Nothing, Full)]);
+    failed.fail("no route".to_owned());
+    assert!(!failed.is_good());
+}
+
+#[test]
+fn of_no_returning_clients_no_share_is_told() {
+    use HandshakeKind::{Full, Resumed};
+    let returning = |visits: &[(Offer, HandshakeKind)]| {
+        let text = summary_of(visits).to_string();
+        let line = text.lines().find(|line| line.contains("returning")).expect("a line");
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let new = (Offer::Nothing, Full);
+    let counts = ["handshakes", "returning", "resumed"];
+    assert!(counts.iter().all(|name| number(&summary_of(&[]).json(), name) == 0));
+    assert_eq!(returning(&[]), "returning clients 0 - resumed");
+    assert_eq!(returning(&[new]), "returning clients 0 - resumed");
+    assert_eq!(returning(&[new, (Offer::Ticket, Full)]), "returning clients 1 0.00 % resumed");
+    assert_eq!(returning(&[new, (Offer::Ticket, Resumed)]), "returning clients 1 100.00 % resumed");
 }
 
 /// The JSON object on the last line.

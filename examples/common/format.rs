@@ -15,9 +15,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// `part` of `whole` in percent; of nothing it is all.
-pub(crate) fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 100.0 } else { 100.0 * part as f64 / whole as f64 }
+/// `part` of `whole` in percent, with so many decimals; of nothing there is no part.
+pub(crate) fn percent(part: u64, whole: u64, decimals: usize) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.decimals$} %", 100.0 * part as f64 / whole as f64)
 }
 
 /// A short time in µs below a millisecond, in ms below a second, else in seconds.

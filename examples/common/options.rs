@@ -49,7 +49,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) verbose: bool,
 
-    /// Drive the server with clients of its own for so long, sum up, and end
+    /// Drive the server with clients of its own for so long, sum up, and end; the exit status is 1 if there was no
+    /// handshake, one has failed, or a ticket served twice
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) drive: Option<u64>,
 

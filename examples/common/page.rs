@@ -77,11 +77,11 @@ fn connection(visit: &Visit) -> [Row; 3] {
 fn handshakes(counters: &Counters) -> [Row; 4] {
     let read = |counter: &AtomicU64| counter.load(Relaxed);
     let (full, resumed) = (read(&counters.full), read(&counters.resumed));
-    let share = percent(resumed, full + resumed);
+    let share = percent(resumed, full + resumed, 0);
     [
         ("Connections", grouped(read(&counters.connections))),
         ("Full handshakes", grouped(full)),
-        ("Resumed handshakes", format!("{} ({share:.0} %)", grouped(resumed))),
+        ("Resumed handshakes", format!("{} ({share})", grouped(resumed))),
         ("Failed handshakes", grouped(read(&counters.failed))),
     ]
 }

@@ -52,7 +52,7 @@ impl Progress {
 }
 
 fn text(so_far: &Summary) -> String {
-    let share = percent(so_far.resumed, so_far.returning);
+    let share = percent(so_far.resumed, so_far.returning, 1);
     let handshakes = grouped(so_far.handshakes);
-    format!("{handshakes} handshakes, {share:.1} % of the returning clients resumed")
+    format!("{handshakes} handshakes, {share} of the returning clients resumed")
 }

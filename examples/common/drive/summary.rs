@@ -75,9 +75,10 @@ impl Summary {
         self.first_failure.get_or_insert(failure);
     }
 
-    /// Whether every client was served, and no ticket twice.
+    /// Whether clients came, every one was served, and no ticket twice. A drive without a handshake has shown
+    /// nothing.
     pub(crate) fn is_good(&self) -> bool {
-        self.failures == 0 && self.second_uses_refused == self.second_uses
+        self.handshakes > 0 && self.failures == 0 && self.second_uses_refused == self.second_uses
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -113,8 +114,8 @@ impl fmt::Display for Summary {
         write!(f, "{clients} clients and the server on {cores} cores, {took:.1} s")?;
         let rate = grouped(self.rate() as u64);
         write!(f, "\n  handshakes         {:>10}   {rate} a second", grouped(self.handshakes))?;
-        let share = percent(self.resumed, self.returning);
-        write!(f, "\n  returning clients  {:>10}   {share:.2} % resumed", grouped(self.returning))?;
+        let share = percent(self.resumed, self.returning, 2);
+        write!(f, "\n  returning clients  {:>10}   {share} resumed", grouped(self.returning))?;
         let used = grouped(self.second_uses);
         let refused = grouped(self.second_uses_refused);
         write!(f, "\n  tickets used twice {used:>10}   {refused} refused")?;
