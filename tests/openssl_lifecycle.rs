@@ -78,9 +78,16 @@ fn a_cache_that_is_closed_under_a_connection_loses_its_sessions_alone() {
         let session = session(&client, &server);
         let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
         assert_eq!(link.run(), Kind::Resumed);
+        // What this visit left behind, too.
+        let newer = client.sessions().pop().unwrap_or(session);
+        assert!(!cache.is_empty());
         cache.close();
+        assert!(cache.is_empty(), "the connection keeps none of them there");
+        // While that connection lives: its end alone would end a session of TLS 1.2.
+        assert_eq!(visit(&client, &server, Some(&newer)), Kind::Full);
         link.talk();
         drop(link);
+        assert!(cache.is_empty(), "nothing came since");
     }
 }
 
