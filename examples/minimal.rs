@@ -1,10 +1,14 @@
 //! An echo server on tokio-rustls whose clients resume their sessions:
 //! `openssl s_client -connect 127.0.0.1:4433 -sess_out s.pem`, then again with `-sess_in s.pem`.
+//!
+//! It takes one argument, where to listen: `cargo run --example minimal -- 0.0.0.0:4433`.
 
 use std::{
     env,
     error::Error,
     io::{self, Write},
+    net::SocketAddr,
+    process::exit,
     sync::Arc,
     time::Duration,
 };
@@ -29,9 +33,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let address = env::args().nth(1).unwrap_or("127.0.0.1:4433".to_owned());
-    let listener = TcpListener::bind(&address).await.unwrap_or_else(|error| {
+    let Ok(address) = address.parse::<SocketAddr>() else {
+        eprintln!("usage: minimal [ADDRESS:PORT], by default 127.0.0.1:4433");
+        exit(2)
+    };
+    let listener = TcpListener::bind(address).await.unwrap_or_else(|error| {
         eprintln!("cannot listen on {address}: {error}");
-        std::process::exit(1)
+        exit(1)
     });
     println!("Echoing on {}", listener.local_addr()?);
     loop {

@@ -346,3 +346,17 @@ fn the_minimal_server_echoes_and_resumes() {
         assert_eq!((&echo, stream.conn.handshake_kind()), (b"again", Some(kind)));
     }
 }
+
+#[test]
+fn the_minimal_server_names_its_argument() {
+    for said in ["--help", "localhost", "127.0.0.1"] {
+        let end = Program::start("minimal", &[said]).end();
+        assert_eq!(end.status.code(), Some(2), "{said}: {end:?}");
+        assert!(end.err.join(" ").contains("usage: minimal [ADDRESS:PORT]"), "{said}: {end:?}");
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let end = Program::start("minimal", &[&address]).end();
+    assert_eq!(end.status.code(), Some(1), "{end:?}");
+    assert!(end.err.join(" ").contains(&format!("cannot listen on {address}")), "{end:?}");
+}
