@@ -1,13 +1,16 @@
 //! Payloads that panic in their drops: what else was to be done is done, and nothing else is lost.
 
+#[path = "support/later.rs"]
+mod later;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
-use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions};
+use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions, Want};
 
-use support::{HOUR, MINUTE, SECOND, id, manual};
+use later::poll;
+use support::{HOUR, MINUTE, SECOND, id, manual, manual_of};
 
 /// What bombs panic with.
 const PLANNED: &str = "as planned";
@@ -216,4 +219,44 @@ fn a_put_that_meets_a_bomb_replaces_nothing() {
     assert_eq!(cache.stats().replaced, 0, "the session that is there would be lost");
     while panics(|| cache.flush_expired()) {}
     assert!(matches!(web.put(&id(1), GOOD), Put::Replaced(_)));
+}
+
+/// What the get callback gives is weighed in the lookup. It is lost with the weigher's panic, and nothing else is.
+#[test]
+fn a_weigher_that_panics_ends_its_lookup_alone() {
+    let builder = SessionCache::<u64>::builder().weigher(|&payload| match payload {
+        1 => panic_any(PLANNED),
+        _ => 0,
+    });
+    let (cache, web, _clock) = manual_of(builder);
+    let give = |payload: u64| {
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            let (id, scope) = (*proposed.id(), proposed.scope().clone());
+            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+        })));
+    };
+    give(1);
+    for _ in 0..2 {
+        assert!(panics(|| web.get(&id(1))) && panics(|| web.take(&id(1))));
+        assert!(panics(|| web.get_many(&[id(2), id(1)])));
+        assert!(panics(|| poll(&mut web.lookup(&id(1), Want::Take))));
+    }
+    assert_eq!((cache.len(), cache.stats().get_answered), (0, 0));
+    give(2);
+    assert!(web.get(&id(1)).is_some() && web.take(&id(1)).is_some(), "nobody waits for the panics");
+    assert_eq!(cache.stats().callbacks_panicked, 0, "a weigher is no callback");
+}
+
+#[test]
+fn a_lookup_that_finds_an_expired_bomb_may_be_made_again() {
+    type Find = fn(&Sessions<Bomb>) -> bool;
+    let ways: [Find; 2] = [|web| web.get(&id(1)).is_some(), |web| web.take(&id(1)).is_some()];
+    for find in ways {
+        let (cache, web, clock) = manual(10, MINUTE);
+        assert!(web.put(&id(1), BAD).is_stored());
+        clock.advance(MINUTE);
+        assert!(panics(|| find(&web)));
+        assert!(!find(&web));
+        assert_eq!((cache.len(), cache.stats().removals.expired), (0, 1));
+    }
 }
