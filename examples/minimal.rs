@@ -7,8 +7,6 @@ use std::{
     env,
     error::Error,
     io::{self, Write},
-    net::SocketAddr,
-    process::exit,
     sync::Arc,
     time::Duration,
 };
@@ -33,13 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let address = env::args().nth(1).unwrap_or("127.0.0.1:4433".to_owned());
-    let Ok(address) = address.parse::<SocketAddr>() else {
-        eprintln!("usage: minimal [ADDRESS:PORT], by default 127.0.0.1:4433");
-        exit(2)
-    };
-    let listener = TcpListener::bind(address).await.unwrap_or_else(|error| {
-        eprintln!("cannot listen on {address}: {error}");
-        exit(1)
+    let listener = TcpListener::bind(&address).await.unwrap_or_else(|error| {
+        eprintln!("cannot listen on {address}: {error}\nusage: minimal [HOST:PORT]");
+        std::process::exit(1)
     });
     println!("Echoing on {}", listener.local_addr()?);
     loop {

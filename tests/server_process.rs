@@ -348,15 +348,14 @@ fn the_minimal_server_echoes_and_resumes() {
 }
 
 #[test]
-fn the_minimal_server_names_its_argument() {
-    for said in ["--help", "localhost", "127.0.0.1"] {
-        let end = Program::start("minimal", &[said]).end();
-        assert_eq!(end.status.code(), Some(2), "{said}: {end:?}");
-        assert!(end.err.join(" ").contains("usage: minimal [ADDRESS:PORT]"), "{said}: {end:?}");
-    }
+fn the_minimal_server_says_what_is_wrong_with_its_argument() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let end = Program::start("minimal", &[&address]).end();
-    assert_eq!(end.status.code(), Some(1), "{end:?}");
-    assert!(end.err.join(" ").contains(&format!("cannot listen on {address}")), "{end:?}");
+    let taken = taken.local_addr().unwrap().to_string();
+    for said in ["--help", "localhost", &taken] {
+        let end = Program::start("minimal", &[said]).end();
+        assert_eq!(end.status.code(), Some(1), "{said}: {end:?}");
+        let words = end.err.join(" ");
+        assert!(words.contains(&format!("cannot listen on {said}")), "{words}");
+        assert!(words.contains("usage: minimal [HOST:PORT]"), "{words}");
+    }
 }
