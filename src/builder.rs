@@ -174,7 +174,9 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
     /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
     /// beyond the limit: it refuses puts, not lookups. Nor does it refuse lookups
-    /// that ask a get callback, each of which leaves a small header that counts here.
+    /// that ask a get callback, each of which leaves a small header that counts here; nor extensions that shorten a
+    /// life, or renewals by use ([`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME)), which file hints anew, and leave a
+    /// segment for 60.
     ///
     /// Zero is no error: whenever a header is known to wait, puts are refused until none does.
     #[must_use]
