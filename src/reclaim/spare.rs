@@ -259,15 +259,20 @@ pub(crate) unsafe fn free<T>(block: NonNull<T>) {
 #[cfg(test)]
 mod tests {
     use std::alloc::{GlobalAlloc, System};
+    #[cfg(target_os = "linux")]
+    use std::collections::HashSet;
     use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
     use std::thread;
 
     use super::*;
 
-    /// Blocks of this size and up to [`KINDS`] bytes more are counted, by size. Nothing else in these
-    /// tests has such sizes, and each test has its own. The last one is too large to be kept.
-    const FIRST: usize = 1_009;
-    const KINDS: usize = LARGEST + 2 - FIRST;
+    /// Headers here are aligned to so much, as nothing else is in these tests, and are never of the region, whatever
+    /// other tests make in the meantime.
+    const ALIGN: usize = 32;
+
+    /// Sizes that are counted: each test has its own. The last one is too large to be kept.
+    const FIRST: usize = LARGEST - 5 * ALIGN;
+    const KINDS: usize = 7;
 
     /// Counts blocks of certain sizes that are allocated.
     struct Counting;
@@ -275,7 +280,8 @@ mod tests {
     static LIVE: [AtomicIsize; KINDS] = [const { AtomicIsize::new(0) }; KINDS];
 
     fn count(layout: Layout, change: isize) {
-        if let Some(live) = layout.size().checked_sub(FIRST).and_then(|kind| LIVE.get(kind)) {
+        let kind = layout.size().checked_sub(FIRST).filter(|_| layout.align() == ALIGN);
+        if let Some(live) = kind.and_then(|bytes| LIVE.get(bytes / ALIGN)) {
             live.fetch_add(change, SeqCst);
         }
     }
@@ -299,18 +305,20 @@ mod tests {
     static COUNTING: Counting = Counting;
 
     /// A header of a size of its own.
-    type Header<const SIZE: usize> = [u8; SIZE];
+    #[repr(align(32))]
+    struct Header<const SIZE: usize>([u8; SIZE]);
 
     const fn size(kind: usize) -> usize {
-        FIRST + kind
+        FIRST + kind * ALIGN
     }
 
     fn live<const SIZE: usize>() -> isize {
-        LIVE[SIZE - FIRST].load(SeqCst)
+        assert_eq!((size_of::<Header<SIZE>>(), align_of::<Header<SIZE>>()), (SIZE, ALIGN));
+        LIVE[(SIZE - FIRST) / ALIGN].load(SeqCst)
     }
 
     fn make<const SIZE: usize>(content: u8) -> NonNull<Header<SIZE>> {
-        place([content; SIZE])
+        place(Header([content; SIZE]))
     }
 
     fn give_back<const SIZE: usize>(header: NonNull<Header<SIZE>>) {
@@ -332,7 +340,10 @@ mod tests {
             let second = make::<A>(2);
             assert_eq!((second, live::<A>()), (first, 1), "no other was allocated");
             // SAFETY: it is a header until it is given back.
-            assert!(unsafe { second.as_ref() }.iter().all(|&byte| byte == 2), "it is written anew");
+            assert!(
+                unsafe { second.as_ref() }.0.iter().all(|&byte| byte == 2),
+                "it is written anew"
+            );
             give_back(second);
         });
     }
@@ -356,7 +367,7 @@ mod tests {
 
     #[test]
     fn large_headers_are_not_kept() {
-        const A: usize = LARGEST + 1;
+        const A: usize = size(6);
         alone(|| {
             let headers: Vec<_> = (0..10).map(|_| make::<A>(0)).collect();
             assert_eq!(live::<A>(), 10);
@@ -369,14 +380,15 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn many_headers_are_of_the_region_and_are_used_again() {
-        type Small = [u64; 11];
+        // No other test has headers of this size.
+        type Odd = [u64; 93];
         fn make(count: usize) -> Vec<usize> {
-            let headers = (0..count).map(|number| place::<Small>([number as u64; 11]));
+            let headers = (0..count).map(|number| place::<Odd>([number as u64; 93]));
             headers.map(|header| header.as_ptr().expose_provenance()).collect()
         }
         fn take_back(headers: &[usize]) {
             for &address in headers {
-                let header = ptr::with_exposed_provenance_mut::<Small>(address);
+                let header = ptr::with_exposed_provenance_mut::<Odd>(address);
                 // SAFETY: placed by `make`, and taken back once.
                 unsafe { free(NonNull::new(header).expect("an address")) };
             }
@@ -392,15 +404,15 @@ mod tests {
         assert!(first.len() >= MANY - MOST_OUTSIDE, "{} of the region", first.len());
         let mut sorted = headers.clone();
         sorted.sort_unstable();
-        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= size_of::<Small>()), "apart");
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= size_of::<Odd>()), "apart");
         for (number, &address) in headers.iter().enumerate() {
             // SAFETY: placed above, and not freed yet.
-            let words = unsafe { *ptr::with_exposed_provenance::<Small>(address) };
-            assert_eq!(words, [number as u64; 11], "no header was written over");
+            let words = unsafe { *ptr::with_exposed_provenance::<Odd>(address) };
+            assert_eq!(words, [number as u64; 93], "no header was written over");
         }
         thread::spawn(move || take_back(&headers)).join().expect("it frees them");
         let again = thread::spawn(|| make(MANY)).join().expect("it makes others");
-        let known: std::collections::HashSet<usize> = first.into_iter().collect();
+        let known: HashSet<usize> = first.into_iter().collect();
         let reused = of_region(&again).iter().filter(|address| known.contains(address)).count();
         assert!(reused > 0 && reused + TOGETHER >= known.len(), "{reused} of {}", known.len());
         take_back(&again);
@@ -411,32 +423,43 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_region_grows_no_more_than_what_is_live() {
-        type Small = [u64; 12];
-        struct Batch(Vec<NonNull<Small>>);
+        // No other test has headers of this size.
+        type Odd = [u64; 91];
+        struct Batch(Vec<NonNull<Odd>>);
         // SAFETY: nobody else has these blocks.
         unsafe impl Send for Batch {}
         const PAIRS: usize = 4;
         const AT_ONCE: usize = 16;
-        let place_some = || Batch((0..TOGETHER).map(|_| place::<Small>([7; 12])).collect());
+        let place_some = || Batch((0..TOGETHER).map(|_| place::<Odd>([7; 91])).collect());
         let free_some = |batch: Batch| {
             // SAFETY: placed in `place_some`, and freed once.
             batch.0.into_iter().for_each(|block| unsafe { free(block) });
         };
         // So many that the next ones are of the region.
         let few: Vec<Batch> = (0..MOST_OUTSIDE / TOGETHER).map(|_| place_some()).collect();
-        let before = region::used();
+        let mut met = HashSet::new();
         thread::scope(|scope| {
-            for _ in 0..PAIRS {
-                let (sender, receiver) = std::sync::mpsc::sync_channel(AT_ONCE);
-                scope.spawn(move || (0..2_000).try_for_each(|_| sender.send(place_some())));
-                scope.spawn(move || receiver.iter().for_each(free_some));
-            }
+            let pairs: Vec<_> = (0..PAIRS)
+                .map(|_| {
+                    let (sender, receiver) = std::sync::mpsc::sync_channel::<Batch>(AT_ONCE);
+                    scope.spawn(move || (0..2_000).try_for_each(|_| sender.send(place_some())));
+                    scope.spawn(move || {
+                        let mut met = HashSet::new();
+                        for batch in receiver {
+                            let blocks = batch.0.iter().filter(|block| region::holds(block.cast()));
+                            met.extend(blocks.map(|block| block.addr()));
+                            free_some(batch);
+                        }
+                        met
+                    })
+                })
+                .collect();
+            met.extend(pairs.into_iter().flat_map(|pair| pair.join().expect("it frees them")));
         });
         few.into_iter().for_each(free_some);
-        let grown = (region::used() - before) / size_of::<Small>();
         // What is sent, and what each thread places, frees and keeps.
         let live = PAIRS * (AT_ONCE + 2) * TOGETHER + 2 * PAIRS * MOST;
-        assert!(grown > 0 && grown <= live, "{grown} headers, {live} at once");
+        assert!((1..=live).contains(&met.len()), "{} headers, {live} at once", met.len());
     }
 
     #[test]
@@ -482,7 +505,7 @@ mod tests {
             fn drop(&mut self) {
                 let header = make::<A>(3);
                 // SAFETY: it is a header until it is given back.
-                assert!(unsafe { header.as_ref() }.iter().all(|&byte| byte == 3));
+                assert!(unsafe { header.as_ref() }.0.iter().all(|&byte| byte == 3));
                 give_back(header);
                 AFTER.fetch_add(usize::from(SPARES.try_with(|_| ()).is_err()), SeqCst);
             }

@@ -32,6 +32,7 @@ const TESTS: &[&str] = &[
     "churn",
     "connection",
     "corpus",
+    "edges",
     "expiry",
     "get_callback",
     "interface",
@@ -56,8 +57,10 @@ const TESTS: &[&str] = &[
     "rustls_handshakes",
     "rustls_hostile",
     "rustls_isolation",
+    "rustls_later",
     "rustls_lifetime",
     "rustls_modes",
+    "scope_drop",
     "scope_order",
     "stress",
 ];
@@ -79,17 +82,13 @@ const OTHERS: [(&str, &str); 11] = [
 ];
 
 /// Tests that are left out: one asserts a time, which a sanitizer's slowness and a busy machine exceed
-/// together; one forgets its cache on purpose, for it holds payloads that panic in their drop; and one measures
-/// memory of the process, which it has in common with the tests beside it here.
-const SKIPPED: [&str; 3] = [
-    "many_lookups_of_one_id_come_and_go",
-    "a_rejection_that_meets_a_panicking_payload",
-    "the_region_grows_no_more_than_what_is_live",
-];
+/// together; and one forgets its cache on purpose, for it holds payloads that panic in their drop.
+const SKIPPED: [&str; 2] =
+    ["many_lookups_of_one_id_come_and_go", "a_rejection_that_meets_a_panicking_payload"];
 
 /// Tests that ThreadSanitizer needs the standard library's sources for: what they share is behind its mutexes and
 /// channels, or tokio's, which are made of those.
-const NEED_SOURCES: [&str; 8] = [
+const NEED_SOURCES: [&str; 9] = [
     "callbacks_attack",
     "callbacks_edges",
     "get_callback",
@@ -97,6 +96,7 @@ const NEED_SOURCES: [&str; 8] = [
     "lookup_storms",
     "modes_store",
     "reentrancy",
+    "rustls_later",
     "scope_order",
 ];
 
