@@ -373,7 +373,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         let at = self.shard_of(name);
-        let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
         let stores = !self.has(name, CacheMode::NO_INTERNAL_STORE);
         if !stores || self.admit(at, name.scope, weight).is_err() {

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::thread::yield_now;
 
 use super::Engine;
+use crate::dispatch::hold;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::reclaim::panics::Panics;
@@ -14,7 +15,7 @@ use crate::room::{Hand, Tokens};
 use crate::shard::{BATCH, Wanted};
 #[cfg(shuttle)]
 use crate::sync::yield_now;
-use crate::table::Name;
+use crate::table::{Name, NewNode};
 
 /// How often a put looks for room before it is refused. A thread that takes or removes a session
 /// has its place for a few instructions more; it is let finish, and not waited for. Once more under
@@ -32,6 +33,28 @@ pub(crate) enum Limit {
 }
 
 impl<S: Send + Sync + 'static> Engine<S> {
+    /// [`make_room`](Self::make_room) for a node of this `charge`, which comes back.
+    ///
+    /// Inside the gate, where a callback may wait for this very put: callbacks are held off in the drops of what
+    /// leaves. Here, and not in each put, for those that need no room drop nothing there.
+    #[cold]
+    pub(super) fn make_room_for(
+        &self,
+        node: NewNode<S>,
+        hand: &mut Hand<'_>,
+        tokens: Tokens,
+        charge: u64,
+    ) -> Result<NewNode<S>, (Refusal, NewNode<S>)> {
+        let _held = hold();
+        // Declared later, and so dropped under it, if a payload's drop panics.
+        let node = node;
+        let name = node.node().name();
+        match self.make_room(hand, tokens, (&name, charge)) {
+            Ok(()) => Ok(node),
+            Err(refusal) => Err((refusal, node)),
+        }
+    }
+
     /// Evicts until the hand holds `wanted`, first from its own shard, then from the others.
     ///
     /// Lock-free: it goes around only after it has taken due hints off the wheel, or if others have taken
@@ -39,8 +62,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// every place belongs to a put in flight, or to a removal between its two steps.
     /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
     /// with its eviction.
-    #[cold]
-    pub(super) fn make_room(
+    fn make_room(
         &self,
         hand: &mut Hand<'_>,
         tokens: Tokens,

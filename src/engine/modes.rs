@@ -8,7 +8,7 @@
 use super::put::Stored;
 use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
-use crate::dispatch::contained;
+use crate::dispatch::{contained, hold};
 use crate::expiry::Due;
 use crate::flight::Asker;
 use crate::mode::CacheMode;
@@ -139,6 +139,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         node: NewNode<S>,
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
+        // What leaves is dropped inside the gate: as in `make_room_for`.
+        let _held = hold();
+        let node = node;
         if !node.tells_came() {
             return Err((Refusal::NobodyToTell, node));
         }
