@@ -33,6 +33,12 @@ use crate::table::SessionId;
 /// is here for the next take. It goes on for as long as a lookup waits by default, and then is
 /// dropped; at once if as many of them wait as [callbacks may](crate::Builder::max_waiting_callbacks).
 ///
+/// That is so in modes that store and look inside. With
+/// [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE) what is answered to a take that has left is lost, and its
+/// client makes a full handshake: it is told to no callback, neither as taken nor as new. With
+/// [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP) it is stored, but no lookup finds it as long as that is
+/// the mode, and the next take of its id takes it out for nobody.
+///
 /// One that is kept, but neither polled nor dropped, keeps other takes of its id from asking.
 ///
 /// ```

@@ -133,7 +133,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Asked::Answered(None)
             }
             Some(Answer::Later(later)) => Asked::Waits(asker.into_seat(later)),
-            Some(answer) => Asked::Answered(self.conclude(answer, &asker, want)),
+            Some(answer) => Asked::Answered(self.conclude(answer, &asker)),
         }
     }
 
@@ -147,12 +147,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Look::Landed(Some(session)) => Poll::Ready(self.unexpired(session)),
             // The answer to a take that was left may have been stored just now.
             Look::Landed(None) => Poll::Ready(self.find_anew(&flight.name, flight.want)),
-            Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker(), flight.want)),
+            Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker())),
             Look::Waits => Poll::Pending,
             Look::Polls(later) => {
                 let asker = asker();
                 match self.poll_once(flight, later) {
-                    Ok(answer) => Poll::Ready(self.conclude(answer, &asker, flight.want)),
+                    Ok(answer) => Poll::Ready(self.conclude(answer, &asker)),
                     Err(later) => {
                         asker.park(later);
                         Poll::Pending
@@ -202,7 +202,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Left::Session(session) => session.and_then(|session| self.unexpired(session)),
             Left::Answer(answer) => {
                 let asker = self.shards[at].flights.asker_for_cache(&flight);
-                self.conclude(answer, &asker, flight.want)
+                self.conclude(answer, &asker)
             }
             left => {
                 self.keep(flight, left);
@@ -231,7 +231,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Left::Answer(answer) => {
                 let at = self.shard_of(&flight.name);
                 let asker = self.shards[at].flights.asker_for_cache(&flight);
-                drop(self.conclude(answer, &asker, Want::Get));
+                self.keep_answer(answer, &asker);
             }
             Left::Orphan => {
                 let is_full = self.orphans.count() as u64 >= self.dispatch.most_waiting(1);
@@ -293,25 +293,37 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
     /// it, for what was answered to a take is nowhere else any more.
     fn conclude_orphan(&self, answer: Answer<S>, asker: Asker<'_, S>) {
-        let left = match asker.flight().want {
-            Want::Get => Some((asker, answer)),
-            Want::Take => asker.leave_answer(answer),
-        };
-        if let Some((asker, answer)) = left {
-            drop(self.conclude(answer, &asker, Want::Get));
+        match asker.flight().want {
+            Want::Get => drop(self.conclude(answer, &asker)),
+            Want::Take => {
+                if let Some((asker, answer)) = asker.leave_answer(answer) {
+                    self.keep_answer(answer, &asker);
+                }
+            }
         }
     }
 
-    /// Accepts an answer, and tells those who wait.
-    fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
-        let Flight { name, want: wanted, .. } = &**asker.flight();
+    /// Stores what was answered to a take that nobody waits for, as if it was given to a get. It is lost where the
+    /// mode stores nothing, or there is no room.
+    ///
+    /// Nobody has got it, so it is not counted as handed out, nor told as taken. It is not handed back through the
+    /// new callback: what is removed or put elsewhere in that moment would be told before it, and it would come back
+    /// to life.
+    fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
+        // As in `conclude`; and the drop of what is not stored.
+        dispatch::call(|| drop(self.accept(answer, asker, Want::Get)));
+    }
+
+    /// Accepts an answer to lookups that wait, and tells them.
+    fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>) -> Option<Session<S>> {
+        let &Flight { ref name, want, .. } = &**asker.flight();
         // The weigher, and drops of what was given: what they look up must not wait for this very flight.
         let accepted = dispatch::call(|| self.accept(answer, asker, want));
         let Some(session) = accepted else {
             self.take_for_nobody(name, want);
             return None;
         };
-        if *wanted == Want::Take && !self.took_outside(asker, want) {
+        if want == Want::Take && !self.took_outside(asker) {
             return None;
         }
         self.counters.count(Count::GetAnswered);
@@ -326,7 +338,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         session
     }
 
-    /// Checks an answer; `None` if it is not what was asked for.
+    /// Checks an answer, which is for a get or for one take; `None` if it is not what was asked for.
     fn accept(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         match answer {

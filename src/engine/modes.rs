@@ -81,17 +81,16 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// The get callback has answered a take; `false` if another take has that session already. Where
-    /// nothing is stored the taking is told, unless that of a session in the cache is. What was given to
-    /// a take that has left, and so to a get, stays where it is.
+    /// nothing is stored the taking is told, unless that of a session in the cache is.
     ///
     /// The session may have been put since the take looked into the cache, or in a mode that did not let
     /// it look, and been told to the external cache: it leaves with this take. Both orders with one that
     /// takes it out of the cache: if this is first, that one finds nothing; if that one is first, it has
     /// marked the flight.
     #[cold]
-    pub(super) fn took_outside(&self, asker: &Asker<'_, S>, want: Want) -> bool {
+    pub(super) fn took_outside(&self, asker: &Asker<'_, S>) -> bool {
         let name = &asker.flight().name;
-        if want == Want::Take && !planted!("left-inside") {
+        if !planted!("left-inside") {
             match self.take_contained(name) {
                 Ok(()) => return true,
                 Err(Missing::Unknown) if asker.is_stale() => return false,
