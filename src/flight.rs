@@ -376,13 +376,18 @@ impl<S: Send + Sync + 'static> Seat<S> {
         let waker = waker.clone();
         let mut state = self.flight.state();
         match state.landed.take() {
-            Some(Landed::Answered(answer)) => return Look::Answered(answer),
+            Some(Landed::Answered(answer)) => {
+                drop(state);
+                // Not on the way out: its panic there loses what is returned (rust-lang/rust#47949).
+                forget([waker]);
+                return Look::Answered(answer);
+            }
             Some(Landed::Concluded(session)) => {
                 let own = state.aboard.remove(&self.number).flatten();
                 let others = if state.is_free() { None } else { session.clone() };
                 state.landed = Some(Landed::Concluded(others));
                 drop(state);
-                forget(own);
+                forget(own.into_iter().chain([waker]));
                 return Look::Landed(session);
             }
             None => {}

@@ -1,13 +1,18 @@
 //! Payloads that panic in their drops: what else was to be done is done, and nothing else is lost.
 
+#[path = "support/later.rs"]
+mod later;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
-use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions};
+use std::time::Duration;
 
-use support::{HOUR, MINUTE, SECOND, id, manual};
+use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions, Want};
+
+use later::{Gate, poll};
+use support::{HOUR, MINUTE, SECOND, id, manual, manual_of};
 
 /// What bombs panic with.
 const PLANNED: &str = "as planned";
@@ -202,6 +207,48 @@ fn an_answer_that_meets_a_bomb_is_not_lost() {
     assert!(!panics(|| taken = web.take(&id(1))));
     assert!(taken.is_some_and(|session| !session.payload().0));
     assert_eq!((cache.len(), cache.stats().removals.taken), (0, 1));
+}
+
+/// Lets a take ask for a session that is given later, and leaves it: what is given is stored then.
+fn leave_take(cache: &SessionCache<Bomb>, web: &Sessions<Bomb>) {
+    let gate = Arc::<Gate>::default();
+    let database = Arc::clone(&gate);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        database.later(Answer::Give(later::found(proposed, GOOD)))
+    })));
+    let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
+    assert!(poll(&mut lookup).is_pending());
+    drop(lookup);
+    gate.open();
+    cache.poll_callbacks();
+    assert_eq!((gate.asked(), gate.waiting()), (1, 0));
+    cache.set_on_get(None);
+}
+
+/// It is stored in the place of bombs.
+#[test]
+fn an_answer_that_a_take_has_left_is_not_lost_with_what_it_evicts() {
+    let (cache, web, _clock) = manual::<Bomb>(2, HOUR);
+    for number in [2, 3] {
+        assert!(web.put(&id(number), BAD).is_stored());
+    }
+    panics(|| leave_take(&cache, &web));
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (2, 1));
+    assert!(web.take(&id(1)).is_some_and(|session| !session.payload().0));
+    while panics(|| cache.flush()) {}
+}
+
+#[test]
+fn a_weigher_that_panics_loses_no_answer_to_a_take() {
+    let builder = SessionCache::builder().max_sessions(2).weigher(|_: &Bomb| panic_any(PLANNED));
+    let (cache, web, _clock) = manual_of(builder);
+    cache.set_on_get(Some(Arc::new(|proposed| Answer::Give(later::found(proposed, GOOD)))));
+    let mut taken = None;
+    assert!(!panics(|| taken = web.take(&id(1))));
+    assert!(taken.is_some());
+    let mut got = None;
+    assert!(!panics(|| got = web.get(&id(2))));
+    assert!(got.is_some() && cache.is_empty(), "it is handed out, and not stored");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::put::Stored;
 use super::{Engine, IfPresent};
 use crate::callbacks::{Answer, Later, Proposed, Want};
 use crate::clock::millis;
-use crate::dispatch;
+use crate::dispatch::{self, contained};
 use crate::expiry::{Due, Hint};
 use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
 use crate::mode::CacheMode;
@@ -237,7 +237,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let is_full = self.orphans.count() as u64 >= self.dispatch.most_waiting(1);
                 let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
                 let orphan = Orphan::new(flight, timeout);
-                let stays = if is_full { self.tend_orphan(orphan) } else { Some(orphan) };
+                // Contained: as in `tend_orphans`, and above.
+                let tend = |orphan| self.caught(|| self.tend_orphan(orphan)).flatten();
+                let stays = if is_full { tend(orphan) } else { Some(orphan) };
                 stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
             }
         }
@@ -310,8 +312,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// new callback: what is removed or put elsewhere in that moment would be told before it, and it would come back
     /// to life.
     fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
-        // As in `conclude`; and the drop of what is not stored.
-        dispatch::call(|| drop(self.accept(answer, asker, Want::Get)));
+        // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
+        // unwinds.
+        self.caught(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
     }
 
     /// Accepts an answer to lookups that wait, and tells them.
@@ -357,17 +360,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 if !is_right || !is_live || asker.is_stale() || scope.slot() != name.scope {
                     return None;
                 }
-                let weight = self.weigh(&found.payload);
+                // If the weigher panics, it is not stored, and handed out nevertheless: it may be nowhere else
+                // any more.
+                let weight = contained(|| self.weigh(&found.payload));
                 let due = Due::new(self.clock.now(), millis(found.lifetime));
                 let node = NewNode::new(
                     name,
-                    u32::try_from(weight).unwrap_or(u32::MAX),
+                    weight.map_or(0, |weight| u32::try_from(weight).unwrap_or(u32::MAX)),
                     if planted!("shown-at-once") { due } else { Due::PROVISIONAL }.to_word(),
                     found.payload,
                     false,
                 );
                 match want {
-                    Want::Get => self.enter(node, weight, due, asker),
+                    Want::Get => self.enter(node, weight.unwrap_or(usize::MAX), due, asker),
                     Want::Take => Some(self.hand_out(node, due)),
                 }
             }

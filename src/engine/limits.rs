@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::thread::yield_now;
 
 use super::Engine;
-use crate::dispatch::hold;
+use crate::dispatch::{contained, hold};
+use crate::expiry::Due;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::reclaim::panics::Panics;
@@ -49,7 +50,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // Declared later, and so dropped under it, if a payload's drop panics.
         let node = node;
         let name = node.node().name();
-        match self.make_room(hand, tokens, (&name, charge)) {
+        let mut make_room = || self.make_room(hand, tokens, (&name, charge));
+        let made = if Due::load(node.node().expiry()).is_provisional() {
+            // An external cache has given it, to a take maybe, and has it no more: it must not be lost by the panic
+            // of another payload, which is gone then.
+            loop {
+                if let Some(made) = contained(&mut make_room) {
+                    break made;
+                }
+            }
+        } else {
+            make_room()
+        };
+        match made {
             Ok(()) => Ok(node),
             Err(refusal) => Err((refusal, node)),
         }
