@@ -1,5 +1,7 @@
 //! What callbacks and the drops of payloads do to caches, in the middle of calls of these and of others.
 
+#[path = "support/later.rs"]
+mod later;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,9 +10,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use resumption::{Answer, Dispatch, Found, Scope, SessionCache, Sessions, Verdict};
+use resumption::{Answer, Clock, Dispatch, Found, Scope, SessionCache, Sessions, Verdict, Want};
 
-use support::{MINUTE, PATIENCE, id, wait_until};
+use later::{Gate, Hook, poll};
+use support::{HOUR, MINUTE, PATIENCE, id, wait_until};
 
 /// Does something when it is dropped.
 struct Acts(Option<Box<dyn FnOnce() + Send + Sync>>);
@@ -216,6 +219,48 @@ fn a_payload_that_was_given_in_vain_may_look_its_own_id_up() {
             Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
         })));
         let found = web.get(&id(1)).is_some();
+        (found, looks.get().copied())
+    });
+    assert_eq!(found, (false, Some(false)));
+}
+
+/// It comes, and expires, while its id is about to be asked for; the lookup that asks finds it, and drops it.
+#[test]
+fn a_payload_that_a_lookup_finds_expired_may_look_its_own_id_up() {
+    let found = ends(|| {
+        let clock = Clock::manual();
+        let builder = SessionCache::builder().clock(clock.clone()).lifetime(MINUTE);
+        let cache: SessionCache<Acts> =
+            builder.lookup_timeout(Duration::MAX).without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let (gate, comes) = (Arc::<Gate>::default(), Hook::default());
+        let (database, in_poll) = (Arc::clone(&gate), comes.clone());
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            if *proposed.id() == id(1) {
+                return Answer::Nothing;
+            }
+            let (passed, in_poll) = (database.passed(), in_poll.clone());
+            Answer::later(async move {
+                passed.await;
+                in_poll.run();
+                Answer::Nothing
+            })
+        })));
+        let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+        drop(left);
+        let looks = Arc::new(OnceLock::new());
+        let (seen, inside) = (Arc::clone(&looks), web.clone());
+        comes.set(move || {
+            let again = inside.clone();
+            let look = move || _ = seen.set(again.get(&id(1)).is_some());
+            assert!(inside.put(&id(1), Acts::with(look)).is_stored());
+            clock.advance(HOUR);
+        });
+        gate.open();
+        // It polls what was left first.
+        let found = web.get(&id(1)).is_some();
+        assert!(comes.has_run());
         (found, looks.get().copied())
     });
     assert_eq!(found, (false, Some(false)));

@@ -120,7 +120,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if let Some(session) = self.find_anew(name, want) {
             return Asked::Answered(Some(self.landed(session, &asker)));
         }
-        if self.is_leaving(name) {
+        // It may drop a payload: as in `find_anew`.
+        if dispatch::call(|| self.is_leaving(name)) {
             self.take_for_nobody(name, want);
             return Asked::Answered(None);
         }
@@ -169,12 +170,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (!Due::load(session.node().node().expiry()).is_past(now)).then_some(session)
     }
 
-    /// Looks into the cache once more for what a lookup has missed before.
+    /// Looks into the cache once more for what a lookup has missed before. It may drop payloads, and what these look
+    /// up must not wait for the flight that the caller may have.
     fn find_anew(&self, name: &Name, want: Want) -> Option<Session<S>> {
-        match want {
+        dispatch::call(|| match want {
             Want::Get => self.find_by_mode(name).ok(),
             Want::Take => self.take_by_mode(name).ok(),
-        }
+        })
     }
 
     /// Polls the future of a flight; returns it if it is not finished.

@@ -8,7 +8,7 @@
 use super::put::Stored;
 use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
-use crate::dispatch::{contained, hold};
+use crate::dispatch::{self, contained, hold};
 use crate::expiry::Due;
 use crate::flight::Asker;
 use crate::mode::CacheMode;
@@ -76,7 +76,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// alone, while its flight lasts: the removal marks that as stale, and another's answer would be lost.
     pub(super) fn take_for_nobody(&self, name: &Name, want: Want) {
         if want == Want::Take && self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
-            drop(self.find_and_take(name));
+            // What its drop looks up must not wait for the caller's flight.
+            dispatch::call(|| drop(self.find_and_take(name)));
         }
     }
 
@@ -102,15 +103,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Takes a session out of the cache and drops it. Other payloads may go with it, and panic: the answer that the
-    /// caller has is nowhere else, and must not be lost by that.
+    /// caller has is nowhere else, and must not be lost by that. Nor must what they look up wait for its flight.
     fn take_contained(&self, name: &Name) -> Result<(), Missing> {
         let taken = loop {
             // Each panic is another payload's, which is gone then.
-            if let Some(taken) = contained(|| self.find_and_take(name)) {
+            if let Some(taken) = contained(|| dispatch::call(|| self.find_and_take(name))) {
                 break taken;
             }
         };
-        taken.map(|session| _ = contained(|| drop(session)))
+        taken.map(|session| _ = contained(|| dispatch::call(|| drop(session))))
     }
 
     /// Tells that a session which the cache does not hold is no more, where nothing is stored.
