@@ -170,14 +170,32 @@ fn what_was_taken_stays_away_though_the_callback_was_unset() {
     }
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a test's panic in a waker");
+    }
+}
+
+/// The clock of all lookups is one thread.
+#[test]
+fn a_waker_that_panics_stops_no_clock() {
+    let (cache, sessions) = cache::<u64>(LONG);
+    let _gate = Gate::behind(&cache);
+    let panics = Waker::from(Arc::new(Panics));
+    let mut short = sessions.lookup(&id(1), Want::Get).within(Duration::from_millis(1));
+    assert!(poll_with(&mut short, &panics).is_pending());
+    let mut long = sessions.lookup(&id(2), Want::Get).within(LONG);
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(2));
+        assert!(poll(&mut long).is_pending(), "its time is not over");
+    }
+    assert!(matches!(poll(&mut short), Poll::Ready(None)));
+}
+
 #[test]
 fn a_waker_that_panics_strands_no_other_lookup() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("a test's panic in a waker");
-        }
-    }
     let panics = Waker::from(Arc::new(Panics));
     let (cache, sessions) = cache(LONG);
     let gate = Gate::behind(&cache);
