@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions, Want};
 
-use later::{Gate, poll};
+use later::{Gate, Hook, poll};
 use support::{HOUR, MINUTE, SECOND, id, manual, manual_of};
 
 /// What bombs panic with.
@@ -249,6 +249,39 @@ fn a_weigher_that_panics_loses_no_answer_to_a_take() {
     let mut got = None;
     assert!(!panics(|| got = web.get(&id(2))));
     assert!(got.is_some() && cache.is_empty(), "it is handed out, and not stored");
+}
+
+/// It is unset while a take that finds nothing is about to ask, and a session comes: the take, which has it then, has
+/// the callback's last reference, too.
+#[test]
+fn a_callback_that_panics_as_it_goes_loses_no_session() {
+    let (cache, web, _clock) = manual::<Bomb>(2, HOUR);
+    let (gate, comes) = (Arc::<Gate>::default(), Hook::default());
+    let (database, in_poll, captured) = (Arc::clone(&gate), comes.clone(), BAD);
+    cache.set_on_get(Some(Arc::new(move |_| {
+        // The whole of it.
+        let _captured = &captured;
+        let (passed, in_poll) = (database.passed(), in_poll.clone());
+        Answer::later(async move {
+            passed.await;
+            in_poll.run();
+            Answer::Nothing
+        })
+    })));
+    let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
+    assert!(poll(&mut left).is_pending());
+    drop(left);
+    let (inside, unset) = (web.clone(), cache.clone());
+    comes.set(move || {
+        assert!(inside.put(&id(1), GOOD).is_stored());
+        unset.set_on_get(None);
+    });
+    gate.open();
+    let mut taken = None;
+    // It polls what was left first.
+    assert!(!panics(|| taken = web.take(&id(1))));
+    assert!(comes.has_run() && taken.is_some());
+    assert_eq!((cache.len(), cache.stats().callbacks_panicked), (0, 1));
 }
 
 #[test]

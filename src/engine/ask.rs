@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::put::Stored;
 use super::{Engine, IfPresent};
-use crate::callbacks::{Answer, Later, Proposed, Want};
+use crate::callbacks::{Answer, Later, OnGet, Proposed, Want};
 use crate::clock::millis;
 use crate::dispatch::{self, contained};
 use crate::expiry::{Due, Hint};
@@ -72,6 +72,33 @@ impl<S: Send + Sync + 'static, E: Deref<Target = Engine<S>>> Drop for Waiting<S,
     }
 }
 
+/// The get callback. This may be its last reference, if it was unset since: what it captures is dropped as other
+/// user code is run, so that a panic there loses no session that the lookup has already, and strands no flight.
+struct Callback<'a, S: Send + Sync + 'static> {
+    engine: &'a Engine<S>,
+    /// Until it is dropped.
+    callback: Option<Arc<OnGet<S>>>,
+}
+
+impl<'a, S: Send + Sync + 'static> Callback<'a, S> {
+    /// None if none is set.
+    fn of(engine: &'a Engine<S>) -> Option<Self> {
+        let callback = engine.callbacks.get.callback();
+        callback.is_some().then_some(Self { engine, callback })
+    }
+
+    fn ask(&self, proposed: &Proposed<'_>) -> Answer<S> {
+        self.callback.as_ref().map_or(Answer::Nothing, |callback| callback(proposed))
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for Callback<'_, S> {
+    fn drop(&mut self) {
+        let callback = self.callback.take();
+        self.engine.caught(|| dispatch::call(|| drop(callback)));
+    }
+}
+
 /// Orphans that a lookup tends where there is no ticker.
 const TENDED_PER_ASK: usize = 4;
 
@@ -97,7 +124,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Asks the get callback for what the cache does not hold.
     #[cold]
     pub(super) fn ask(&self, scope: &Arc<ScopeEntry>, name: &Name, want: Want) -> Asked<S> {
-        let Some(callback) = self.callbacks.get.callback() else { return Asked::Answered(None) };
+        // Before the look into the cache below: see `Engine::before_asking`.
+        let Some(callback) = Callback::of(self) else { return Asked::Answered(None) };
         if name.scope == EXHAUSTED {
             // No session is of such a scope alone.
             return Asked::Answered(None);
@@ -127,8 +155,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         self.counters.count(Count::GetCalled);
         let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
-        // With the callback's last reference, which this one may be.
-        match self.caught(|| dispatch::call(move || callback(&proposed))) {
+        match self.caught(|| dispatch::call(|| callback.ask(&proposed))) {
             None => {
                 self.take_for_nobody(name, want);
                 Asked::Answered(None)
