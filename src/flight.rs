@@ -534,6 +534,11 @@ impl<S: Send + Sync + 'static> Orphan<S> {
         Self { flight, until: Instant::now().checked_add(timeout) }
     }
 
+    /// Its future, if nobody polls it, to be dropped.
+    pub(crate) fn into_future(self) -> Option<Later<S>> {
+        self.flight.state().parked.take()
+    }
+
     pub(crate) fn look(&self) -> Tended<S> {
         let mut state = self.flight.state();
         if state.landed.is_some() {

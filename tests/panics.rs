@@ -4,12 +4,16 @@
 mod later;
 mod support;
 
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 
 use std::time::Duration;
 
-use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions, Want};
+use resumption::{
+    Answer, Clock, Dispatch, Found, Proposed, Put, Scope, SessionCache, Sessions, Want,
+};
 
 use later::{Gate, Hook, poll};
 use support::{HOUR, MINUTE, SECOND, id, manual, manual_of};
@@ -26,6 +30,11 @@ impl Drop for Bomb {
             panic_any(PLANNED);
         }
     }
+}
+
+/// Whether it is one, of the whole of it: a closure captures no more than what it uses.
+fn is_bad(bomb: &Bomb) -> bool {
+    bomb.0
 }
 
 const GOOD: Bomb = Bomb(false);
@@ -93,6 +102,40 @@ fn a_cache_that_is_dropped_drops_all() {
     let (cache, web, _) = mined(2_000);
     drop(web);
     assert!(panics(|| drop(cache)));
+}
+
+/// Sessions, what callbacks and the weigher capture, and futures that lookups have left: a second panic that was not
+/// contained would end the process.
+#[test]
+fn a_cache_that_is_dropped_with_all_that_panics_tells_all() {
+    let own = BAD;
+    let weigher = move |_: &Bomb| usize::from(is_bad(&own));
+    let builder = SessionCache::builder().max_sessions(2_000).dispatch(Dispatch::Inline);
+    let (cache, web, _clock) = manual_of(builder.weigher(weigher));
+    for number in 0..100 {
+        assert!(web.put(&id(number), BAD).is_stored());
+    }
+    let told = Arc::new(AtomicU64::new(0));
+    let (own, count) = (BAD, Arc::clone(&told));
+    let on_remove = move |_| _ = count.fetch_add(u64::from(is_bad(&own)), SeqCst);
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    let own = BAD;
+    let on_get = move |_: &Proposed<'_>| {
+        assert!(is_bad(&own));
+        let captured = BAD;
+        Answer::later(async move {
+            let _captured = captured;
+            pending().await
+        })
+    };
+    cache.set_on_get(Some(Arc::new(on_get)));
+    for number in 100..103 {
+        let mut left = web.lookup(&id(number), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+    }
+    drop(web);
+    assert!(panics(|| drop(cache)));
+    assert_eq!(told.load(SeqCst), 100);
 }
 
 #[test]
@@ -259,8 +302,7 @@ fn a_callback_that_panics_as_it_goes_loses_no_session() {
     let (gate, comes) = (Arc::<Gate>::default(), Hook::default());
     let (database, in_poll, captured) = (Arc::clone(&gate), comes.clone(), BAD);
     cache.set_on_get(Some(Arc::new(move |_| {
-        // The whole of it.
-        let _captured = &captured;
+        assert!(is_bad(&captured));
         let (passed, in_poll) = (database.passed(), in_poll.clone());
         Answer::later(async move {
             passed.await;
