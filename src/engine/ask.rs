@@ -325,7 +325,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// it, for what was answered to a take is nowhere else any more.
     fn conclude_orphan(&self, answer: Answer<S>, asker: Asker<'_, S>) {
         match asker.flight().want {
-            Want::Get => drop(self.conclude(answer, &asker)),
+            Want::Get => {
+                let session = self.conclude(answer, &asker);
+                // First, so that nobody waits for the session's drop.
+                drop(asker);
+                drop(session);
+            }
             Want::Take => {
                 if let Some((asker, answer)) = asker.leave_answer(answer) {
                     self.keep_answer(answer, &asker);
