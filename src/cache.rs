@@ -380,9 +380,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// thread among them, that thread drops soon after.
     ///
     /// Inside a callback, be it another cache's, or in the drop of a payload in the middle of another cache's put (one
-    /// that it evicts) or change of settings, it begins all that, and returns without waiting for callbacks. In the
-    /// drops of payloads that leave otherwise, by a flush or a take or the background thread, it waits as anywhere. With
-    /// [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
+    /// that it evicts) or change of settings, or of a lookup that asks the get callback, it begins all that, and returns
+    /// without waiting for callbacks. In the drops of payloads that leave otherwise, by a flush or a take or the background
+    /// thread, it waits as anywhere. With [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
     /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
     /// so it must not be called from such a drop.
     pub fn close(&self) {
