@@ -117,7 +117,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// they are weighed here.
     ///
     /// Runs in each put, and on what the get callback gives in a lookup, also to a take, which stores nothing. Nothing is
-    /// held then. If it panics, so does the put, and nothing is stored; or the lookup, and its answer is lost.
+    /// held then. If it panics, so does the put, and nothing is stored; what a lookup was given is handed out, and
+    /// not stored either.
     #[must_use]
     pub fn weigher(mut self, weigh: impl Fn(&S) -> usize + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigh));

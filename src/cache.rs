@@ -370,8 +370,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Makes the calls of callbacks that wait, and returns how many it made: what
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
-    /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in a payload's drop in the
-    /// middle of another call, which has something in its hands that callbacks must not run under.
+    /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in the drop of a payload in the
+    /// middle of a put or of a change of settings, of whatever cache: callbacks must not run under what these hold.
     pub fn poll_callbacks(&self) -> usize {
         if is_held() {
             // See `dispatch::hold`.
@@ -398,9 +398,10 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// is to be resumed any more. Handles stay good. What another thread is removing just now, the background
     /// thread among them, that thread drops soon after.
     ///
-    /// Inside a callback, be it another cache's, or in the drop of a payload in the middle of another cache's call, it
-    /// begins all that, and returns without waiting for callbacks. With
-    /// [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
+    /// Inside a callback, be it another cache's, or in the drop of a payload in the middle of another cache's put (one
+    /// that it evicts) or change of settings, or of a lookup that asks the get callback, it begins all that, and returns
+    /// without waiting for callbacks. In the drops of payloads that leave otherwise, by a flush or a take or the background
+    /// thread, it waits as anywhere. With [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
     /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
     /// so it must not be called from such a drop.
     pub fn close(&self) {
@@ -414,7 +415,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Errors
     ///
     /// Calls are waiting still; they are made when the callbacks go on, or by
-    /// [`poll_callbacks`](Self::poll_callbacks), with [`Dispatch::Manual`] and in a payload's drop.
+    /// [`poll_callbacks`](Self::poll_callbacks), with [`Dispatch::Manual`] and in the middle of a put.
     pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
         let start = Instant::now();
         let engine = &self.engine;

@@ -19,7 +19,7 @@ use crate::sync::{Ordering, thread_cell};
 pub enum Dispatch {
     /// On so many threads of the cache, at least one, and at most one for each of its shards: it has
     /// one for each 2 048 sessions and 8 MiB of its limits, a power of two, and about four for each
-    /// processor at most. They are started when the first callback is set. The default, with one.
+    /// processor at most. They are started when the first new or remove callback is set. The default, with one.
     Workers(usize),
     /// In the thread whose call caused them, at the end of that call; for what the ticker removes, on
     /// the ticker's. If another thread, which may be the ticker's, is just making calls for the same

@@ -15,6 +15,14 @@
 //! answered is concluded by that one lookup; if nobody is aboard, the next take of the id takes over,
 //! and an answer that comes before that is stored, for an external cache has deleted it.
 //!
+//! # Landing
+//!
+//! A get's flight lands while it is linked, for a removal must find it as long as something may be shown to those
+//! aboard. Then it is taken out of the table, and then they are woken: what they look up in that moment, or the drops of
+//! their wakers do, begins another flight. A get that comes between the landing and the taking out is let aboard no more,
+//! and looks into the cache instead; where the answer is not stored, it finds nothing. These are a few instructions of
+//! the thread that lands, in which it runs no user code; if it is stopped there, it is until that goes on.
+//!
 //! # Stale flights
 //!
 //! A session may be put, and taken, while an external cache is being asked; what that answers is out
@@ -78,6 +86,8 @@ struct State<S> {
     bell: Option<Waker>,
     /// Whether it was, since the cache last looked.
     rang: bool,
+    /// The waker of whoever landed, to be dropped when the flight is out of the table.
+    own: Option<Waker>,
 }
 
 /// What has come of a flight.
@@ -227,14 +237,14 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
     }
 
     /// Shows the session to all others who are aboard, unless it was removed meanwhile: one of them may
-    /// have come after that.
+    /// have come after that. They are woken when the flight has ended.
     ///
     /// Both orders of a removal, with what its thread looks up next, and the landing: if that one comes
     /// aboard first, its removal's mark is seen here, under the lock; if this is first, it is not let
     /// aboard any more.
     pub(crate) fn land(&self, session: &Session<S>) {
         let is_shown = || !self.is_stale() || planted!("landed-though-removed");
-        self.flight.land(self.seat, || is_shown().then(|| session.clone()));
+        drop(self.flight.land(self.seat, || is_shown().then(|| session.clone())));
     }
 
     /// Leaves the future to whoever polls next; the flight goes on.
@@ -288,8 +298,12 @@ impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
         debug_assert!(unlinked.is_some(), "{name:?}: a flight is ended once");
         // AcqRel: as in `begin`.
         flights.count.fetch_sub(1, Ordering::AcqRel);
-        // Then, for those who are woken may ask again.
-        self.flight.land(self.seat, || None);
+        let mut state = self.flight.land(self.seat, || None);
+        let (own, wakers) = (state.own.take(), state.wakers());
+        drop(state);
+        // Now, for those who are woken may ask again.
+        forget(own);
+        wake(wakers);
     }
 }
 
@@ -310,6 +324,7 @@ impl<S: Send + Sync + 'static> Flight<S> {
                 seats: FIRST + 1,
                 bell: None,
                 rang: false,
+                own: None,
             }),
         })
     }
@@ -336,19 +351,22 @@ impl<S: Send + Sync + 'static> Flight<S> {
         Some(Seat { flight: Arc::clone(this), number })
     }
 
-    /// Lands, unless it has landed, and wakes all; whose `seat` it is knows what has come of it.
-    fn land(&self, seat: Option<u64>, session: impl FnOnce() -> Option<Session<S>>) {
+    /// Lands, unless it has landed; whose `seat` it is knows what has come of it. Wakes nobody.
+    fn land(
+        &self,
+        seat: Option<u64>,
+        session: impl FnOnce() -> Option<Session<S>>,
+    ) -> MutexGuard<'_, State<S>> {
         let mut state = self.state();
-        let own = seat.and_then(|seat| state.aboard.remove(&seat)).flatten();
+        if let Some(own) = seat.and_then(|seat| state.aboard.remove(&seat)) {
+            state.own = own;
+        }
         if state.landed.is_none() {
             // The last to see it is whoever is aboard: nobody else keeps a session.
             let shown = if state.is_free() { None } else { session() };
             state.landed = Some(Landed::Concluded(shown));
         }
-        let wakers = state.wakers();
-        drop(state);
-        forget(own);
-        wake(wakers);
+        state
     }
 
     /// Polls the future, which the caller parks again if it is pending. User code, which may panic. A
@@ -376,13 +394,18 @@ impl<S: Send + Sync + 'static> Seat<S> {
         let waker = waker.clone();
         let mut state = self.flight.state();
         match state.landed.take() {
-            Some(Landed::Answered(answer)) => return Look::Answered(answer),
+            Some(Landed::Answered(answer)) => {
+                drop(state);
+                // Not on the way out: its panic there loses what is returned (rust-lang/rust#47949).
+                forget([waker]);
+                return Look::Answered(answer);
+            }
             Some(Landed::Concluded(session)) => {
                 let own = state.aboard.remove(&self.number).flatten();
                 let others = if state.is_free() { None } else { session.clone() };
                 state.landed = Some(Landed::Concluded(others));
                 drop(state);
-                forget(own);
+                forget(own.into_iter().chain([waker]));
                 return Look::Landed(session);
             }
             None => {}
@@ -527,6 +550,11 @@ impl<S: Send + Sync + 'static> Orphans<S> {
 impl<S: Send + Sync + 'static> Orphan<S> {
     pub(crate) fn new(flight: Arc<Flight<S>>, timeout: Duration) -> Self {
         Self { flight, until: Instant::now().checked_add(timeout) }
+    }
+
+    /// Its future, if nobody polls it, to be dropped.
+    pub(crate) fn into_future(self) -> Option<Later<S>> {
+        self.flight.state().parked.take()
     }
 
     pub(crate) fn look(&self) -> Tended<S> {

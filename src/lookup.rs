@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_timer::Delay;
@@ -17,6 +17,7 @@ use crate::engine::ask::{Asked, Waiting};
 use crate::scope::Entry;
 use crate::secret::SecretBytes;
 use crate::session::Session;
+use crate::sync::{Mutex, MutexGuard};
 use crate::table::SessionId;
 
 /// A lookup that is under way: [`Sessions::lookup`](crate::Sessions::lookup). It does nothing until it
@@ -32,6 +33,12 @@ use crate::table::SessionId;
 /// stored, as long as the cache takes puts. So a session that an external cache has deleted for a take
 /// is here for the next take. It goes on for as long as a lookup waits by default, and then is
 /// dropped; at once if as many of them wait as [callbacks may](crate::Builder::max_waiting_callbacks).
+///
+/// That is so in modes that store and look inside. With
+/// [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE) what is answered to a take that has left is lost, and its
+/// client makes a full handshake: it is told to no callback, neither as taken nor as new. With
+/// [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP) it is stored, but no lookup finds it as long as that is
+/// the mode, and the next take of its id takes it out for nobody.
 ///
 /// One that is kept, but neither polled nor dropped, keeps other takes of its id from asking.
 ///
@@ -78,7 +85,7 @@ pub struct Lookup<S: Send + Sync + 'static = SecretBytes> {
 
 enum Stage<S: Send + Sync + 'static> {
     Begins,
-    Waits(Waiting<S, Arc<Engine<S>>>, Option<Delay>),
+    Waits(Waiting<S, Arc<Engine<S>>>, Option<Deadline>),
     Done,
 }
 
@@ -107,16 +114,10 @@ impl<S: Send + Sync + 'static> Lookup<S> {
             Asked::Answered(session) => Ok(session),
             Asked::Waits(seat) => {
                 let waiting = Waiting::new(Arc::clone(&self.engine), seat);
-                Err(Stage::Waits(waiting, delay(self.timeout)))
+                Err(Stage::Waits(waiting, Deadline::after(self.timeout)))
             }
         }
     }
-}
-
-/// A clock that rings; none for a time that no clock can show.
-fn delay(timeout: Duration) -> Option<Delay> {
-    const NEVER: Duration = Duration::from_secs(1 << 32);
-    (timeout < NEVER).then(|| Delay::new(timeout))
 }
 
 impl<S: Send + Sync + 'static> Future for Lookup<S> {
@@ -134,19 +135,77 @@ impl<S: Send + Sync + 'static> Future for Lookup<S> {
             }
         }
         // Polled once more after it has finished, it has found nothing more.
-        let Stage::Waits(waiting, delay) = &mut this.stage else { return Poll::Ready(None) };
+        let Stage::Waits(waiting, deadline) = &mut this.stage else { return Poll::Ready(None) };
         let mut polled = waiting.poll(cx.waker());
-        // The clock has a thread of its own, and panics if the system has none left: then it is late.
-        let mut is_ready = |delay: &mut Delay| contained(|| Pin::new(delay).poll(cx).is_ready());
-        if polled.is_pending()
-            && delay.as_mut().is_some_and(|delay| is_ready(delay).unwrap_or(true))
-        {
+        let mut is_late = || deadline.as_mut().is_some_and(|it| it.is_past(cx.waker()));
+        if polled.is_pending() && is_late() {
             polled = Poll::Ready(waiting.give_up());
         }
         if polled.is_ready() {
             this.stage = Stage::Done;
         }
         polled
+    }
+}
+
+/// When a lookup's time is over.
+struct Deadline {
+    clock: Delay,
+    alarm: Arc<Alarm>,
+}
+
+/// What the clock wakes. The clock's thread is one for the process, and a panic ends it for every lookup: so
+/// the lookup's own waker, which is the user's, is woken and dropped contained.
+struct Alarm(Mutex<Option<Waker>>);
+
+impl Deadline {
+    /// None for a time that no clock can show.
+    fn after(timeout: Duration) -> Option<Self> {
+        const NEVER: Duration = Duration::from_secs(1 << 32);
+        (timeout < NEVER).then(|| {
+            let alarm = Arc::new(Alarm(Mutex::new(None)));
+            Self { clock: Delay::new(timeout), alarm }
+        })
+    }
+
+    /// Whether it is past; if not, `waker` is woken then.
+    fn is_past(&mut self, waker: &Waker) -> bool {
+        self.alarm.set(waker);
+        let alarm = Waker::from(Arc::clone(&self.alarm));
+        let mut cx = Context::from_waker(&alarm);
+        // The clock panics if the system has no thread left for it: then it is late.
+        contained(|| Pin::new(&mut self.clock).poll(&mut cx).is_ready()).unwrap_or(true)
+    }
+}
+
+impl Alarm {
+    fn set(&self, waker: &Waker) {
+        if self.waker().as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return;
+        }
+        // User code, both, and so under no lock.
+        let new = waker.clone();
+        let old = self.waker().replace(new);
+        let _ = contained(|| drop(old));
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        // In two statements: as in `set`.
+        let waker = self.waker().take();
+        let _ = contained(|| waker.map(Waker::wake));
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let waker = self.waker().take();
+        let _ = contained(|| drop(waker));
     }
 }
 

@@ -124,8 +124,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     ///
     /// # Panics
     ///
-    /// If a [weigher](crate::Builder::weigher) does, on what the get callback gives, which is lost then; or if the drop of
-    /// a payload does that leaves meanwhile, as expired say. A callback that panics has found nothing.
+    /// If the drop of a payload does that leaves meanwhile, as expired say. A callback that panics has found nothing, and
+    /// what a [weigher](crate::Builder::weigher) panics on is found and not stored.
     #[must_use]
     pub fn get(&self, id: &SessionId) -> Option<Session<S>> {
         self.engine.get(&self.scope, id)

@@ -109,7 +109,8 @@ pub struct Removals {
     pub flushed: u64,
     /// Their scope was dropped.
     pub scope_dropped: u64,
-    /// A new callback did not want them.
+    /// A new callback did not want them. And what a get callback gave that nobody was shown: a put replaced it first, or
+    /// another session of its id was removed while it was asked for.
     pub rejected: u64,
     /// The cache was closed.
     pub closed: u64,
@@ -135,7 +136,8 @@ pub enum Reason {
     Flushed,
     /// Its scope was dropped.
     ScopeDropped,
-    /// A new callback did not want it.
+    /// A new callback did not want it. Or a get callback gave it and nobody was shown it: a put replaced it first, or
+    /// another session of its id was removed while it was asked for.
     Rejected,
     /// The cache was closed.
     Closed,

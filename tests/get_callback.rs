@@ -217,6 +217,28 @@ fn of_several_takers_one_asks() {
     }
 }
 
+/// Among many that wait, each is found, and no other one.
+#[test]
+fn each_of_many_whose_leaving_is_not_told_is_not_asked_for() {
+    let (cache, sessions, _clock) = cache(Dispatch::Manual);
+    cache.set_on_remove(Some(Arc::new(|_| ()))).unwrap();
+    cache.set_on_new(Some(Arc::new(|_| Verdict::Keep))).unwrap();
+    let asked = answers(&cache, 5);
+    for number in 0..90 {
+        assert!(sessions.put(&id(number), 1).is_stored());
+    }
+    assert_eq!(cache.flush(), 90);
+    for number in 0..90 {
+        assert!(sessions.get(&id(number)).is_none());
+        assert!(sessions.take(&id(number)).is_none());
+    }
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 0, "the leavings are not told yet");
+    for number in 100..190 {
+        assert!(sessions.take(&id(number)).is_some(), "other ids are");
+    }
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 90);
+}
+
 /// A removal that waits to be told: the database does not know of it yet.
 #[test]
 fn a_session_whose_leaving_is_not_told_is_not_asked_for() {

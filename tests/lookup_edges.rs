@@ -13,7 +13,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use resumption::{Answer, Clock, Dispatch, Lookup, Proposed, Scope, SessionCache, Sessions, Want};
+use resumption::{
+    Answer, CacheMode, Clock, Dispatch, Lookup, Proposed, Scope, SessionCache, Sessions, Want,
+};
 
 use later::{Gate, Hook, found, poll, poll_with};
 use support::{HOUR, PATIENCE, id, number, wait_until};
@@ -170,14 +172,32 @@ fn what_was_taken_stays_away_though_the_callback_was_unset() {
     }
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a test's panic in a waker");
+    }
+}
+
+/// The clock of all lookups is one thread.
+#[test]
+fn a_waker_that_panics_stops_no_clock() {
+    let (cache, sessions) = cache::<u64>(LONG);
+    let _gate = Gate::behind(&cache);
+    let panics = Waker::from(Arc::new(Panics));
+    let mut short = sessions.lookup(&id(1), Want::Get).within(Duration::from_millis(1));
+    assert!(poll_with(&mut short, &panics).is_pending());
+    let mut long = sessions.lookup(&id(2), Want::Get).within(LONG);
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(2));
+        assert!(poll(&mut long).is_pending(), "its time is not over");
+    }
+    assert!(matches!(poll(&mut short), Poll::Ready(None)));
+}
+
 #[test]
 fn a_waker_that_panics_strands_no_other_lookup() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("a test's panic in a waker");
-        }
-    }
     let panics = Waker::from(Arc::new(Panics));
     let (cache, sessions) = cache(LONG);
     let gate = Gate::behind(&cache);
@@ -199,6 +219,36 @@ fn a_waker_that_panics_strands_no_other_lookup() {
     assert!(sessions.take(&id(2)).is_some());
     assert!(sessions.get(&id(2)).is_some(), "the id is asked for again");
     assert_eq!(gate.asked(), 3);
+}
+
+/// Runs a hook when it is woken.
+struct RunsAsItWakes(Hook);
+
+impl Wake for RunsAsItWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.run();
+    }
+}
+
+/// The answer is nowhere inside, and its flight is over when they are woken who waited for it.
+#[test]
+fn who_looks_up_again_as_it_is_woken_asks_again() {
+    let (cache, sessions) = cache(LONG);
+    cache.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL_STORE);
+    let gate = Gate::behind(&cache);
+    let hook = Hook::default();
+    let (again, found) = (sessions.clone(), Arc::<AtomicU64>::default());
+    let count = Arc::clone(&found);
+    hook.set(move || _ = count.fetch_add(u64::from(again.get(&id(1)).is_some()), Ordering::SeqCst));
+    let mut lands = waiting(&sessions, 1, Want::Get);
+    let woken = Waker::from(Arc::new(RunsAsItWakes(hook.clone())));
+    let mut waits = waiting_with(&sessions, 1, Want::Get, woken);
+    gate.open_unheard();
+    assert!(matches!(poll(&mut lands), Poll::Ready(Some(_))));
+    assert!(hook.has_run());
+    assert_eq!(found.load(Ordering::SeqCst), 1, "the database has it");
+    assert!(matches!(poll(&mut waits), Poll::Ready(Some(_))));
+    assert_eq!((gate.asked(), cache.stats().held_sessions), (2, 0));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The mode in which nothing is stored: all is told, in order, by the id where there is no session.
 
+#[path = "support/later.rs"]
+mod later;
 #[path = "common/stage.rs"]
 mod stage;
 mod support;
@@ -10,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use later::{Gate, poll};
 use resumption::{
     Answer, CacheMode, Clock, Dispatch, NewSession, Proposed, Put, Reason, Refusal, RemovedSession,
     Scope, SessionCache, SessionId, Verdict, Want,
@@ -115,6 +118,35 @@ fn a_take_that_is_answered_is_told_by_its_id() {
     assert_eq!(stage.take(1), Some(5));
     assert_eq!(stage.told(), [], "an external cache heard of it when it was asked");
     stage.is_at_rest();
+}
+
+/// The external cache has deleted it, and nobody has got it: nobody is told that it was handed out.
+#[test]
+fn an_answer_that_nobody_waits_for_is_neither_counted_nor_told() {
+    let stored = [
+        (CacheMode::OFF, Some(1)),
+        (CacheMode::NO_INTERNAL_LOOKUP, None),
+        (CacheMode::NO_INTERNAL_STORE, None),
+        (CacheMode::NO_INTERNAL, None),
+    ];
+    for (mode, found) in stored {
+        let stage = stage(SERVER | mode, Dispatch::Inline);
+        let gate = Gate::behind(&stage.cache);
+        let mut lookup = stage.web.lookup(&id(1), Want::Take).within(Duration::MAX);
+        assert!(poll(&mut lookup).is_pending());
+        drop(lookup);
+        gate.open();
+        stage.cache.poll_callbacks();
+        assert_eq!((gate.asked(), gate.waiting()), (1, 0));
+        assert_eq!((stage.told(), stage.cache.stats().get_answered), (vec![], 0), "{mode:?}");
+        let is_inside = !mode.contains(CacheMode::NO_INTERNAL_STORE);
+        assert_eq!(stage.cache.len(), usize::from(is_inside), "{mode:?}");
+        stage.cache.set_on_get(Some(Arc::new(|_| Answer::Nothing)));
+        assert_eq!(stage.take(1), found, "{mode:?}");
+        let told = if is_inside { vec![Told::Left(1, Some(1), Reason::Taken)] } else { vec![] };
+        assert_eq!((stage.told(), stage.cache.len()), (told, 0), "{mode:?}");
+        stage.is_at_rest();
+    }
 }
 
 /// From before the mode was set.

@@ -4,12 +4,19 @@
 mod later;
 mod support;
 
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, set_hook, take_hook};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Once};
+use std::task::Poll;
 
-use resumption::{Answer, Clock, Found, Put, Scope, SessionCache, Sessions, Want};
+use std::time::Duration;
 
-use later::poll;
+use resumption::{
+    Answer, Clock, Dispatch, Found, Proposed, Put, Scope, SessionCache, Sessions, Want,
+};
+
+use later::{Gate, Hook, poll};
 use support::{HOUR, MINUTE, SECOND, id, manual, manual_of};
 
 /// What bombs panic with.
@@ -24,6 +31,11 @@ impl Drop for Bomb {
             panic_any(PLANNED);
         }
     }
+}
+
+/// Whether it is one, of the whole of it: a closure captures no more than what it uses.
+fn is_bad(bomb: &Bomb) -> bool {
+    bomb.0
 }
 
 const GOOD: Bomb = Bomb(false);
@@ -91,6 +103,40 @@ fn a_cache_that_is_dropped_drops_all() {
     let (cache, web, _) = mined(2_000);
     drop(web);
     assert!(panics(|| drop(cache)));
+}
+
+/// Sessions, what callbacks and the weigher capture, and futures that lookups have left: a second panic that was not
+/// contained would end the process.
+#[test]
+fn a_cache_that_is_dropped_with_all_that_panics_tells_all() {
+    let own = BAD;
+    let weigher = move |_: &Bomb| usize::from(is_bad(&own));
+    let builder = SessionCache::builder().max_sessions(2_000).dispatch(Dispatch::Inline);
+    let (cache, web, _clock) = manual_of(builder.weigher(weigher));
+    for number in 0..100 {
+        assert!(web.put(&id(number), BAD).is_stored());
+    }
+    let told = Arc::new(AtomicU64::new(0));
+    let (own, count) = (BAD, Arc::clone(&told));
+    let on_remove = move |_| _ = count.fetch_add(u64::from(is_bad(&own)), SeqCst);
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    let own = BAD;
+    let on_get = move |_: &Proposed<'_>| {
+        assert!(is_bad(&own));
+        let captured = BAD;
+        Answer::later(async move {
+            let _captured = captured;
+            pending().await
+        })
+    };
+    cache.set_on_get(Some(Arc::new(on_get)));
+    for number in 100..103 {
+        let mut left = web.lookup(&id(number), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+    }
+    drop(web);
+    assert!(panics(|| drop(cache)));
+    assert_eq!(told.load(SeqCst), 100);
 }
 
 #[test]
@@ -209,6 +255,89 @@ fn an_answer_that_meets_a_bomb_is_not_lost() {
     cache.set_on_get(None);
 }
 
+/// Lets a take ask for a session that is given later, and leaves it: what is given is stored then.
+fn leave_take(cache: &SessionCache<Bomb>, web: &Sessions<Bomb>) {
+    let gate = Arc::<Gate>::default();
+    let database = Arc::clone(&gate);
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        database.later(Answer::Give(later::found(proposed, GOOD)))
+    })));
+    let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
+    assert!(poll(&mut lookup).is_pending());
+    drop(lookup);
+    gate.open();
+    cache.poll_callbacks();
+    assert_eq!((gate.asked(), gate.waiting()), (1, 0));
+    cache.set_on_get(None);
+}
+
+/// It is stored in the place of bombs.
+#[test]
+fn an_answer_that_a_take_has_left_is_not_lost_with_what_it_evicts() {
+    let (cache, web, _clock) = manual::<Bomb>(2, HOUR);
+    for number in [2, 3] {
+        assert!(web.put(&id(number), BAD).is_stored());
+    }
+    panics(|| leave_take(&cache, &web));
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (2, 1));
+    assert!(web.take(&id(1)).is_some_and(|session| !session.payload().0));
+    while panics(|| cache.flush()) {}
+}
+
+/// What the get callback gives is weighed in the lookup.
+#[test]
+fn a_weigher_that_panics_loses_no_answer() {
+    let builder = SessionCache::builder().max_sessions(2).weigher(|_: &Bomb| panic_any(PLANNED));
+    let (cache, web, _clock) = manual_of(builder);
+    cache.set_on_get(Some(Arc::new(|proposed| Answer::Give(later::found(proposed, GOOD)))));
+    type Find = fn(&Sessions<Bomb>) -> bool;
+    let ways: [Find; 4] = [
+        |web| web.take(&id(1)).is_some(),
+        |web| web.get(&id(1)).is_some(),
+        |web| web.get_many(&[id(2), id(1)]).iter().all(Option::is_some),
+        |web| matches!(poll(&mut web.lookup(&id(1), Want::Take)), Poll::Ready(Some(_))),
+    ];
+    for find in ways {
+        let mut is_found = false;
+        assert!(!panics(|| is_found = find(&web)));
+        assert!(is_found && cache.is_empty(), "it is handed out, and not stored");
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.get_answered, stats.callbacks_panicked), (5, 0), "a weigher is no callback");
+}
+
+/// It is unset while a take that finds nothing is about to ask, and a session comes: the take, which has it then, has
+/// the callback's last reference, too.
+#[test]
+fn a_callback_that_panics_as_it_goes_loses_no_session() {
+    let (cache, web, _clock) = manual::<Bomb>(2, HOUR);
+    let (gate, comes) = (Arc::<Gate>::default(), Hook::default());
+    let (database, in_poll, captured) = (Arc::clone(&gate), comes.clone(), BAD);
+    cache.set_on_get(Some(Arc::new(move |_| {
+        assert!(is_bad(&captured));
+        let (passed, in_poll) = (database.passed(), in_poll.clone());
+        Answer::later(async move {
+            passed.await;
+            in_poll.run();
+            Answer::Nothing
+        })
+    })));
+    let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
+    assert!(poll(&mut left).is_pending());
+    drop(left);
+    let (inside, unset) = (web.clone(), cache.clone());
+    comes.set(move || {
+        assert!(inside.put(&id(1), GOOD).is_stored());
+        unset.set_on_get(None);
+    });
+    gate.open();
+    let mut taken = None;
+    // It polls what was left first.
+    assert!(!panics(|| taken = web.take(&id(1))));
+    assert!(comes.has_run() && taken.is_some());
+    assert_eq!((cache.len(), cache.stats().callbacks_panicked), (0, 1));
+}
+
 #[test]
 fn a_put_that_meets_a_bomb_replaces_nothing() {
     let (cache, web, clock) = manual::<Bomb>(20_000, HOUR);
@@ -221,32 +350,6 @@ fn a_put_that_meets_a_bomb_replaces_nothing() {
     assert_eq!(cache.stats().replaced, 0, "the session that is there would be lost");
     while panics(|| cache.flush_expired()) {}
     assert!(matches!(web.put(&id(1), GOOD), Put::Replaced(_)));
-}
-
-/// What the get callback gives is weighed in the lookup. It is lost with the weigher's panic, and nothing else is.
-#[test]
-fn a_weigher_that_panics_ends_its_lookup_alone() {
-    let builder = SessionCache::<u64>::builder().weigher(|&payload| match payload {
-        1 => panic_any(PLANNED),
-        _ => 0,
-    });
-    let (cache, web, _clock) = manual_of(builder);
-    let give = |payload: u64| {
-        cache.set_on_get(Some(Arc::new(move |proposed| {
-            let (id, scope) = (*proposed.id(), proposed.scope().clone());
-            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
-        })));
-    };
-    give(1);
-    for _ in 0..2 {
-        assert!(panics(|| web.get(&id(1))) && panics(|| web.take(&id(1))));
-        assert!(panics(|| web.get_many(&[id(2), id(1)])));
-        assert!(panics(|| poll(&mut web.lookup(&id(1), Want::Take))));
-    }
-    assert_eq!((cache.len(), cache.stats().get_answered), (0, 0));
-    give(2);
-    assert!(web.get(&id(1)).is_some() && web.take(&id(1)).is_some(), "nobody waits for the panics");
-    assert_eq!(cache.stats().callbacks_panicked, 0, "a weigher is no callback");
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! What callbacks and the drops of payloads do to caches, in the middle of calls of these and of others.
 
+#[path = "support/later.rs"]
+mod later;
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use resumption::{Answer, Dispatch, Found, Scope, SessionCache, Sessions, Verdict};
+use resumption::{Answer, Clock, Dispatch, Found, Scope, SessionCache, Sessions, Verdict, Want};
 
-use support::{MINUTE, PATIENCE, id};
+use later::{Gate, Hook, poll};
+use support::{HOUR, MINUTE, PATIENCE, id, wait_until};
 
 /// Does something when it is dropped.
 struct Acts(Option<Box<dyn FnOnce() + Send + Sync>>);
@@ -31,8 +35,12 @@ impl Drop for Acts {
 }
 
 fn inline(max_sessions: usize) -> (SessionCache<Acts>, Sessions<Acts>) {
+    dispatched(max_sessions, Dispatch::Inline)
+}
+
+fn dispatched(max_sessions: usize, dispatch: Dispatch) -> (SessionCache<Acts>, Sessions<Acts>) {
     let builder = SessionCache::builder().max_sessions(max_sessions).lookup_timeout(Duration::MAX);
-    let cache = builder.dispatch(Dispatch::Inline).without_ticker().build().unwrap();
+    let cache = builder.dispatch(dispatch).without_ticker().build().unwrap();
     let web = cache.scope(&Scope::new("web"));
     (cache, web)
 }
@@ -90,33 +98,104 @@ fn what_a_callback_closes_is_told_in_all_shards() {
     }
 }
 
+/// Lets the remove callback of the other cache close this one; counts its calls.
+fn close_when_removed(other: &SessionCache<Acts>, cache: &SessionCache<Acts>) -> Arc<AtomicU64> {
+    let told = Arc::new(AtomicU64::new(0));
+    let (count, closing) = (Arc::clone(&told), cache.clone());
+    let close = move |_| {
+        count.fetch_add(1, SeqCst);
+        closing.close();
+    };
+    other.set_on_remove(Some(Arc::new(close))).unwrap();
+    told
+}
+
 /// It closes another cache in the middle of a put of this one, and the callback of that one closes this one,
-/// which waits for its puts.
+/// which waits for its puts: also if this one has no callbacks of its own.
 #[test]
 fn callbacks_are_held_off_in_what_a_payload_closes() {
+    for has_callback in [true, false] {
+        let told = ends(move || {
+            let (cache, web) = inline(1);
+            let (other, others) = inline(1);
+            assert!(others.put(&id(1), Acts::NOT).is_stored());
+            let told = close_when_removed(&other, &cache);
+            if has_callback {
+                cache.set_on_new(Some(Arc::new(|_| Verdict::Keep))).unwrap();
+            }
+            let in_drop = other.clone();
+            assert!(web.put(&id(1), Acts::with(move || in_drop.close())).is_stored());
+            assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
+            assert!(other.is_closed() && !cache.is_closed());
+            let before = told.load(SeqCst);
+            other.poll_callbacks();
+            assert!(cache.is_closed());
+            (before, told.load(SeqCst))
+        });
+        assert_eq!(told, (0, 1), "calls in the middle of the put, and after it");
+    }
+}
+
+/// The callback is another thread's here, which waits for the put: a close in the put that waited for the callback
+/// would never end.
+#[test]
+fn a_close_in_the_middle_of_a_put_waits_for_no_worker() {
+    let told = ends(|| {
+        let (cache, web) = inline(1);
+        let (other, others) = dispatched(1, Dispatch::Workers(1));
+        assert!(others.put(&id(1), Acts::NOT).is_stored());
+        let told = close_when_removed(&other, &cache);
+        assert!(web.put(&id(1), Acts::with(move || other.close())).is_stored());
+        assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
+        wait_until("the worker closes", || cache.is_closed());
+        told.load(SeqCst)
+    });
+    assert_eq!(told, 1);
+}
+
+/// A put that ends with the panic of what it evicts drops its own payload on the way out, inside the gate still.
+#[test]
+fn callbacks_are_held_off_in_what_a_put_drops_as_it_panics() {
     let told = ends(|| {
         let (cache, web) = inline(1);
         let (other, others) = inline(1);
         assert!(others.put(&id(1), Acts::NOT).is_stored());
-        let told = Arc::new(AtomicU64::new(0));
-        let (count, closing) = (Arc::clone(&told), cache.clone());
-        let close = move |_| {
-            count.fetch_add(1, SeqCst);
-            closing.close();
-        };
-        other.set_on_remove(Some(Arc::new(close))).unwrap();
-        // So that this one holds callbacks off while it puts.
-        cache.set_on_new(Some(Arc::new(|_| Verdict::Keep))).unwrap();
+        let told = close_when_removed(&other, &cache);
+        assert!(web.put(&id(1), Acts::with(|| panic!("as planned"))).is_stored());
         let in_drop = other.clone();
-        assert!(web.put(&id(1), Acts::with(move || in_drop.close())).is_stored());
-        assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
-        assert!(other.is_closed() && !cache.is_closed());
-        let before = told.load(SeqCst);
-        other.poll_callbacks();
-        assert!(cache.is_closed());
-        (before, told.load(SeqCst))
+        let own = Acts::with(move || in_drop.close());
+        let put = catch_unwind(AssertUnwindSafe(|| web.put(&id(2), own).is_stored()));
+        assert!(put.is_err() && other.is_closed() && !cache.is_closed());
+        told.load(SeqCst)
     });
-    assert_eq!(told, (0, 1), "calls in the middle of the put, and after it");
+    assert_eq!(told, 0);
+}
+
+/// Where no put is in the middle of anything, callbacks wait for nothing: they are made at once.
+#[test]
+fn a_callback_in_a_sweep_may_close_its_cache() {
+    type Sweep = fn(&SessionCache<Acts>, &Sessions<Acts>);
+    let sweeps: [Sweep; 4] = [
+        |cache, _| assert_eq!(cache.flush(), 1),
+        |_, web| drop(web.take(&id(1))),
+        |_, web| assert!(web.remove(&id(1))),
+        |cache, _| assert_eq!(cache.retain(|_| false), 1),
+    ];
+    for sweep in sweeps {
+        for dispatch in [Dispatch::Inline, Dispatch::Workers(1)] {
+            let told = ends(move || {
+                let (cache, web) = inline(1);
+                let (other, others) = dispatched(1, dispatch);
+                assert!(others.put(&id(1), Acts::NOT).is_stored());
+                let told = close_when_removed(&other, &cache);
+                assert!(web.put(&id(1), Acts::with(move || other.close())).is_stored());
+                sweep(&cache, &web);
+                assert!(cache.is_closed());
+                told.load(SeqCst)
+            });
+            assert_eq!(told, 1, "{dispatch:?}");
+        }
+    }
 }
 
 /// It is dropped while its own lookup concludes what it was given.
@@ -140,6 +219,48 @@ fn a_payload_that_was_given_in_vain_may_look_its_own_id_up() {
             Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
         })));
         let found = web.get(&id(1)).is_some();
+        (found, looks.get().copied())
+    });
+    assert_eq!(found, (false, Some(false)));
+}
+
+/// It comes, and expires, while its id is about to be asked for; the lookup that asks finds it, and drops it.
+#[test]
+fn a_payload_that_a_lookup_finds_expired_may_look_its_own_id_up() {
+    let found = ends(|| {
+        let clock = Clock::manual();
+        let builder = SessionCache::builder().clock(clock.clone()).lifetime(MINUTE);
+        let cache: SessionCache<Acts> =
+            builder.lookup_timeout(Duration::MAX).without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let (gate, comes) = (Arc::<Gate>::default(), Hook::default());
+        let (database, in_poll) = (Arc::clone(&gate), comes.clone());
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            if *proposed.id() == id(1) {
+                return Answer::Nothing;
+            }
+            let (passed, in_poll) = (database.passed(), in_poll.clone());
+            Answer::later(async move {
+                passed.await;
+                in_poll.run();
+                Answer::Nothing
+            })
+        })));
+        let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+        drop(left);
+        let looks = Arc::new(OnceLock::new());
+        let (seen, inside) = (Arc::clone(&looks), web.clone());
+        comes.set(move || {
+            let again = inside.clone();
+            let look = move || _ = seen.set(again.get(&id(1)).is_some());
+            assert!(inside.put(&id(1), Acts::with(look)).is_stored());
+            clock.advance(HOUR);
+        });
+        gate.open();
+        // It polls what was left first.
+        let found = web.get(&id(1)).is_some();
+        assert!(comes.has_run());
         (found, looks.get().copied())
     });
     assert_eq!(found, (false, Some(false)));

@@ -133,7 +133,8 @@ fn a_ledger_by_scope_and_id_follows_dropped_scopes() {
         let stats = cache.stats();
         assert_eq!(stats.sessions as usize, ledger.map.lock().unwrap().len(), "{what}");
         assert_eq!((stats.new_called, stats.remove_called), (stats.puts, stats.removals.total()));
-        assert!(stats.removals.scope_dropped > 100, "{what}: {stats:?}");
+        // It is up to the system who runs when.
+        assert!(stats.removals.scope_dropped > 10, "{what}: {stats:?}");
     }
 }
 

@@ -305,7 +305,7 @@ const REPLACE_GET: Scenario = Scenario {
     name: "a get that asks ∥ replace of the get callback",
     preemptions: [1, 2],
     // Few accesses: within the bound there are no more executions to ask for in memory mode.
-    floors: [89, 689],
+    floors: [78, 575],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));
@@ -335,7 +335,7 @@ fn a_callback_that_is_read_before_it_is_counted_is_caught() {
 const UNSET_GET: Scenario = Scenario {
     name: "a get that may ask ∥ unset of the get callback, a get",
     preemptions: [2, 3],
-    floors: [324, 726],
+    floors: [288, 668],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::put::Stored;
 use super::{Engine, IfPresent};
-use crate::callbacks::{Answer, Later, Proposed, Want};
+use crate::callbacks::{Answer, Later, OnGet, Proposed, Want};
 use crate::clock::millis;
-use crate::dispatch;
+use crate::dispatch::{self, contained};
 use crate::expiry::{Due, Hint};
 use crate::flight::{self, Asker, Begun, Flight, Left, Look, Orphan, Seat, Tended};
 use crate::mode::CacheMode;
@@ -72,6 +72,33 @@ impl<S: Send + Sync + 'static, E: Deref<Target = Engine<S>>> Drop for Waiting<S,
     }
 }
 
+/// The get callback. This may be its last reference, if it was unset since: what it captures is dropped as other
+/// user code is run, so that a panic there loses no session that the lookup has already, and strands no flight.
+struct Callback<'a, S: Send + Sync + 'static> {
+    engine: &'a Engine<S>,
+    /// Until it is dropped.
+    callback: Option<Arc<OnGet<S>>>,
+}
+
+impl<'a, S: Send + Sync + 'static> Callback<'a, S> {
+    /// None if none is set.
+    fn of(engine: &'a Engine<S>) -> Option<Self> {
+        let callback = engine.callbacks.get.callback();
+        callback.is_some().then_some(Self { engine, callback })
+    }
+
+    fn ask(&self, proposed: &Proposed<'_>) -> Answer<S> {
+        self.callback.as_ref().map_or(Answer::Nothing, |callback| callback(proposed))
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for Callback<'_, S> {
+    fn drop(&mut self) {
+        let callback = self.callback.take();
+        self.engine.caught(|| dispatch::call(|| drop(callback)));
+    }
+}
+
 /// Orphans that a lookup tends where there is no ticker.
 const TENDED_PER_ASK: usize = 4;
 
@@ -97,7 +124,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Asks the get callback for what the cache does not hold.
     #[cold]
     pub(super) fn ask(&self, scope: &Arc<ScopeEntry>, name: &Name, want: Want) -> Asked<S> {
-        let Some(callback) = self.callbacks.get.callback() else { return Asked::Answered(None) };
+        // Before the look into the cache below: see `Engine::before_asking`.
+        let Some(callback) = Callback::of(self) else { return Asked::Answered(None) };
         if name.scope == EXHAUSTED {
             // No session is of such a scope alone.
             return Asked::Answered(None);
@@ -120,20 +148,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if let Some(session) = self.find_anew(name, want) {
             return Asked::Answered(Some(self.landed(session, &asker)));
         }
-        if self.is_leaving(name) {
+        // It may drop a payload: as in `find_anew`.
+        if dispatch::call(|| self.is_leaving(name)) {
             self.take_for_nobody(name, want);
             return Asked::Answered(None);
         }
         self.counters.count(Count::GetCalled);
         let proposed = Proposed { id: &name.id, scope: scope.scope(), want };
-        // With the callback's last reference, which this one may be.
-        match self.caught(|| dispatch::call(move || callback(&proposed))) {
+        match self.caught(|| dispatch::call(|| callback.ask(&proposed))) {
             None => {
                 self.take_for_nobody(name, want);
                 Asked::Answered(None)
             }
             Some(Answer::Later(later)) => Asked::Waits(asker.into_seat(later)),
-            Some(answer) => Asked::Answered(self.conclude(answer, &asker, want)),
+            Some(answer) => Asked::Answered(self.conclude(answer, &asker)),
         }
     }
 
@@ -147,12 +175,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Look::Landed(Some(session)) => Poll::Ready(self.unexpired(session)),
             // The answer to a take that was left may have been stored just now.
             Look::Landed(None) => Poll::Ready(self.find_anew(&flight.name, flight.want)),
-            Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker(), flight.want)),
+            Look::Answered(answer) => Poll::Ready(self.conclude(answer, &asker())),
             Look::Waits => Poll::Pending,
             Look::Polls(later) => {
                 let asker = asker();
                 match self.poll_once(flight, later) {
-                    Ok(answer) => Poll::Ready(self.conclude(answer, &asker, flight.want)),
+                    Ok(answer) => Poll::Ready(self.conclude(answer, &asker)),
                     Err(later) => {
                         asker.park(later);
                         Poll::Pending
@@ -169,12 +197,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         (!Due::load(session.node().node().expiry()).is_past(now)).then_some(session)
     }
 
-    /// Looks into the cache once more for what a lookup has missed before.
+    /// Looks into the cache once more for what a lookup has missed before. It may drop payloads, and what these look
+    /// up must not wait for the flight that the caller may have.
     fn find_anew(&self, name: &Name, want: Want) -> Option<Session<S>> {
-        match want {
+        dispatch::call(|| match want {
             Want::Get => self.find_by_mode(name).ok(),
             Want::Take => self.take_by_mode(name).ok(),
-        }
+        })
     }
 
     /// Polls the future of a flight; returns it if it is not finished.
@@ -202,7 +231,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Left::Session(session) => session.and_then(|session| self.unexpired(session)),
             Left::Answer(answer) => {
                 let asker = self.shards[at].flights.asker_for_cache(&flight);
-                self.conclude(answer, &asker, flight.want)
+                self.conclude(answer, &asker)
             }
             left => {
                 self.keep(flight, left);
@@ -231,13 +260,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Left::Answer(answer) => {
                 let at = self.shard_of(&flight.name);
                 let asker = self.shards[at].flights.asker_for_cache(&flight);
-                drop(self.conclude(answer, &asker, Want::Get));
+                self.keep_answer(answer, &asker);
             }
             Left::Orphan => {
                 let is_full = self.orphans.count() as u64 >= self.dispatch.most_waiting(1);
                 let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
                 let orphan = Orphan::new(flight, timeout);
-                let stays = if is_full { self.tend_orphan(orphan) } else { Some(orphan) };
+                // Contained: as in `tend_orphans`, and above.
+                let tend = |orphan| self.caught(|| self.tend_orphan(orphan)).flatten();
+                let stays = if is_full { tend(orphan) } else { Some(orphan) };
                 stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
             }
         }
@@ -293,25 +324,43 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
     /// it, for what was answered to a take is nowhere else any more.
     fn conclude_orphan(&self, answer: Answer<S>, asker: Asker<'_, S>) {
-        let left = match asker.flight().want {
-            Want::Get => Some((asker, answer)),
-            Want::Take => asker.leave_answer(answer),
-        };
-        if let Some((asker, answer)) = left {
-            drop(self.conclude(answer, &asker, Want::Get));
+        match asker.flight().want {
+            Want::Get => {
+                let session = self.conclude(answer, &asker);
+                // First, so that nobody waits for the session's drop.
+                drop(asker);
+                drop(session);
+            }
+            Want::Take => {
+                if let Some((asker, answer)) = asker.leave_answer(answer) {
+                    self.keep_answer(answer, &asker);
+                }
+            }
         }
     }
 
-    /// Accepts an answer, and tells those who wait.
-    fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
-        let Flight { name, want: wanted, .. } = &**asker.flight();
+    /// Stores what was answered to a take that nobody waits for, as if it was given to a get. It is lost where the
+    /// mode stores nothing, or there is no room.
+    ///
+    /// Nobody has got it, so it is not counted as handed out, nor told as taken. It is not handed back through the
+    /// new callback: what is removed or put elsewhere in that moment would be told before it, and it would come back
+    /// to life.
+    fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
+        // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
+        // unwinds.
+        self.caught(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
+    }
+
+    /// Accepts an answer to lookups that wait, and tells them.
+    fn conclude(&self, answer: Answer<S>, asker: &Asker<'_, S>) -> Option<Session<S>> {
+        let &Flight { ref name, want, .. } = &**asker.flight();
         // The weigher, and drops of what was given: what they look up must not wait for this very flight.
         let accepted = dispatch::call(|| self.accept(answer, asker, want));
         let Some(session) = accepted else {
             self.take_for_nobody(name, want);
             return None;
         };
-        if *wanted == Want::Take && !self.took_outside(asker, want) {
+        if want == Want::Take && !self.took_outside(asker) {
             return None;
         }
         self.counters.count(Count::GetAnswered);
@@ -326,7 +375,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         session
     }
 
-    /// Checks an answer; `None` if it is not what was asked for.
+    /// Checks an answer, which is for a get or for one take; `None` if it is not what was asked for.
     fn accept(&self, answer: Answer<S>, asker: &Asker<'_, S>, want: Want) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         match answer {
@@ -345,17 +394,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 if !is_right || !is_live || asker.is_stale() || scope.slot() != name.scope {
                     return None;
                 }
-                let weight = self.weigh(&found.payload);
+                // If the weigher panics, it is not stored, and handed out nevertheless: it may be nowhere else
+                // any more.
+                let weight = contained(|| self.weigh(&found.payload));
                 let due = Due::new(self.clock.now(), millis(found.lifetime));
                 let node = NewNode::new(
                     name,
-                    u32::try_from(weight).unwrap_or(u32::MAX),
+                    weight.map_or(0, |weight| u32::try_from(weight).unwrap_or(u32::MAX)),
                     if planted!("shown-at-once") { due } else { Due::PROVISIONAL }.to_word(),
                     found.payload,
                     false,
                 );
                 match want {
-                    Want::Get => self.enter(node, weight, due, asker),
+                    Want::Get => self.enter(node, weight.unwrap_or(usize::MAX), due, asker),
                     Want::Take => Some(self.hand_out(node, due)),
                 }
             }
@@ -373,7 +424,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         let at = self.shard_of(name);
-        let _held = self.shards[at].has_told().then(dispatch::hold);
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
         let stores = !self.has(name, CacheMode::NO_INTERNAL_STORE);
         if !stores || self.admit(at, name.scope, weight).is_err() {

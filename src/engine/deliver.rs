@@ -8,6 +8,7 @@
 use super::Engine;
 use crate::callbacks::{NewSession, RemovedSession, Verdict};
 use crate::dispatch::{self, Dispatch, contained};
+use crate::reclaim::panics::Panics;
 use crate::reclaim::pin;
 use crate::session::Session;
 use crate::shard::{Tells, reason_of};
@@ -227,19 +228,31 @@ impl<S: Send + Sync + 'static> Engine<S> {
 }
 
 impl<S: Send + Sync + 'static> Drop for Engine<S> {
-    /// What is left is removed as by a close, if anybody wants to hear of it; and what waits is told.
+    /// What is left is removed as by a close, if anybody wants to hear of it; and what waits is told. The first panic
+    /// goes on when all that is done.
     fn drop(&mut self) {
         // In a model that has failed, nothing is in reach.
         #[cfg(loom)]
         if std::thread::panicking() {
             return;
         }
+        let mut panics = Panics::default();
         if self.shards.iter().any(|shard| shard.tell(Reason::Closed).is_some()) {
-            self.close();
+            panics.catch(|| self.close());
         }
         self.serve_all();
+        // The user's, all of it, and here one by one: of the fields' own drops a second one that panicked would end
+        // the process.
+        while let Some(orphan) = self.orphans.next() {
+            panics.drop_all(orphan.into_future());
+        }
+        panics.drop_all(self.callbacks.new.set(None));
+        panics.drop_all(self.callbacks.remove.set(None));
+        panics.drop_all(self.callbacks.get.set(None));
+        panics.drop_all(self.weigher.take());
         // The threads see that there is no engine any more, and end.
         (0..self.dispatch.workers()).for_each(|worker| self.dispatch.wake(worker));
         self.dispatch.ring();
+        panics.resume();
     }
 }

@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::thread::yield_now;
 
 use super::Engine;
+use crate::dispatch::{contained, hold};
+use crate::expiry::Due;
 use crate::expiry::capacity::{Budget, UNLIMITED};
 use crate::outcome::Refusal;
 use crate::reclaim::panics::Panics;
@@ -14,7 +16,7 @@ use crate::room::{Hand, Tokens};
 use crate::shard::{BATCH, Wanted};
 #[cfg(shuttle)]
 use crate::sync::yield_now;
-use crate::table::Name;
+use crate::table::{Name, NewNode};
 
 /// How often a put looks for room before it is refused. A thread that takes or removes a session
 /// has its place for a few instructions more; it is let finish, and not waited for. Once more under
@@ -41,6 +43,37 @@ pub(super) struct Looks {
 }
 
 impl<S: Send + Sync + 'static> Engine<S> {
+    /// [`make_room`](Self::make_room) for a node of this `charge`, which comes back.
+    ///
+    /// Inside the gate, where a callback may wait for this very put: callbacks are held off in the drops of what
+    /// leaves. Here, and not in each put, for those that need no room drop nothing there.
+    #[cold]
+    pub(super) fn make_room_for(
+        &self,
+        node: NewNode<S>,
+        looks: &mut Looks,
+        hand: &mut Hand<'_>,
+        tokens: Tokens,
+        charge: u64,
+    ) -> Result<NewNode<S>, (Refusal, NewNode<S>)> {
+        let _held = hold();
+        // Declared later, and so dropped under it, if a payload's drop panics.
+        let node = node;
+        let name = node.node().name();
+        let mut make_room = || self.make_room(looks, hand, tokens, (&name, charge));
+        let made = if Due::load(node.node().expiry()).is_provisional() {
+            // An external cache has given it, to a take maybe, and has it no more: it must not be lost by the panic
+            // of another payload, which is gone then, and has made room.
+            contained(make_room).unwrap_or(Ok(()))
+        } else {
+            make_room()
+        };
+        match made {
+            Ok(()) => Ok(node),
+            Err(refusal) => Err((refusal, node)),
+        }
+    }
+
     /// Makes some room for a put whose hand lacks of `wanted`, first in its own shard, then in the others. The put
     /// then looks again what it wants: a session of its name that has come meanwhile has room, which becomes its own.
     ///
@@ -49,8 +82,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// every place belongs to a put in flight, or to a removal between its two steps.
     /// Spares the session of `name`, the put's own: a larger payload in its place must not begin
     /// with its eviction.
-    #[cold]
-    pub(super) fn make_room(
+    fn make_room(
         &self,
         looks: &mut Looks,
         hand: &mut Hand<'_>,

@@ -8,7 +8,7 @@
 use super::put::Stored;
 use super::{Engine, IfPresent, Missing};
 use crate::callbacks::Want;
-use crate::dispatch::contained;
+use crate::dispatch::{self, contained, hold};
 use crate::expiry::Due;
 use crate::flight::Asker;
 use crate::mode::CacheMode;
@@ -76,22 +76,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// alone, while its flight lasts: the removal marks that as stale, and another's answer would be lost.
     pub(super) fn take_for_nobody(&self, name: &Name, want: Want) {
         if want == Want::Take && self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
-            drop(self.find_and_take(name));
+            // What its drop looks up must not wait for the caller's flight.
+            dispatch::call(|| drop(self.find_and_take(name)));
         }
     }
 
     /// The get callback has answered a take; `false` if another take has that session already. Where
-    /// nothing is stored the taking is told, unless that of a session in the cache is. What was given to
-    /// a take that has left, and so to a get, stays where it is.
+    /// nothing is stored the taking is told, unless that of a session in the cache is.
     ///
     /// The session may have been put since the take looked into the cache, or in a mode that did not let
     /// it look, and been told to the external cache: it leaves with this take. Both orders with one that
     /// takes it out of the cache: if this is first, that one finds nothing; if that one is first, it has
     /// marked the flight.
     #[cold]
-    pub(super) fn took_outside(&self, asker: &Asker<'_, S>, want: Want) -> bool {
+    pub(super) fn took_outside(&self, asker: &Asker<'_, S>) -> bool {
         let name = &asker.flight().name;
-        if want == Want::Take && !planted!("left-inside") {
+        if !planted!("left-inside") {
             match self.take_contained(name) {
                 Ok(()) => return true,
                 Err(Missing::Unknown) if asker.is_stale() => return false,
@@ -103,15 +103,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Takes a session out of the cache and drops it. Other payloads may go with it, and panic: the answer that the
-    /// caller has is nowhere else, and must not be lost by that.
+    /// caller has is nowhere else, and must not be lost by that. Nor must what they look up wait for its flight.
     fn take_contained(&self, name: &Name) -> Result<(), Missing> {
         let taken = loop {
             // Each panic is another payload's, which is gone then.
-            if let Some(taken) = contained(|| self.find_and_take(name)) {
+            if let Some(taken) = contained(|| dispatch::call(|| self.find_and_take(name))) {
                 break taken;
             }
         };
-        taken.map(|session| _ = contained(|| drop(session)))
+        taken.map(|session| _ = contained(|| dispatch::call(|| drop(session))))
     }
 
     /// Tells that a session which the cache does not hold is no more, where nothing is stored.
@@ -139,6 +139,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         node: NewNode<S>,
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
+        // What leaves is dropped inside the gate: as in `make_room_for`.
+        let _held = hold();
+        let node = node;
         if !node.tells_came() {
             return Err((Refusal::NobodyToTell, node));
         }

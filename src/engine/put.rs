@@ -6,7 +6,6 @@ use super::limits::Looks;
 use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
-use crate::dispatch;
 use crate::expiry::{Due, Standing};
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
@@ -50,7 +49,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !tells.has(connection.side) {
             return self.refused(Refusal::SideNotCached, payload);
         }
-        let _held = tells.has_told().then(dispatch::hold);
         let spot = self.shards[at].table.spot_to_write(name.hash);
         let now = self.clock.now();
         // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
@@ -153,11 +151,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             };
             if !hand.fill(wanted) {
                 drop(guard);
-                let name = node.node().name();
-                if let Err(refusal) = self.make_room(&mut looks, &mut hand, wanted, (&name, charge))
-                {
-                    return Err((refusal, node));
-                }
+                node = self.make_room_for(node, &mut looks, &mut hand, wanted, charge)?;
                 now = self.clock.now();
                 continue;
             }

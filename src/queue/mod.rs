@@ -306,19 +306,23 @@ impl Queue {
         Some(())
     }
 
-    /// Shows the words that are in the queue throughout the call, and maybe others that come or go.
-    pub(crate) fn each(&self, guard: &Guard, mut show: impl FnMut(u64)) {
+    /// Whether `is_match` accepts a word: it is shown those that are in the queue throughout the call, and maybe
+    /// others that come or go, until it does.
+    pub(crate) fn any(&self, guard: &Guard, mut is_match: impl FnMut(u64) -> bool) -> bool {
         let mut at = Some(segment(&self.head, guard));
         while let Some(segment) = at {
             // Acquire, both: as in `pop`.
             let taken = segment.taken.load(Ordering::Acquire).min(SLOTS);
             let words = segment.slots[taken..].iter().map(|slot| slot.load(Ordering::Acquire));
-            words.take_while(|&word| word != EMPTY).for_each(&mut show);
+            if words.take_while(|&word| word != EMPTY).any(&mut is_match) {
+                return true;
+            }
             let next = NonNull::new(segment.next.load(Ordering::Acquire).cast::<Segment>());
             // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when the
             // guard was alive.
             at = next.map(|next| unsafe { next.as_ref() });
         }
+        false
     }
 
     /// About how many words the queue has.
@@ -446,9 +450,15 @@ mod tests {
             push(&queue, word);
         }
         assert_eq!(pop::<7>(&queue, &lease).len(), 7);
-        let mut seen = Vec::new();
-        queue.each(&pin(), |word| seen.push(word));
-        assert!(seen.into_iter().eq(8..100));
+        for last in [8, 50, 99, 100] {
+            let mut seen = Vec::new();
+            let is_found = queue.any(&pin(), |word| {
+                seen.push(word);
+                word == last
+            });
+            assert_eq!(is_found, last < 100);
+            assert!(seen.into_iter().eq(8..=last.min(99)), "no further than it has to");
+        }
         assert!(!queue.is_empty(&pin()) && !queue.settle_empty(&pin()));
     }
 }

@@ -340,10 +340,8 @@ mod tests {
             let second = make::<A>(2);
             assert_eq!((second, live::<A>()), (first, 1), "no other was allocated");
             // SAFETY: it is a header until it is given back.
-            assert!(
-                unsafe { second.as_ref() }.0.iter().all(|&byte| byte == 2),
-                "it is written anew"
-            );
+            let content = unsafe { second.as_ref() }.0;
+            assert!(content.iter().all(|&byte| byte == 2), "it is written anew");
             give_back(second);
         });
     }

@@ -42,6 +42,13 @@ use crate::sync::{AtomicU64, Ordering, planted};
 /// Set in the lowest bit of a coming's word; nodes are aligned to more.
 const CAME: usize = 1;
 
+/// Bits of its node's hash in an event's word, so that a search among many passes most without a look at their
+/// nodes, which wait for memory.
+const HASH: usize = 0b110;
+
+/// Where they are in a hash: not among those that choose the shard, which are the same for all of a queue.
+const HASH_SHIFT: u32 = 32;
+
 /// Set in the backlog when the thread that serves the queue sleeps.
 const ASLEEP: u64 = 1 << 63;
 
@@ -79,8 +86,7 @@ impl Events {
 
     /// Announces that a node came; the event takes the reference that the node was born with for it.
     pub(super) fn came<S>(&self, node: Pinned<'_, S>) {
-        let word = node.ptr().as_ptr().expose_provenance() | CAME;
-        self.push(word, node.guard());
+        self.push(word_of(node.ptr(), node.node().hash()) | CAME, node.guard());
     }
 
     /// Announces that a node left, unless that is announced.
@@ -91,15 +97,15 @@ impl Events {
         // Fails if the winner has given the table's reference up, which it does after it announced; and of a
         // session with all references that it can have, whose leaving is not told then.
         if node.node().try_acquire() {
-            self.push(node.ptr().as_ptr().expose_provenance(), node.guard());
+            self.push(word_of(node.ptr(), node.node().hash()), node.guard());
             node.node().set_announced();
         }
     }
 
-    /// Announces that a session of a hollow node's name has left elsewhere; the event takes the node's
-    /// reference.
-    pub(super) fn gone<S>(&self, node: Hollow<S>, guard: &Guard) {
-        self.push(node.into_raw().as_ptr().expose_provenance(), guard);
+    /// Announces that a session of a hollow node's name, which has this hash, has left elsewhere; the event takes
+    /// the node's reference.
+    pub(super) fn gone<S>(&self, node: Hollow<S>, hash: u64, guard: &Guard) {
+        self.push(word_of(node.into_raw(), hash), guard);
     }
 
     /// The queue allocates a segment for each sixtieth event, under the pin: the epoch's bags do the
@@ -159,23 +165,22 @@ impl Events {
     /// The oldest event, which stays. For the thread that serves the queue.
     pub(super) fn front<S>(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Event<S>> {
         let word = self.queue.front(guard, gauges)? as usize;
-        let node = ptr::with_exposed_provenance_mut::<Node<S>>(word & !CAME);
-        let node = NonNull::new(node).expect("a word is a node's address");
-        Some(Event { node, came: word & CAME != 0 })
+        Some(Event { node: node_of(word), came: word & CAME != 0 })
     }
 
     /// Whether the leaving of a node akin to `name` is in the queue. It is until it was told.
+    ///
+    /// Looks at all that waits, if it is not there: a word for each event, and a node for each fourth leaving.
     pub(super) fn has_left<S>(&self, name: &Name, guard: &Guard) -> bool {
-        let mut is_found = false;
-        self.queue.each(guard, |word| {
+        let wanted = bits_of(name.hash);
+        self.queue.any(guard, |word| {
             let word = word as usize;
-            let node = NonNull::new(ptr::with_exposed_provenance_mut::<Node<S>>(word & !CAME));
-            let node = node.expect("a word is a node's address");
+            if word & (CAME | HASH) != wanted {
+                return false;
+            }
             // SAFETY: P1: the event was in the queue while the guard lived, and owned a reference then.
-            let node = unsafe { Pinned::new(node, guard) }.node();
-            is_found |= word & CAME == 0 && node.is_akin(name);
-        });
-        is_found
+            unsafe { Pinned::<S>::new(node_of(word), guard) }.node().is_akin(name)
+        })
     }
 
     /// Counts events that were served.
@@ -199,6 +204,23 @@ impl Events {
         // SAFETY: the event owned a reference, and is not met again.
         Served(unsafe { NodeRef::from_owned(event.node, gauges) })
     }
+}
+
+/// The word of a node's leaving.
+fn word_of<S>(node: NonNull<Node<S>>, hash: u64) -> usize {
+    const { assert!(align_of::<Node<S>>() > CAME | HASH) };
+    node.as_ptr().expose_provenance() | bits_of(hash)
+}
+
+/// The bits of a hash that an event's word has.
+fn bits_of(hash: u64) -> usize {
+    (hash >> HASH_SHIFT) as usize & HASH
+}
+
+/// The node of an event's word.
+fn node_of<S>(word: usize) -> NonNull<Node<S>> {
+    let node = ptr::with_exposed_provenance_mut::<Node<S>>(word & !(CAME | HASH));
+    NonNull::new(node).expect("a word is a node's address")
 }
 
 impl<S> Event<S> {

@@ -253,7 +253,7 @@ impl<S> Table<S> {
     /// Announces that a session of `name`, which is not in the table, has left for this reason.
     pub(crate) fn announce_gone(&self, name: &Name, reason: u8) {
         let node: Hollow<S> = Hollow::new(name, reason, self.gauges);
-        self.list.events.gone(node, &pin());
+        self.list.events.gone(node, name.hash, &pin());
     }
 
     /// What waits to be told.

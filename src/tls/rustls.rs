@@ -4,8 +4,8 @@
 //!
 //! It calls the store in the thread of the handshake and has no way to hear of an error: `None`
 //! and `false` mean a full handshake, and a panic would end the connection. The adapter never
-//! panics: what panics inside, a [weigher](crate::Builder::weigher) say, is caught and logged, and has found or stored
-//! nothing. It gives out copies, so that a session may be evicted while a handshake reads it.
+//! panics: what panics inside, a [weigher](crate::Builder::weigher) say, is caught and logged, and nothing is
+//! stored. It gives out copies, so that a session may be evicted while a handshake reads it.
 //!
 //! | | TLS 1.3 | TLS 1.2 |
 //! |---|---|---|
@@ -162,7 +162,7 @@ impl Store {
             self.sessions.count_malformed();
             return None;
         };
-        // A weigher runs here too, on what the get callback gives.
+        // As in `put`: on what a get callback gives more code of the user's runs.
         contained(|| find(&self.sessions, &id).map(|session| session.payload().to_vec())).flatten()
     }
 }
@@ -227,21 +227,22 @@ mod tests {
         let cache: SessionCache = builder.build().unwrap();
         let store = cache.scope(&Scope::new("web")).rustls();
         assert!(!store.put(key(1), b"one".to_vec()));
-        // Twice each: the first leaves nothing behind that the second would wait for.
+        // What an external cache gives is handed out nevertheless: for a take it may be nowhere else any more.
+        let outside = Some(b"from outside".to_vec());
         cache.set_on_get(Some(Arc::new(|proposed| Answer::Give(given(proposed)))));
         for _ in 0..2 {
-            assert_eq!(store.get(&key(1)), None);
-            assert_eq!(store.take(&key(1)), None);
+            assert_eq!(store.get(&key(1)), outside);
+            assert_eq!(store.take(&key(1)), outside);
         }
         // An answer that comes later is weighed in the thread that polls it.
         cache.set_on_get(Some(Arc::new(|proposed| {
             let found = given(proposed);
             Answer::later(async { Answer::Give(found) })
         })));
-        assert_eq!(store.get(&key(1)), None);
-        assert_eq!(store.take(&key(1)), None);
+        assert_eq!(store.get(&key(1)), outside);
+        assert_eq!(store.take(&key(1)), outside);
         let stats = cache.stats();
-        assert_eq!((stats.get_called, stats.get_answered, stats.get_timed_out), (6, 0, 0));
+        assert_eq!((stats.get_called, stats.get_answered, stats.get_timed_out), (6, 6, 0));
         assert_eq!((cache.len(), cache.bytes()), (0, 0));
         cache.close();
     }
