@@ -196,7 +196,7 @@ fn an_engine_that_takes_a_token_twice_is_caught() {
 const FLUSH_PUT: Scenario = Scenario {
     name: "flush ∥ put with room for one, by the engine",
     preemptions: [1, 2],
-    floors: [349, 4_953],
+    floors: [349, 4_388],
     run: || {
         let engine = Engine::new(1);
         assert!(engine.put(1, Payload::new(1)).is_stored());
