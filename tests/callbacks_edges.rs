@@ -179,15 +179,19 @@ fn a_closure_whose_drop_panics_does_not_stop_delivery() {
     let web = cache.scope(&Scope::new("web"));
     let bomb = Bomb(true);
     let inner = cache.clone();
+    // Not seen by `on_new`, which would have a reference meanwhile, and may have the last one.
+    let unset = Arc::new(AtomicU64::new(0));
+    let is_unset = Arc::clone(&unset);
     cache
         .set_on_new(Some(Arc::new(move |_| {
             let _ = &bomb;
             inner.set_on_new(None).unwrap();
+            is_unset.store(1, SeqCst);
             Verdict::Keep
         })))
         .unwrap();
     assert!(web.put(&id(1), 1).is_stored());
-    while cache.on_new().is_some() {
+    while unset.load(SeqCst) == 0 {
         thread::yield_now();
     }
     thread::sleep(Duration::from_millis(100));
