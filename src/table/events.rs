@@ -33,6 +33,7 @@
 
 use std::ptr::{self, NonNull};
 
+use super::link::ADDRESS_BITS;
 use super::node::{Context, Hollow, Name, Node, NodeRef, Pinned, WithContext};
 use crate::queue::{Queue, Segment};
 use crate::reclaim::Guard;
@@ -42,9 +43,9 @@ use crate::sync::{AtomicU64, Ordering, planted};
 /// Set in the lowest bit of a coming's word; nodes are aligned to more.
 const CAME: usize = 1;
 
-/// Bits of its node's hash in an event's word, so that a search among many passes most without a look at their
-/// nodes, which wait for memory.
-const HASH: usize = 0b110;
+/// Above the address in an event's word: bits of its node's hash, so that a search among many passes them without a
+/// look at their nodes, which wait for memory.
+const HASH: usize = usize::MAX << ADDRESS_BITS;
 
 /// Where they are in a hash: not among those that choose the shard, which are the same for all of a queue.
 const HASH_SHIFT: u32 = 32;
@@ -170,7 +171,7 @@ impl Events {
 
     /// Whether the leaving of a node akin to `name` is in the queue. It is until it was told.
     ///
-    /// Looks at all that waits, if it is not there: a word for each event, and a node for each fourth leaving.
+    /// Looks at the words of all that waits, if it is not there.
     pub(super) fn has_left<S>(&self, name: &Name, guard: &Guard) -> bool {
         let wanted = bits_of(name.hash);
         self.queue.any(guard, |word| {
@@ -208,13 +209,15 @@ impl Events {
 
 /// The word of a node's leaving.
 fn word_of<S>(node: NonNull<Node<S>>, hash: u64) -> usize {
-    const { assert!(align_of::<Node<S>>() > CAME | HASH) };
-    node.as_ptr().expose_provenance() | bits_of(hash)
+    const { assert!(align_of::<Node<S>>() > CAME) };
+    let address = node.as_ptr().expose_provenance();
+    assert!(address >> ADDRESS_BITS == 0, "an address of user space");
+    address | bits_of(hash)
 }
 
 /// The bits of a hash that an event's word has.
 fn bits_of(hash: u64) -> usize {
-    (hash >> HASH_SHIFT) as usize & HASH
+    ((hash >> HASH_SHIFT) as usize) << ADDRESS_BITS
 }
 
 /// The node of an event's word.
