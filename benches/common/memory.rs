@@ -1,23 +1,52 @@
 //! The machine's memory.
 
 use std::fs;
-use std::hint::black_box;
-
-/// Touched for each session of the largest size: all contestants' caches, and what they allocate anew.
-const FOR_A_SESSION: usize = 5_000;
+use std::ops::Range;
 
 const PAGE: usize = 4_096;
 
-/// Touches as much memory as the caches of so many sessions may take, and gives it back to the system.
+/// Reads a byte of each page that the process has written.
 ///
-/// A virtual machine is given its memory page by page, as it touches them: the first use of a page took 10 µs where a
-/// later one takes 1.4. Whichever cache comes first would pay for that, in the middle of what is timed.
-pub fn touch(sessions: usize) {
-    let bytes = sessions.saturating_mul(FOR_A_SESSION).min(available_bytes() / 10 * 6);
-    let mut pages = vec![0_u8; bytes];
-    pages.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
-    drop(black_box(pages));
+/// A virtual machine's host takes back what has lain idle for a while, and the first use of such a page takes 10 µs
+/// instead of a fraction of one: a cache that was filled first, and waited until all others were, would pay for that
+/// in the middle of what is timed.
+pub fn wake() {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter_map(writable).for_each(read);
 }
+
+/// The addresses of a line of the map, if it is memory of the process's own that may be written.
+fn writable(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let is_own = words.next()?.starts_with("rw") && words.nth(2)? == "0";
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    is_own.then_some(address(start)?..address(end)?)
+}
+
+#[cfg(target_os = "linux")]
+fn read(memory: Range<usize>) {
+    const AT_ONCE: usize = 512;
+    let pages: Vec<usize> = memory.step_by(PAGE).collect();
+    for pages in pages.chunks(AT_ONCE) {
+        let mut bytes = [0_u8; AT_ONCE];
+        let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: pages.len() };
+        let from = pages.iter().map(|&page| libc::iovec {
+            iov_base: std::ptr::with_exposed_provenance_mut(page),
+            iov_len: 1,
+        });
+        let from: Vec<_> = from.collect();
+        // SAFETY: it writes to `bytes` alone, which has room; what it cannot read, for that was unmapped meanwhile, it
+        // leaves out.
+        unsafe {
+            let pid = libc::getpid();
+            libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), from.len() as u64, 0);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read(_: Range<usize>) {}
 
 /// Bytes that can still be had without swapping.
 pub fn available_bytes() -> usize {

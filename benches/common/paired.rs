@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
-use super::memory::available_bytes;
+use super::memory::{available_bytes, wake};
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use super::rounds::{Better, Found, Spread, median};
 
@@ -182,6 +182,7 @@ fn measure(
     let time = args.round_time(Duration::from_millis(200), Duration::from_millis(40));
     let counts = if question.is_threaded { threads() } else { vec![1] };
     for threads in counts {
+        wake();
         let mut sides: Vec<_> = groups.iter_mut().flat_map(|group| group.iter_mut()).collect();
         for side in &mut sides {
             side.begin(load, threads, time);

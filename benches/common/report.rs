@@ -6,7 +6,6 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::memory;
 use super::rounds::{Better, Comparison, Found, Spread};
 
 /// The results of one bench, as they come.
@@ -60,13 +59,12 @@ impl<'a> Rounds<'a> {
 }
 
 impl Report {
-    /// Begins: says what is measured, and on what machine; touches the memory that it takes.
+    /// Begins: says what is measured, and on what machine.
     pub fn begin(args: &Args, about: &str) -> Self {
         let json = args.json.as_ref().map(|path| File::create(path).expect("the file can be made"));
         let mut report = Self { json };
         println!("{about}\n{}\n", machine());
         report.line(json!({ "about": about, "machine": machine() }));
-        memory::touch(args.sizes.iter().copied().max().unwrap_or(0));
         report
     }
 
