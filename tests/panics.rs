@@ -315,12 +315,7 @@ fn a_callback_that_panics_as_it_goes_loses_no_session() {
     let (database, in_poll, captured) = (Arc::clone(&gate), comes.clone(), BAD);
     cache.set_on_get(Some(Arc::new(move |_| {
         assert!(is_bad(&captured));
-        let (passed, in_poll) = (database.passed(), in_poll.clone());
-        Answer::later(async move {
-            passed.await;
-            in_poll.run();
-            Answer::Nothing
-        })
+        database.later_runs(&in_poll)
     })));
     let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
     assert!(poll(&mut left).is_pending());

@@ -241,12 +241,7 @@ fn a_payload_that_a_lookup_finds_expired_may_look_its_own_id_up() {
             if *proposed.id() == id(1) {
                 return Answer::Nothing;
             }
-            let (passed, in_poll) = (database.passed(), in_poll.clone());
-            Answer::later(async move {
-                passed.await;
-                in_poll.run();
-                Answer::Nothing
-            })
+            database.later_runs(&in_poll)
         })));
         let mut left = web.lookup(&id(2), Want::Get).within(Duration::MAX);
         assert!(poll(&mut left).is_pending());

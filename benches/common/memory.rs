@@ -5,7 +5,7 @@ use std::ops::Range;
 
 const PAGE: usize = 4_096;
 
-/// Reads a byte of each page that the process has written.
+/// Reads a byte of each page that the process may write.
 ///
 /// A virtual machine's host takes back what has lain idle for a while, and the first use of such a page takes 10 µs
 /// instead of a fraction of one: a cache that was filled first, and waited until all others were, would pay for that
@@ -31,20 +31,18 @@ fn writable(line: &str) -> Option<Range<usize>> {
 fn read(memory: Range<usize>) {
     const AT_ONCE: usize = 512;
     let pages: Vec<usize> = memory.step_by(PAGE).collect();
+    let mut bytes = [0_u8; AT_ONCE];
     for pages in pages.chunks(AT_ONCE) {
-        let mut bytes = [0_u8; AT_ONCE];
         let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: pages.len() };
         let from = pages.iter().map(|&page| libc::iovec {
             iov_base: std::ptr::with_exposed_provenance_mut(page),
             iov_len: 1,
         });
         let from: Vec<_> = from.collect();
-        // SAFETY: it writes to `bytes` alone, which has room; what it cannot read, for that was unmapped meanwhile, it
-        // leaves out.
-        unsafe {
-            let pid = libc::getpid();
-            libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), from.len() as u64, 0);
-        }
+        // SAFETY: it takes nothing and always succeeds.
+        let pid = unsafe { libc::getpid() };
+        // SAFETY: it writes to `bytes` alone, which has room; at what was unmapped meanwhile it ends.
+        unsafe { libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), from.len() as _, 0) };
     }
 }
 

@@ -60,6 +60,16 @@ impl Gate {
         })
     }
 
+    /// No answer, once this is open; what the hook has is run before that, by whoever polls it.
+    pub(crate) fn later_runs<S: Send + Sync + 'static>(self: &Arc<Self>, hook: &Hook) -> Answer<S> {
+        let (passed, hook) = (self.passed(), hook.clone());
+        Answer::later(async move {
+            passed.await;
+            hook.run();
+            Answer::Nothing
+        })
+    }
+
     /// Is ready once this is open, and counted as long as it lives.
     pub(crate) fn passed(self: &Arc<Self>) -> impl Future<Output = ()> + Send + Unpin + use<> {
         struct Waiting(Arc<Gate>);
