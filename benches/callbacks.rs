@@ -5,7 +5,6 @@
 //! mark is reached at which puts are refused.
 
 #[path = "common/allocator.rs"]
-#[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
 
 use std::sync::Arc;
@@ -25,6 +24,7 @@ const ABOUT: &str =
     "The cost of callbacks to the thread that puts, and the latency beside a slow one.";
 
 fn main() {
+    allocator::set_up();
     let args = Args::parse(ABOUT, [&[20_000, 1_000_000], &[20_000]], &[]);
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {

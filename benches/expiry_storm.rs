@@ -60,7 +60,7 @@ const CALLS: [&str; 2] = ["put", "take"];
 
 fn main() {
     let args = Args::parse(ABOUT, [&[1_000_000], &[200_000]], &[Takes::RoundMs]);
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     report.note(allocator::name());
     report.not_run("moka", "its clock cannot be set, and it has no second in which all expire");

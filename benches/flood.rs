@@ -15,7 +15,7 @@ const ABOUT: &str = "Four takes of random ids beside each connection of TLS 1.3,
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000]];
     let args = paired::args(ABOUT, sizes, &contestants::all());
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     let question = Question { name: "flood", load: Load::Flood, is_threaded: true };
     ask(&args, &mut report, &[question], &contestants::all());

@@ -17,7 +17,7 @@ const ABOUT: &str = "Random hits, in a rush and one by one.";
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000, 10_000_000], &[20_000, 1_000_000]];
     let args = paired::args(ABOUT, sizes, &contestants::all());
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     contestants::show_set_up(&mut report);
     let questions = [

@@ -15,7 +15,7 @@ const ABOUT: &str = "All threads get the same session.";
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000]];
     let args = paired::args(ABOUT, sizes, &contestants::all());
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     let question = Question { name: "hot session", load: Load::Hot, is_threaded: true };
     ask(&args, &mut report, &[question], &contestants::all());

@@ -23,7 +23,7 @@ const ABOUT: &str =
 const LOADS: [(&str, Load); 3] = [("hit", Load::Hit), ("miss", Load::Miss), ("tls13", Load::Tls13)];
 
 fn main() {
-    allocator::for_openssl();
+    allocator::set_up();
     if let Some(task) = callgrind::task() {
         return run(&task);
     }

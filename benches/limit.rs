@@ -6,7 +6,6 @@
 //! array of lines, one of payloads, and a pin of crossbeam-epoch that nobody contends for.
 
 #[path = "common/allocator.rs"]
-#[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
 
 use common::contestants::honest::Id;
@@ -37,6 +36,7 @@ const PIN: Contestant = Contestant {
 };
 
 fn main() {
+    allocator::set_up();
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000], &[20_000, 1_000_000]];
     let contestants = [OURS, LIMIT, PIN];
     let args = paired::args(ABOUT, sizes, &contestants);

@@ -138,7 +138,7 @@ fn measure(child: &str) {
     let [place, sessions, churns, seconds] = numbers.collect::<Vec<_>>()[..] else {
         panic!("not understood: {child}")
     };
-    allocator::for_openssl();
+    allocator::set_up();
     let contestant = contestants::all()[place];
     let mut lane = Lane::new(0, 1, sessions);
     let load = if contestant.kind == Kind::Bounded { Load::Tls13 } else { Load::Hit };

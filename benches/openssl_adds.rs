@@ -50,7 +50,7 @@ const ALL: [Like; 3] = [
 fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 2_000, 5_000, 10_000, 20_000], &[1_000, 4_000]];
     let args = Args::parse(ABOUT, sizes, &[]);
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
     for like in ALL {

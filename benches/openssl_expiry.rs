@@ -55,7 +55,7 @@ const SHORT: Duration = Duration::from_secs(3_600);
 
 fn main() {
     let args = Args::parse(ABOUT, [&[1_000_000], &[50_000]], &[Takes::RoundMs]);
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
     report.note(allocator::name());

@@ -40,7 +40,7 @@ const THREADS: usize = 2;
 
 fn main() {
     let args = Args::parse(ABOUT, [&[1_000, 400_000, 1_000_000], &[1_000]], &[]);
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     report.note(openssl::version::version());
     for &sessions in &args.sizes {

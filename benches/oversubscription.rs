@@ -41,7 +41,7 @@ fn main() {
         [&[20_000, 1_000_000], &[20_000]],
         &[Takes::Only(&names), Takes::RoundMs],
     );
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     for &sessions in &args.sizes {
         measure(&args, &mut report, sessions);

@@ -60,7 +60,7 @@ fn main() {
     let sizes: [&[usize]; 2] = [&[1_000, 2_000, 5_000, 10_000, 20_000], &[500, 2_000]];
     let names = policies().iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let args = Args::parse(ABOUT, sizes, &[Takes::Only(&names)]);
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     let clients = args.pick(20_000, 5_000);
     report.note(&format!("{} clients, {} rounds", grouped(clients), args.rounds()));

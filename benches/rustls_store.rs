@@ -5,7 +5,6 @@
 //! round after round; medians are shown.
 
 #[path = "common/allocator.rs"]
-#[allow(dead_code, reason = "there is no OpenSSL in this one")]
 mod allocator;
 
 use std::fmt;
@@ -28,6 +27,7 @@ const THREADS: usize = 2;
 type Store = Arc<dyn StoresServerSessions>;
 
 fn main() {
+    allocator::set_up();
     let sizes: [&[usize]; 2] = [&[1_000, 20_000, 400_000, 1_000_000], &[1_000, 400_000]];
     let args = Args::parse(ABOUT, sizes, &[Takes::RoundMs]);
     let mut report = Report::begin(&args, ABOUT);

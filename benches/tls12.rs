@@ -16,7 +16,7 @@ const ABOUT: &str = "TLS 1.2: gets (Zipf, 0.9), and one put of ten calls, on a f
 fn main() {
     let sizes: [&[usize]; 2] = [&[20_000, 1_000_000, 10_000_000], &[20_000]];
     let args = paired::args(ABOUT, sizes, &contestants::all());
-    allocator::for_openssl();
+    allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     let question = Question { name: "tls12", load: Load::Tls12, is_threaded: true };
     ask(&args, &mut report, &[question], &contestants::all());

@@ -24,7 +24,7 @@ pub(crate) fn blocks() -> usize {
 }
 
 /// Counts OpenSSL's blocks, too. Has to come before anything else of OpenSSL.
-pub(crate) fn for_openssl() {
+pub(crate) fn set_up() {
     // SAFETY: the three are one allocator's.
     unsafe { openssl_calls::set_allocator(malloc, realloc, free) };
 }

@@ -25,7 +25,7 @@ pub(crate) fn name() -> &'static str {
 }
 
 /// Gives OpenSSL the allocator, too. Has to come before anything else of OpenSSL.
-pub(crate) fn for_openssl() {
+pub(crate) fn set_up() {
     if is_mimalloc() {
         openssl_allocator::for_openssl();
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
-use super::memory::{available_bytes, wake};
+use super::memory::available_bytes;
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
 use super::rounds::{Better, Found, Spread, median};
 
@@ -182,7 +182,6 @@ fn measure(
     let time = args.round_time(Duration::from_millis(200), Duration::from_millis(40));
     let counts = if question.is_threaded { threads() } else { vec![1] };
     for threads in counts {
-        wake();
         let mut sides: Vec<_> = groups.iter_mut().flat_map(|group| group.iter_mut()).collect();
         for side in &mut sides {
             side.begin(load, threads, time);
@@ -212,19 +211,19 @@ impl Side {
         }
     }
 
-    /// Sees how many steps take so long.
+    /// Sees how many steps take so long. The first calls of a thread take a hundred times as long as the later ones
+    /// where it allocates memory that the system has yet to find: a few of them do not tell how long many take.
     fn begin(&mut self, load: Load, threads: usize, time: Duration) {
         let mut steps = 4;
         let most = MAX_CALLS / load.calls();
         loop {
             let took = self.round(load, threads, steps).quickest;
             let wanted = (steps as f64 * time.as_secs_f64() / took) as usize;
-            // What is long enough tells how long the rounds have to be.
-            if took > time.as_secs_f64() / 4.0 || steps == most {
+            if took > time.as_secs_f64() * 0.75 || steps == most {
                 self.steps = wanted.clamp(1, most);
                 break;
             }
-            steps = wanted.clamp(steps, 8 * steps).min(most);
+            steps = wanted.clamp(steps + 1, 8 * steps).min(most);
         }
         self.rates.clear();
         self.found.clear();
