@@ -629,7 +629,11 @@ impl<S> fmt::Debug for Shard<S> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::reclaim::gauge::Lease;
+    use crate::table::{Entry, NewNode, SessionId};
 
     #[test]
     fn cells_are_made_for_a_full_shard_and_not_too_many_at_once() {
@@ -640,5 +644,34 @@ mod tests {
         assert_eq!(cells_for(Some(257), 64), 1024);
         assert_eq!(cells_for(Some(1 << 20), 64), 1024);
         assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 24);
+    }
+
+    /// Another session had left it, in a block that serves for this one now. Filed again as due at once, it would be
+    /// met until somebody shows the session.
+    #[test]
+    fn a_hint_that_leads_to_an_unseen_session_is_dropped() {
+        const NOW: u64 = 1_000_000;
+        let lease = Lease::new(usize::MAX);
+        let shard = Shard::new(0, lease.gauges());
+        let name = Name { hash: 1 << 63 | 1, scope: 0, id: SessionId::from([1; 32]) };
+        let unseen = NewNode::new(&name, 0, Due::PROVISIONAL.to_word(), 1_u64, false);
+        let guard = pin();
+        let place = shard.table.entry(&name, shard.table.spot(name.hash), &guard);
+        let Entry::Vacant(place) = place else { panic!("the table is empty") };
+        let Ok(linked) = place.insert(unseen, &guard) else { panic!("nobody else is there") };
+        let hint = Hint::new(name.hash, linked.stamp());
+        drop(guard);
+        shard.count_linked(true, false);
+
+        shard.file(hint, 1, 0);
+        let expired = shard.expire(NOW, BATCH).expect("it is due");
+        assert_eq!((expired.sessions.len(), shard.hints()), (0, 0));
+
+        shard.file(hint, 1, NOW);
+        let (wanted, rounds) = (Wanted { sessions: 1, weight: u64::MAX }, Cell::new(0));
+        let has_room = || rounds.replace(rounds.get() + 1) > 100;
+        let evicted = shard.evict(NOW, wanted, &Name::NOBODY, has_room);
+        assert_eq!((evicted.sessions.len(), shard.hints()), (0, 0));
+        assert_eq!(shard.live(), 1);
     }
 }

@@ -315,6 +315,7 @@ fn a_callback_may_call_anything() {
         assert!(web.put(&id(0), 0).is_stored());
         wait_until(|| done.load(Ordering::SeqCst));
         assert!(cache.is_closed() && cache.is_empty(), "{dispatch:?}");
+        assert_eq!(cache.stats().callbacks_panicked, 0, "{dispatch:?}");
     }
 }
 

@@ -291,6 +291,7 @@ fn an_answer_that_was_overtaken_counts_for_nothing() {
     assert!(sessions.take(&id(2)).is_none());
     cache.set_on_get(None);
     assert!(cache.is_empty());
+    assert_eq!(cache.stats().callbacks_panicked, 0);
 }
 
 #[test]

@@ -223,6 +223,7 @@ fn an_answer_that_a_removal_has_overtaken_counts_for_nothing() {
         assert_eq!((stage.get(1), stage.take(2)), (None, None));
         let faulty = |number| Told::Left(number, None, Reason::Faulty);
         assert_eq!(stage.told(), [faulty(1), faulty(2)]);
+        assert_eq!(stage.cache.stats().callbacks_panicked, 0);
         // The cache holds the callback, and that the cache.
         stage.cache.set_on_get(None);
     }

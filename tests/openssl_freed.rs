@@ -165,6 +165,7 @@ fn every_session_that_callbacks_have_seen_is_freed_once() {
         while cache.poll_callbacks() > 0 {}
         cache.close();
         cache.set_on_get(None);
+        assert_eq!(cache.stats().callbacks_panicked, 0, "{dispatch:?}");
         drop((cache, kept));
         // A worker that is about to end may be the last that has the cache, and its callbacks.
         let start = Instant::now();

@@ -255,6 +255,27 @@ fn an_answer_that_meets_a_bomb_is_not_lost() {
     cache.set_on_get(None);
 }
 
+/// The bomb that it has found goes with the panic of the one that it meets, for it was removed meanwhile: a second panic
+/// would end the process.
+#[test]
+fn of_many_one_that_panics_drops_the_others() {
+    let (cache, web, clock) = manual::<Bomb>(2_000, HOUR);
+    assert!(web.put(&id(1), BAD).is_stored());
+    assert!(web.put_with(&id(3), BAD, SECOND).is_stored());
+    clock.advance(MINUTE);
+    let inside = web.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert_eq!(*proposed.id(), id(2));
+        assert!(inside.remove(&id(1)));
+        Answer::Nothing
+    })));
+    assert!(panics(|| web.get_many(&[id(1), id(2), id(3)])), "it drops what is expired");
+    let stats = cache.stats();
+    assert_eq!((stats.sessions, stats.held_sessions, stats.callbacks_panicked), (0, 0, 0));
+    // It has the cache, which has it.
+    cache.set_on_get(None);
+}
+
 /// Lets a take ask for a session that is given later, and leaves it: what is given is stored then.
 fn leave_take(cache: &SessionCache<Bomb>, web: &Sessions<Bomb>) {
     let gate = Arc::<Gate>::default();

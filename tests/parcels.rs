@@ -4,6 +4,7 @@
 mod support;
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -25,9 +26,13 @@ fn bytes(key: u64, len: u64) -> SecretBytes {
     (0..len).map(|at| (key * 31 + at * 7) as u8).collect::<Vec<_>>().into()
 }
 
+fn is_whole(id: &SessionId, payload: &SecretBytes) -> bool {
+    *payload == bytes(number(id), payload.len() as u64)
+}
+
 #[track_caller]
 fn assert_whole(id: &SessionId, payload: &SecretBytes) {
-    assert!(*payload == bytes(number(id), payload.len() as u64), "{id:?} has other bytes");
+    assert!(is_whole(id, payload), "{id:?} has other bytes");
 }
 
 fn end(session: Session) {
@@ -99,15 +104,24 @@ fn sessions_of_any_length_are_whole_until_they_are_dropped() {
 #[test]
 fn so_are_those_that_callbacks_are_told_of() {
     let cache = cache(Dispatch::Inline);
+    // Counted, for a callback's panic ends there.
+    let [told, torn] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+    let look = {
+        let (told, torn) = (Arc::clone(&told), Arc::clone(&torn));
+        move |session: &Session| {
+            told.fetch_add(1, Ordering::SeqCst);
+            let is_torn = !is_whole(session.id(), session.payload());
+            torn.fetch_add(u64::from(is_torn), Ordering::SeqCst);
+        }
+    };
     let verdict = |len: usize| if len.is_multiple_of(5) { Verdict::Reject } else { Verdict::Keep };
+    let look_too = look.clone();
     let on_new = cache.set_on_new(Some(Arc::new(move |new| {
-        assert_whole(new.session().id(), new.session().payload());
+        look(new.session());
         verdict(new.session().payload().len())
     })));
-    let on_remove = cache.set_on_remove(Some(Arc::new(|removed| {
-        if let Some(session) = removed.session() {
-            assert_whole(session.id(), session.payload());
-        }
+    let on_remove = cache.set_on_remove(Some(Arc::new(move |removed| {
+        removed.session().into_iter().for_each(&look_too);
     })));
     assert!(on_new.is_ok() && on_remove.is_ok(), "no thread has to be started");
     cache.set_on_get(Some(Arc::new(|proposed| {
@@ -119,6 +133,8 @@ fn so_are_those_that_callbacks_are_told_of() {
         Answer::Give(Found { id, scope, payload: bytes(key, key * 30), lifetime: HOUR })
     })));
     by_many_threads(cache);
+    assert!(told.load(Ordering::SeqCst) > 0);
+    assert_eq!(torn.load(Ordering::SeqCst), 0, "callbacks were told of other bytes");
 }
 
 /// A payload that comes back was a session's, or nearly, and serves for another one.

@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use resumption::{Answer, Clock, Dispatch, Found, Scope, SessionCache, Sessions, Verdict, Want};
+use resumption::{
+    Answer, Clock, Dispatch, Found, Put, Refusal, Scope, SessionCache, Sessions, Verdict, Want,
+};
 
 use later::{Gate, Hook, poll};
 use support::{HOUR, MINUTE, PATIENCE, id, wait_until};
@@ -261,6 +263,28 @@ fn a_payload_that_a_lookup_finds_expired_may_look_its_own_id_up() {
         (found, looks.get().copied())
     });
     assert_eq!(found, (false, Some(false)));
+}
+
+/// The limit is lowered while room is made for a payload that is too large then: nobody has to leave for it any more.
+#[test]
+fn a_put_that_has_become_too_large_evicts_no_more() {
+    const KIB: usize = 1 << 10;
+    let cache = SessionCache::builder().weigher(|of: &(usize, Acts)| of.0).max_bytes(112 * KIB);
+    let cache = cache.without_ticker().build().unwrap();
+    let (web, lowers) = (cache.scope(&Scope::new("web")), Hook::default());
+    let act = |hook: &Hook| {
+        let hook = hook.clone();
+        Acts::with(move || hook.run())
+    };
+    for number in 0..100 {
+        assert!(web.put(&id(number), (KIB, act(&lowers))).is_stored());
+    }
+    let within = cache.clone();
+    lowers.set(move || within.set_max_bytes(64 * KIB));
+    let put = web.put(&id(100), (100 * KIB, Acts::NOT));
+    assert!(lowers.has_run(), "somebody was evicted");
+    assert!(matches!(put, Put::Refused(Refusal::TooLarge, _)), "{put:?}");
+    assert!(cache.bytes() > 32 * KIB, "{} sessions are left", cache.len());
 }
 
 /// Of a put that needs room: what it wants is looked up anew when somebody was evicted.

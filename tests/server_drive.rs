@@ -117,6 +117,15 @@ fn without_json_the_summary_is_for_people() {
     }
 }
 
+/// Where nobody watches there are lines, as the next test sees.
+#[test]
+fn on_a_terminal_a_drive_shows_a_bar() {
+    let (status, sent) = Program::on_a_terminal("server", &["--drive", "2"]);
+    assert!(status.success(), "{status}: {sent}");
+    let bar = sent.split('\r').find(|text| text.contains('█') && text.contains(" %  "));
+    assert!(bar.is_some_and(|bar| bar.contains("handshakes")), "{sent:?}");
+}
+
 #[test]
 fn a_signal_ends_a_drive_early_with_its_summary() {
     for signal in ["INT", "TERM"] {

@@ -1,6 +1,9 @@
 //! The example programs as an operator meets them: ready line, help, signals, reloads, and what
 //! they say to what cannot work.
 
+#[path = "../examples/common/options.rs"]
+#[allow(dead_code, reason = "the examples use all of it")]
+mod options;
 #[path = "common/process.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod process;
@@ -18,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Parser;
+use options::Options;
 use process::{Answer, End, PATIENCE, Program, folder, request};
 use rustls::{HandshakeKind, StreamOwned};
 use tls::{ONLY_12, ONLY_13, Pki, SERVER};
@@ -63,6 +68,12 @@ fn the_page_says_how_its_own_connection_was_made() {
         assert_eq!((first.kind, heading(&first)), (HandshakeKind::Full, "Full handshake"));
         let second = ask();
         assert_eq!((second.kind, heading(&second)), (HandshakeKind::Resumed, "Resumed"));
+        for answer in [first, second] {
+            let (_, took) = answer.text.split_once("Handshake took</th><td>").unwrap();
+            let (number, unit) = took.split_once('<').unwrap().0.split_once(' ').unwrap();
+            assert!(number.parse::<f64>().unwrap() > 0.0, "{took}");
+            assert!(["µs", "ms", "s"].contains(&unit), "{took}");
+        }
     }
 }
 
@@ -266,6 +277,14 @@ fn help_names_every_option() {
     ] {
         assert!(help.contains(&format!("--{option}")), "--{option} in {help}");
     }
+}
+
+#[test]
+fn unless_it_is_told_where_a_server_listens_on_this_machine_alone() {
+    let address = |args: &[&str]| Options::parse_from([&["server"], args].concat()).address();
+    assert_eq!(address(&[]).to_string(), "127.0.0.1:8443");
+    assert_eq!(address(&["--drive", "1"]).to_string(), "127.0.0.1:0");
+    assert_eq!(address(&["--listen", "[::1]:1"]).to_string(), "[::1]:1");
 }
 
 /// A server that does not start.

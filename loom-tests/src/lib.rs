@@ -33,7 +33,9 @@
 //! | `flights.rs` | `flight.rs`, `engine/ask.rs` | no removed session comes back; a dropped lookup strands no other, and neither loses nor doubles |
 //! | `due.rs` | `expiry/due.rs`, engine | a session is extended or expires, never both; a renewal undoes neither |
 //! | `shelf.rs` | `reclaim/shelf.rs` | a bundle of free blocks is neither lost nor taken twice |
+//! | `parcel.rs` | `reclaim/parcel.rs`, `table/node/birth.rs` | bytes that share their block with a node are not wiped while they are held; the block is freed once |
 //! | `real.rs` | table and queue, on the real epoch | as above; and that what is retired is freed |
+//! | `freed.rs` | table, on the real epoch | a header that does not wait for its readers is a use after free, to AddressSanitizer |
 //!
 //! Memory is reclaimed by a mock, the most aggressive reclaimer that the epoch's contract allows:
 //! a block dies when the last guard of those that were pinned at its retirement is gone, and a read

@@ -23,6 +23,9 @@ const MOST_KEPT: usize = 8;
 /// Handles that a walk of the cache has at a time, at most.
 pub(crate) const WALK: u64 = 257;
 
+/// Lookups in one call.
+const MANY: usize = 4;
+
 /// Takes that a thread remembers, so that it sees a session that comes back.
 const REMEMBERED: usize = 8;
 
@@ -74,7 +77,8 @@ impl<'a> Actor<'a> {
         let key = self.key();
         match self.dice.below(100) {
             0..=27 => self.put(key),
-            28..=46 => self.get(key),
+            28..=43 => self.get(key),
+            44..=46 => self.get_many(key.0),
             47..=66 => self.take(key),
             67..=74 => self.remove(key),
             75..=79 => self.look(key),
@@ -160,6 +164,18 @@ impl<'a> Actor<'a> {
             self.totals.hits += 1;
             self.check(key, &session, Some(since));
             self.maybe_keep(session, outside);
+        }
+    }
+
+    /// Some of one scope.
+    fn get_many(&mut self, scope: usize) {
+        let keys = [(); MANY].map(|()| (scope, self.key().1));
+        let (_outside, since) = (self.watch.outside(MANY as u64), self.now());
+        let found = self.scopes[scope].get_many(&keys.map(|key| id(key.1)));
+        for (key, session) in keys.into_iter().zip(found) {
+            let Some(session) = session else { continue };
+            self.totals.hits += 1;
+            self.check(key, &session, Some(since));
         }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::reclaim::panics::Panics;
 use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
 use crate::shard::BATCH;
@@ -18,7 +19,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
         scope: &Arc<ScopeEntry>,
         ids: &[SessionId],
     ) -> Vec<Option<Session<S>>> {
-        let mut found = Vec::with_capacity(ids.len());
+        let (mut found, mut panics) = (Vec::with_capacity(ids.len()), Panics::default());
+        // A lookup panics with a payload that it drops. What was found before goes then, and somebody may have removed
+        // it meanwhile: a second panic on the way out would end the process.
+        if panics.catch(|| self.get_each(scope, ids, &mut found)).is_none() {
+            panics.drop_all(found.drain(..));
+        }
+        panics.resume();
+        found
+    }
+
+    fn get_each(
+        &self,
+        scope: &Arc<ScopeEntry>,
+        ids: &[SessionId],
+        found: &mut Vec<Option<Session<S>>>,
+    ) {
         let mut names = [Name::NOBODY; BATCH];
         for ids in ids.chunks(BATCH) {
             let names = &mut names[..ids.len()];
@@ -33,6 +49,5 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             found.extend(names.iter().map(|name| self.get_named(scope, name)));
         }
-        found
     }
 }

@@ -1,11 +1,14 @@
 //! The example programs as processes: started, listened to, signalled, and asked over real TLS.
 
 use std::{
-    env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    env,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::fd::{FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    ptr,
     sync::{
         Arc, OnceLock,
         mpsc::{self, Receiver},
@@ -65,6 +68,33 @@ impl Program {
     /// A server whose stderr nobody reads any more.
     pub(crate) fn server_unheard(args: &[&str]) -> (Self, Ready) {
         Self::spawn(Command::new(path("server")).args(LISTEN).args(args), false).ready()
+    }
+
+    /// Runs a program whose stderr is a terminal; returns how it ended, and what the terminal was sent.
+    pub(crate) fn on_a_terminal(example: &str, args: &[&str]) -> (ExitStatus, String) {
+        let (mut ours, mut its) = (0, 0);
+        let (name, settings) = (ptr::null_mut(), ptr::null_mut());
+        let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: two descriptors are written, and the size is read; null asks for nothing.
+        let opened = unsafe { libc::openpty(&mut ours, &mut its, name, settings, &size) };
+        assert_eq!(opened, 0, "{}", io::Error::last_os_error());
+        // SAFETY: both are new, and nobody else's.
+        let [ours, its] = unsafe { [ours, its].map(|end| OwnedFd::from_raw_fd(end)) };
+        let mut command = Command::new(path(example));
+        command.args(args).env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(its).spawn().unwrap();
+        // It has the program's end of the terminal.
+        drop(command);
+        let (done, sent) = mpsc::channel();
+        thread::spawn(move || {
+            let mut sent = Vec::new();
+            // Ends with an error when the other end is closed.
+            let _ = File::from(ours).read_to_end(&mut sent);
+            done.send(String::from_utf8_lossy(&sent).into_owned())
+        });
+        let program = Self { child, out: mpsc::channel().1, err: mpsc::channel().1 };
+        let sent = sent.recv_timeout(PATIENCE).expect("the program ends");
+        (program.end().status, sent)
     }
 
     /// Waits for the line in which a server says where it listens.

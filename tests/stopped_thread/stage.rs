@@ -19,7 +19,7 @@ pub(crate) const DOINGS: [&str; 27] = [
     "put_with",
     "put_from",
     "put_if_absent",
-    "get",
+    "get, get_many",
     "take",
     "remove",
     "remove_faulty",
@@ -149,7 +149,8 @@ impl Stage {
     }
 
     fn call(&self, doing: u64, number: u64, lifetime: Duration, random: &mut Random) -> Came {
-        let (id, web): (&SessionId, _) = (&id(number), &self.sessions);
+        // The next one of its own, where each thread has some: see `number`.
+        let (id, next, web): (&SessionId, _, _) = (&id(number), id(number + 4), &self.sessions);
         let put = match doing {
             1 => web.put(id, payload(number)),
             2 => web.put_with(id, payload(number), lifetime),
@@ -157,6 +158,7 @@ impl Stage {
             4 => web.put_if_absent(id, payload(number)),
             _ => {
                 match doing {
+                    5 if random.below(2) == 0 => drop(web.get_many(&[*id, next])),
                     5 => drop(web.get(id)),
                     6 => drop(web.take(id)),
                     7 => _ = web.remove(id),

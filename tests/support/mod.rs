@@ -137,9 +137,11 @@ impl Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        assert_eq!(self.check, WHOLE ^ self.id ^ self.version, "dropped twice, or torn");
+        let is_whole = self.check == WHOLE ^ self.id ^ self.version;
         self.check = 0;
+        // First: the cache may contain the panic, and then there is one too few.
         self.census.bytes.fetch_sub(Self::charge(self.weight), Ordering::SeqCst);
         self.census.payloads.fetch_sub(1, Ordering::SeqCst);
+        assert!(is_whole, "dropped twice, or torn");
     }
 }

@@ -6,8 +6,9 @@ use std::os::unix::thread::JoinHandleExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use super::support::wait_until;
+use super::support::{PATIENCE, wait_until};
 
 /// Whether a thread is in the handler.
 static PARKED: AtomicBool = AtomicBool::new(false);
@@ -47,11 +48,13 @@ pub(crate) fn stop_pthread(thread: libc::pthread_t) -> Stopped {
     // SAFETY: by the caller's promise the thread lives.
     let result = unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
     assert_eq!(result, 0, "the thread lives");
-    let stopped = Stopped(());
+    let start = Instant::now();
     while !PARKED.load(Ordering::SeqCst) {
+        // Nobody to be released then: see `wait`.
+        assert!(start.elapsed() < PATIENCE, "the thread does not stop: it has ended");
         thread::yield_now();
     }
-    stopped
+    Stopped(())
 }
 
 /// Waits until a thread stands that stops by itself; `None` if `is_over` says so before.

@@ -61,7 +61,7 @@ Usage: cargo xtask chaos [--operations N] [--seed N]
 Real threads, with a pause of random length now and then before an atomic step; what their calls return is checked for
 linearizability.
 
-  --operations N  calls of each scenario (1000000)
+  --operations N  calls of each scenario (500000; with a bug 5000000)
   --seed N        where the random numbers begin (1)
   --plant BUG     with this bug switched on: has to fail
   --plants        so with each of those that this has to catch, and tells how soon

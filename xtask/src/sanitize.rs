@@ -67,10 +67,11 @@ const TESTS: &[&str] = &[
 
 /// The rest, and why no sanitizer runs it.
 #[cfg(test)]
-const OTHERS: [(&str, &str); 11] = [
+const OTHERS: [(&str, &str); 12] = [
     ("callbacks_stopped", "stops threads by signals, which ThreadSanitizer delays"),
     ("external_cache", "kills programs that were built without one"),
     ("linearizability", "histories of what `stress` does, for their order"),
+    ("memory", "has an allocator of its own, which counts bytes"),
     ("openssl_oracle", "has a C library's clock of its own"),
     ("openssl_server", "starts a program that was built without one"),
     ("server_drive", "starts a program that was built without one"),
@@ -81,10 +82,8 @@ const OTHERS: [(&str, &str); 11] = [
     ("wiped", "has an allocator of its own, which reads what is freed"),
 ];
 
-/// Tests that are left out: one asserts a time, which a sanitizer's slowness and a busy machine exceed
-/// together; and one forgets its cache on purpose, for it holds payloads that panic in their drop.
-const SKIPPED: [&str; 2] =
-    ["many_lookups_of_one_id_come_and_go", "a_rejection_that_meets_a_panicking_payload"];
+/// A test that is left out: it forgets its cache on purpose, for that holds payloads that panic in their drop.
+const SKIPPED: [&str; 1] = ["a_rejection_that_meets_a_panicking_payload"];
 
 /// Tests that ThreadSanitizer needs the standard library's sources for: what they share is behind its mutexes and
 /// channels, or tokio's, which are made of those.

@@ -1,4 +1,4 @@
-//! Lengths: no `.rs` file over 700 lines, no function over 60.
+//! Lengths: no `.rs` file over 700 lines, no function over 60, no README over 150.
 //!
 //! A function is measured from brace to brace, both lines included; a closure counts with the
 //! function it stands in. The rule holds in tests, benches, examples and here as well.
@@ -7,17 +7,26 @@ use super::{Finding, Source, is_rust};
 
 const FILE_LINES: usize = 700;
 const FUNCTION_LINES: usize = 60;
+const README_LINES: usize = 150;
 
 pub(super) fn long_files(sources: &[Source]) -> Vec<Finding> {
-    let lines = |source: &Source| source.text.lines().count();
-    sources
-        .iter()
-        .filter(|source| is_rust(&source.path) && lines(source) > FILE_LINES)
-        .map(|source| {
-            let lines = lines(source);
-            source.finding(lines, format!("the file has {lines} lines, more than {FILE_LINES}"))
-        })
-        .collect()
+    let mut findings = Vec::new();
+    for source in sources {
+        let (lines, most) = (source.text.lines().count(), most_lines(&source.path));
+        if lines > most {
+            let what = format!("the file has {lines} lines, more than {most}");
+            findings.push(source.finding(lines, what));
+        }
+    }
+    findings
+}
+
+fn most_lines(path: &str) -> usize {
+    match path {
+        "README.md" => README_LINES,
+        path if is_rust(path) => FILE_LINES,
+        _ => usize::MAX,
+    }
 }
 
 pub(super) fn long_functions(sources: &[Source]) -> Vec<Finding> {
@@ -48,9 +57,17 @@ mod tests {
     #[test]
     fn a_file_of_701_lines_is_found() {
         let (fits, long) = ("//\n".repeat(700), "//\n".repeat(701));
-        assert!(found(long_files, &[("tests/a.rs", &fits), ("README.md", &long)]).is_empty());
+        let files = [("tests/a.rs", fits.as_str()), ("docs/benchmarks.md", long.as_str())];
+        assert!(found(long_files, &files).is_empty());
         let findings = found(long_files, &[("benches/b.rs", &long)]);
         assert_eq!(findings, ["benches/b.rs:701: the file has 701 lines, more than 700"]);
+    }
+
+    #[test]
+    fn a_readme_of_151_lines_is_found() {
+        assert!(found(long_files, &[("README.md", &"\n".repeat(150))]).is_empty());
+        let findings = found(long_files, &[("README.md", &"\n".repeat(151))]);
+        assert_eq!(findings, ["README.md:151: the file has 151 lines, more than 150"]);
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! What a session takes beside its payload, all in all: its header, its cells and its hints.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use resumption::{Scope, SecretBytes, SessionCache};
+
+use support::{HOUR, id};
+
+/// So many bytes at most.
+const PROMISED: usize = 128;
+const SESSIONS: usize = 1_000_000;
+/// Fewer than most sessions have, so that a million of them are few enough for a test.
+const PAYLOAD: usize = 64;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that are allocated, as glibc rounds them. Relaxed: read when nobody writes.
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is the system's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by the caller's promise.
+        let block = unsafe { System.alloc(layout) };
+        BYTES.fetch_add(usable(block), Ordering::Relaxed);
+        block
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by the caller's promise.
+        let block = unsafe { System.alloc_zeroed(layout) };
+        BYTES.fetch_add(usable(block), Ordering::Relaxed);
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(usable(block), Ordering::Relaxed);
+        // SAFETY: by the caller's promise.
+        unsafe { System.dealloc(block, layout) };
+    }
+}
+
+fn usable(block: *mut u8) -> usize {
+    // SAFETY: a live block of malloc, which is the system's allocator here, or null.
+    unsafe { libc::malloc_usable_size(block.cast()) }
+}
+
+/// Full, and when as many have come once more, and half of these were taken.
+#[test]
+fn a_session_takes_as_much_beside_its_payload_as_is_promised_at_most() {
+    let before = BYTES.load(Ordering::Relaxed);
+    let builder = SessionCache::builder().max_sessions(SESSIONS).lifetime(HOUR);
+    let cache: SessionCache = builder.without_ticker().build().expect("sane settings");
+    let web = cache.scope(&Scope::new("web"));
+    for number in 0..2 * SESSIONS as u64 {
+        assert!(web.put(&id(number), SecretBytes::from(&[7; PAYLOAD])).is_stored());
+        if number >= SESSIONS as u64 && number.is_multiple_of(2) {
+            assert!(web.take(&id(number)).is_some());
+        }
+        if number + 1 == SESSIONS as u64 || number + 1 == 2 * SESSIONS as u64 {
+            let all = BYTES.load(Ordering::Relaxed) - before + cache.stats().region_bytes as usize;
+            let each = (all / cache.len()).saturating_sub(PAYLOAD);
+            println!("{each} bytes beside the payload of {} sessions", cache.len());
+            assert!(each <= PROMISED, "{each} bytes beside the payload");
+        }
+    }
+}
