@@ -577,6 +577,7 @@ impl<S: Send + Sync + 'static> fmt::Debug for Iter<S> {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::callbacks::Verdict;
     use crate::clock::Clock;
     use crate::table::SessionId;
 
@@ -606,5 +607,24 @@ mod tests {
         // Others do the rest, and what is renewed stays.
         cache.flush_expired();
         assert!(cache.len() + 64 > most, "{} are left", cache.len());
+    }
+
+    /// Else a worker naps after each turn of them.
+    #[test]
+    fn a_turn_of_events_that_nobody_hears_of_is_work() {
+        let cache: SessionCache<u64> = SessionCache::builder().without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let id = SessionId::from([1; 32]);
+        // Without the worker's thread: what that does is done here.
+        cache.engine.set_on_new(Some(Arc::new(|_| Verdict::Keep)));
+        cache.engine.set_on_remove(Some(Arc::new(|_| {})));
+        assert!(web.put(&id, 1).is_stored() && web.remove(&id));
+        // Told to nobody any more, but for what comes from here on.
+        drop(cache.engine.callbacks.remove.set(None));
+        drop(cache.engine.callbacks.new.set(None));
+        assert!(cache.engine.callbacks_waiting() > 0);
+        assert!(cache.engine.work(0), "there was something");
+        assert!(!cache.engine.work(0), "there is nothing more");
+        assert_eq!(cache.engine.callbacks_waiting(), 0);
     }
 }
