@@ -471,6 +471,10 @@ fn start_worker<S: Send + Sync + 'static>(
             let sleeps = naps == NAPS && strong.fall_asleep(worker);
             // Let go of it first: the engine's drop wakes the workers, which then end.
             drop(strong);
+            if engine.strong_count() == 0 {
+                // If that was here, a payload's drop may have parked this thread since, and taken the wake-up for its own.
+                break;
+            }
             if sleeps {
                 thread::park();
                 engine.upgrade().inspect(|strong| strong.wake_up(worker));
@@ -497,15 +501,18 @@ fn start_ticker<S: Send + Sync + 'static>(
     const NAP: Duration = Duration::from_micros(400);
     let run = move || {
         let mut tick = Tick::default();
-        while let Some(engine) = engine.upgrade() {
+        while let Some(strong) = engine.upgrade() {
             let start = Instant::now();
             let is_enough = || start.elapsed() >= SLICE;
             // A payload that panics in its drop must not end the expiry of the others.
-            let ended = contained(|| engine.tick(&mut tick, is_enough)).unwrap_or(false);
-            engine.tend_orphans(usize::MAX);
-            let rang = engine.dispatch.rang();
-            // Before it sleeps: with the last reference it ends.
-            drop(engine);
+            let ended = contained(|| strong.tick(&mut tick, is_enough)).unwrap_or(false);
+            strong.tend_orphans(usize::MAX);
+            let rang = strong.dispatch.rang();
+            // Before it sleeps: with the last reference it ends, as a worker does.
+            drop(strong);
+            if engine.strong_count() == 0 {
+                break;
+            }
             if !rang {
                 thread::park_timeout(if ended { every } else { NAP.min(every) });
             }

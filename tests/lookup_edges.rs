@@ -5,10 +5,11 @@
 mod later;
 mod support;
 
+use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -581,4 +582,48 @@ fn a_future_that_parks_its_thread_takes_no_wake_up_away() {
     let got = web.get(&id(1));
     assert_eq!(got.map(|session| *session.payload()), Some(7));
     cache.set_on_get(None);
+}
+
+/// The ticker drops the cache, and one of its payloads parks the ticker's thread, which is woken by what was to
+/// end it.
+#[test]
+fn user_code_on_the_ticker_does_not_outlive_the_cache() {
+    struct Parks;
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            thread::park_timeout(PATIENCE);
+        }
+    }
+    thread_local!(static UNTIL_IT_ENDS: Cell<Option<mpsc::Sender<()>>> = const { Cell::new(None) });
+    let (cache, sessions) = cache_with_ticker();
+    assert!(sessions.put(&id(2), Parks).is_stored());
+    let (gate, hook) = (Arc::<Gate>::default(), Hook::default());
+    let (own, in_poll) = (Arc::clone(&gate), hook.clone());
+    cache.set_on_get(Some(Arc::new(move |_| {
+        let (passed, in_poll) = (own.passed(), in_poll.clone());
+        // In two turns of the ticker: what has woken it is heard after the first one.
+        let next = async move {
+            in_poll.run();
+            pending().await
+        };
+        Answer::later(async move {
+            passed.await;
+            Answer::later(next)
+        })
+    })));
+    let (inside, is_inside) = mpsc::channel();
+    let (dropped, is_dropped) = mpsc::channel();
+    let (lives, ends) = mpsc::channel();
+    hook.set(move || {
+        UNTIL_IT_ENDS.set(Some(lives));
+        inside.send(()).unwrap();
+        is_dropped.recv_timeout(PATIENCE).unwrap();
+    });
+    drop(waiting(&sessions, 1, Want::Get));
+    gate.open();
+    is_inside.recv_timeout(PATIENCE).expect("the ticker polls");
+    drop((cache, sessions));
+    dropped.send(()).unwrap();
+    let ended = Err(mpsc::RecvTimeoutError::Disconnected);
+    assert_eq!(ends.recv_timeout(PATIENCE), ended, "the ticker's thread ends");
 }
