@@ -627,3 +627,38 @@ fn user_code_on_the_ticker_does_not_outlive_the_cache() {
     let ended = Err(mpsc::RecvTimeoutError::Disconnected);
     assert_eq!(ends.recv_timeout(PATIENCE), ended, "the ticker's thread ends");
 }
+
+/// Where there is no ticker, a lookup that asks polls some of what others have left.
+#[test]
+fn futures_that_look_up_are_not_polled_inside_of_each_other() {
+    thread_local!(static DEPTH: Cell<u64> = const { Cell::new(0) });
+    let (cache, sessions) = cache::<u64>(LONG);
+    let (gate, deepest) = (Arc::<Gate>::default(), Arc::<AtomicU64>::default());
+    let (own, inner, most) = (Arc::clone(&gate), sessions.clone(), Arc::clone(&deepest));
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        let at = number(proposed.id());
+        if at >= 1_000 {
+            return Answer::Nothing;
+        }
+        let (passed, inner, most) = (own.passed(), inner.clone(), Arc::clone(&most));
+        Answer::later(async move {
+            passed.await;
+            let depth = DEPTH.get() + 1;
+            DEPTH.set(depth);
+            most.fetch_max(depth, Ordering::SeqCst);
+            assert!(inner.get(&id(1_000 + at)).is_none());
+            DEPTH.set(depth - 1);
+            Answer::Nothing
+        })
+    })));
+    for at in 0..100 {
+        drop(waiting(&sessions, at, Want::Get));
+    }
+    gate.open();
+    assert!(sessions.get(&id(1_000)).is_none());
+    assert_eq!(deepest.load(Ordering::SeqCst), 1);
+    assert!(gate.waiting() < 100, "some were polled");
+    cache.poll_callbacks();
+    cache.set_on_get(None);
+    assert_eq!((gate.waiting(), deepest.load(Ordering::SeqCst)), (0, 1));
+}

@@ -292,3 +292,31 @@ fn a_put_takes_the_place_of_a_session_that_came_while_it_made_room() {
     }
     assert!(met > 0, "no drop has put anything");
 }
+
+/// A future that a lookup has left, and that closes the cache of the put.
+#[test]
+fn what_others_have_left_is_not_polled_in_the_middle_of_a_put() {
+    let closed = ends(|| {
+        let (cache, web) = inline(1);
+        let (other, others) = inline(1);
+        let (gate, closes) = (Arc::<Gate>::default(), Hook::default());
+        let (database, in_poll) = (Arc::clone(&gate), closes.clone());
+        other.set_on_get(Some(Arc::new(move |proposed| match *proposed.id() == id(1) {
+            true => database.later_runs(&in_poll),
+            false => Answer::Nothing,
+        })));
+        let mut left = others.lookup(&id(1), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+        drop(left);
+        let closing = cache.clone();
+        closes.set(move || closing.close());
+        gate.open();
+        let looks = others.clone();
+        assert!(web.put(&id(1), Acts::with(move || drop(looks.get(&id(2))))).is_stored());
+        assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
+        let before = cache.is_closed();
+        assert!(others.get(&id(2)).is_none());
+        (before, cache.is_closed())
+    });
+    assert_eq!(closed, (false, true), "in the middle of the put, and after it");
+}

@@ -133,8 +133,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
-        if !self.dispatch.has_ticker() {
-            self.tend_orphans(TENDED_PER_ASK);
+        // What was left may look up in turn, and comes here again: it tends no others then, one inside the other. Nor is
+        // it polled in the middle of a put, which it has nothing to do with.
+        if !self.dispatch.has_ticker() && !dispatch::is_in_callback() && !dispatch::is_held() {
+            dispatch::call(|| self.tend_orphans(TENDED_PER_ASK));
         }
         // A callback that waits could wait for itself.
         let may_wait = !dispatch::is_in_callback();
