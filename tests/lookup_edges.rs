@@ -662,3 +662,20 @@ fn futures_that_look_up_are_not_polled_inside_of_each_other() {
     cache.set_on_get(None);
     assert_eq!((gate.waiting(), deepest.load(Ordering::SeqCst)), (0, 1));
 }
+
+#[test]
+fn an_answer_counts_as_handed_out_if_somebody_gets_it() {
+    let (cache, sessions) = cache(LONG);
+    let gate = Gate::behind(&cache);
+    drop(waiting(&sessions, 1, Want::Get));
+    gate.open();
+    cache.poll_callbacks();
+    assert_eq!((cache.len(), cache.stats().get_answered), (1, 0), "it is stored, for nobody");
+    gate.shut();
+    drop(waiting(&sessions, 2, Want::Get));
+    let mut comes = waiting(&sessions, 2, Want::Get);
+    gate.open();
+    cache.poll_callbacks();
+    assert!(matches!(poll(&mut comes), Poll::Ready(Some(_))));
+    assert_eq!((cache.len(), cache.stats().get_answered), (2, 1));
+}
