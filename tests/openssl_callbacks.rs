@@ -172,7 +172,8 @@ fn a_ticket_is_spent_at_every_server_whose_takes_ask() {
             store_in(cache, &database);
             find_in(cache, &database);
         }
-        let (client, first, second) = (Client::new(TLS13), server(&web(&one)), server(&web(&other)));
+        let (client, first, second) =
+            (Client::new(TLS13), server(&web(&one)), server(&web(&other)));
         let session = session(&client, &first);
         assert_eq!(visit(&client, &second, Some(&session)), Kind::Resumed, "{mode:?}");
         assert_eq!(visit(&client, &second, Some(&session)), Kind::Full, "{mode:?}");

@@ -12,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use resumption::{
-    Answer, CacheMode, Dispatch, Found, SessionCache, SessionId, Verdict, Want,
-};
+use resumption::{Answer, CacheMode, Dispatch, Found, SessionCache, SessionId, Verdict, Want};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
 use tls::{Link, ONLY_13, Pki, accept, answer, cache, feed, sent, start, store, visit};
 

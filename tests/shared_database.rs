@@ -128,7 +128,8 @@ fn servers_that_take_at_once_have_one_winner() {
             let takers = servers.each_ref().map(|server| {
                 scope.spawn(|| {
                     start.wait();
-                    (0..SESSIONS).filter(|&number| server.take(&id(number)).is_some()).count() as u64
+                    (0..SESSIONS).filter(|&number| server.take(&id(number)).is_some()).count()
+                        as u64
                 })
             });
             takers.into_iter().map(|taker| taker.join().unwrap()).sum()
