@@ -471,6 +471,10 @@ fn start_worker<S: Send + Sync + 'static>(
             let sleeps = naps == NAPS && strong.fall_asleep(worker);
             // Let go of it first: the engine's drop wakes the workers, which then end.
             drop(strong);
+            if engine.strong_count() == 0 {
+                // If that was here, a payload's drop may have parked this thread since, and taken the wake-up for its own.
+                break;
+            }
             if sleeps {
                 thread::park();
                 engine.upgrade().inspect(|strong| strong.wake_up(worker));
@@ -497,15 +501,18 @@ fn start_ticker<S: Send + Sync + 'static>(
     const NAP: Duration = Duration::from_micros(400);
     let run = move || {
         let mut tick = Tick::default();
-        while let Some(engine) = engine.upgrade() {
+        while let Some(strong) = engine.upgrade() {
             let start = Instant::now();
             let is_enough = || start.elapsed() >= SLICE;
             // A payload that panics in its drop must not end the expiry of the others.
-            let ended = contained(|| engine.tick(&mut tick, is_enough)).unwrap_or(false);
-            engine.tend_orphans(usize::MAX);
-            let rang = engine.dispatch.rang();
-            // Before it sleeps: with the last reference it ends.
-            drop(engine);
+            let ended = contained(|| strong.tick(&mut tick, is_enough)).unwrap_or(false);
+            strong.tend_orphans(usize::MAX);
+            let rang = strong.dispatch.rang();
+            // Before it sleeps: with the last reference it ends, as a worker does.
+            drop(strong);
+            if engine.strong_count() == 0 {
+                break;
+            }
             if !rang {
                 thread::park_timeout(if ended { every } else { NAP.min(every) });
             }
@@ -577,6 +584,7 @@ impl<S: Send + Sync + 'static> fmt::Debug for Iter<S> {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::callbacks::Verdict;
     use crate::clock::Clock;
     use crate::table::SessionId;
 
@@ -606,5 +614,24 @@ mod tests {
         // Others do the rest, and what is renewed stays.
         cache.flush_expired();
         assert!(cache.len() + 64 > most, "{} are left", cache.len());
+    }
+
+    /// Else a worker naps after each turn of them.
+    #[test]
+    fn a_turn_of_events_that_nobody_hears_of_is_work() {
+        let cache: SessionCache<u64> = SessionCache::builder().without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let id = SessionId::from([1; 32]);
+        // Without the worker's thread: what that does is done here.
+        cache.engine.set_on_new(Some(Arc::new(|_| Verdict::Keep)));
+        cache.engine.set_on_remove(Some(Arc::new(|_| {})));
+        assert!(web.put(&id, 1).is_stored() && web.remove(&id));
+        // Told to nobody any more, but for what comes from here on.
+        drop(cache.engine.callbacks.remove.set(None));
+        drop(cache.engine.callbacks.new.set(None));
+        assert!(cache.engine.callbacks_waiting() > 0);
+        assert!(cache.engine.work(0), "there was something");
+        assert!(!cache.engine.work(0), "there is nothing more");
+        assert_eq!(cache.engine.callbacks_waiting(), 0);
     }
 }

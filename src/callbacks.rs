@@ -34,7 +34,7 @@ pub enum Want {
     /// To use it, and to leave it for others.
     Get,
     /// To use it alone, once: an external cache has to *delete it atomically*, so that no other
-    /// server that asks gets it too.
+    /// server that asks gets it too. Servers that share one have to ask for [each take](crate::Sessions::take).
     Take,
 }
 

@@ -237,14 +237,19 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
     }
 
     /// Shows the session to all others who are aboard, unless it was removed meanwhile: one of them may
-    /// have come after that. They are woken when the flight has ended.
+    /// have come after that. They are woken when the flight has ended. Calls `is_seen` before, if anybody gets
+    /// to see it: one of them, or the lookup that lands.
     ///
     /// Both orders of a removal, with what its thread looks up next, and the landing: if that one comes
     /// aboard first, its removal's mark is seen here, under the lock; if this is first, it is not let
     /// aboard any more.
-    pub(crate) fn land(&self, session: &Session<S>) {
+    pub(crate) fn land(&self, session: &Session<S>, is_seen: impl FnOnce()) {
         let is_shown = || !self.is_stale() || planted!("landed-though-removed");
-        drop(self.flight.land(self.seat, || is_shown().then(|| session.clone())));
+        let state = self.flight.land(self.seat, || is_shown().then(|| session.clone()));
+        // Under the lock.
+        if self.seat.is_some() || matches!(state.landed, Some(Landed::Concluded(Some(_)))) {
+            is_seen();
+        }
     }
 
     /// Leaves the future to whoever polls next; the flight goes on.

@@ -50,7 +50,8 @@
 //!   already, of [`SecretBytes`] of up to 936 bytes, which share its block.
 //! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
 //! * **Callbacks are told once, in order.** Of one id in one scope: a session's coming before its
-//!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile. An
+//!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile; but
+//!   where a payload that a put evicts drops the last handle of another cache, that one's are told inside the put. An
 //!   external cache that lags brings no session back.
 //! * **No panic past the builder**, whatever the ids, limits and clocks. A payload whose own drop
 //!   panics does so out of the call that dropped it, and nothing else is lost but what that call was

@@ -43,7 +43,8 @@ bitflags! {
         /// Gets and takes do not look into the cache, and count no miss: they ask the get callback at
         /// once. When a take has asked, a session of its id that is in the cache leaves it, as taken,
         /// whatever the answer was; so it is not found later, in another mode. Everything else still
-        /// sees the cache: `contains`, `remove`, `extend`, `put_if_absent`.
+        /// sees the cache: `contains`, `remove`, `extend`, `put_if_absent`. Without it, servers that share an external
+        /// cache may each find what one of them [has taken](crate::Sessions::take).
         const NO_INTERNAL_LOOKUP = 0x100;
         /// Nothing is stored. A put is told to the new callback, and refused with
         /// [`Refusal::NobodyToTell`](crate::Refusal::NobodyToTell) if there is none; a session of its

@@ -157,8 +157,13 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 
     /// Removes a session and returns it; asks the get callback for one that is not there. Of several
     /// takes of one session exactly one gets it: this is what makes a TLS 1.3 ticket single-use, and
-    /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches: an external one has to delete what it
-    /// gives, in one step.
+    /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches.
+    ///
+    /// *Where several servers share an external cache, that alone may decide*: it deletes what it gives, in one step, and
+    /// each server asks it for each take, in the mode [`NO_INTERNAL`](crate::CacheMode::NO_INTERNAL) or
+    /// [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP). In the default mode a take that finds does not ask: a
+    /// session that was put here, or that a get has brought here, is found though another server has taken it since.
+    /// Several servers take no early data then.
     ///
     /// # Panics
     ///

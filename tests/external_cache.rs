@@ -1,6 +1,9 @@
 //! The example with a database, killed and started again: clients come back to their sessions, and
 //! no ticket is good twice that the server had a moment to write down as used.
 
+#[path = "../examples/external_cache/database.rs"]
+#[allow(dead_code, reason = "the example uses the rest")]
+mod database;
 #[path = "common/process.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod process;
@@ -13,13 +16,15 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
 };
 
+use database::Rows;
 use process::{End, PATIENCE, Program, folder, request};
+use resumption::{Dispatch, Scope, SessionCache, SessionId};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, Stream, StreamOwned, client::Resumption,
 };
@@ -46,9 +51,12 @@ impl Home {
     }
 
     /// Starts the server and waits until it is ready.
-    fn start(&self, listen: &str, more: &[&str]) -> Server {
+    fn start(&self, more: &[&str]) -> Server {
         let [cert, key, database] = ["cert.pem", "key.pem", "sessions"].map(|name| self.path(name));
-        let args = ["--cert", &cert, "--key", &key, "--database", &database, "--listen", listen];
+        // On a free port each time: a killed server's may be another program's by now.
+        let listen = ["--listen", "127.0.0.1:0"];
+        let args =
+            [&listen[..], &["--cert", &cert, "--key", &key, "--database", &database]].concat();
         let (program, ready) = Program::start("external_cache", &[&args, more].concat()).ready();
         // It brings no ticket, so that it takes nothing out of cache and database.
         let mut observer = self.pki.client(ONLY_13);
@@ -135,12 +143,10 @@ impl Server {
         });
     }
 
-    fn kill(self) -> String {
-        let address = self.address.to_string();
+    fn kill(self) {
         self.program.signal("KILL");
         let End { status, .. } = self.program.end();
         assert!(status.code().is_none(), "it was not killed: {status}");
-        address
     }
 }
 
@@ -198,15 +204,15 @@ fn sessions_outlive_a_killed_server() {
     const CLIENTS: usize = 6;
     for versions in [ONLY_13, ONLY_12] {
         let home = Home::new("external-killed");
-        let server = home.start("127.0.0.1:0", &[]);
+        let server = home.start(&[]);
         let clients = home.clients(CLIENTS, versions);
         for client in &clients {
             assert_eq!(server.visit(client), HandshakeKind::Full);
         }
         server.settle();
-        let address = server.kill();
+        server.kill();
 
-        let server = home.start(&address, &[]);
+        let server = home.start(&[]);
         for client in &clients {
             assert_eq!(server.visit(client), HandshakeKind::Resumed);
         }
@@ -221,7 +227,7 @@ fn sessions_outlive_a_killed_server() {
 #[test]
 fn a_ticket_out_of_the_database_is_good_once() {
     let home = Home::new("external-once");
-    let server = home.start("127.0.0.1:0", &[]);
+    let server = home.start(&[]);
     let clients = home.clients(8, ONLY_13);
     clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
     // Half of the tickets are used before the kill, out of memory.
@@ -230,16 +236,16 @@ fn a_ticket_out_of_the_database_is_good_once() {
     used.iter().for_each(|flight| offer(server.address, flight));
     assert_eq!(server.accepted(), 4);
     server.settle();
-    let address = server.kill();
+    server.kill();
 
-    let server = home.start(&address, &[]);
+    let server = home.start(&[]);
     offer_twice(server.address, used);
     assert_eq!(server.accepted(), 0, "they were used before");
     offer_twice(server.address, fresh);
     assert_eq!((server.accepted(), server.get_answered()), (4, 4));
     // It is on the disk before the client hears of it: nothing has to settle.
-    let address = server.kill();
-    let server = home.start(&address, &[]);
+    server.kill();
+    let server = home.start(&[]);
     offer_twice(server.address, &flights);
     assert_eq!(server.accepted(), 0, "they were used before");
 }
@@ -279,7 +285,7 @@ fn after_a_kill_in_the_middle_of_traffic_resting_clients_are_resumed() {
     const BUSY: usize = 3;
     const TAKES: usize = 30;
     let home = Home::new("external-traffic");
-    let server = home.start("127.0.0.1:0", &[]);
+    let server = home.start(&[]);
     let resting = home.clients(8, ONLY_13);
     resting.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
     server.settle();
@@ -296,7 +302,7 @@ fn after_a_kill_in_the_middle_of_traffic_resting_clients_are_resumed() {
     // The last visit of each may have taken its ticket, and not come to its end.
     assert!(flights.len() >= TAKES - BUSY, "{} visits were resumed", flights.len());
 
-    let server = home.start(&address.to_string(), &[]);
+    let server = home.start(&[]);
     resting.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Resumed));
     assert_eq!(server.get_answered(), 8);
 
@@ -321,7 +327,7 @@ fn after_a_kill_in_the_middle_of_traffic_resting_clients_are_resumed() {
 #[test]
 fn what_memory_has_no_room_for_is_found_in_the_database() {
     let home = Home::new("external-evicted");
-    let server = home.start("127.0.0.1:0", &["--max-sessions", "1"]);
+    let server = home.start(&["--max-sessions", "1"]);
     let clients = home.clients(4, ONLY_13);
     clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
     server.settle();
@@ -335,14 +341,14 @@ fn what_memory_has_no_room_for_is_found_in_the_database() {
 #[test]
 fn what_expires_while_the_server_is_down_is_dropped() {
     let home = Home::new("external-expired");
-    let server = home.start("127.0.0.1:0", &["--lifetime", "2s"]);
+    let server = home.start(&["--lifetime", "2s"]);
     let clients = home.clients(2, ONLY_13);
     clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
     server.settle();
-    let address = server.kill();
+    server.kill();
     thread::sleep(Duration::from_millis(2_100));
 
-    let server = home.start(&address, &["--lifetime", "2h"]);
+    let server = home.start(&["--lifetime", "2h"]);
     clients.iter().for_each(|client| assert_eq!(server.visit(client), HandshakeKind::Full));
     assert_eq!(server.get_answered(), 0);
     server.program.signal("TERM");
@@ -355,11 +361,11 @@ fn what_expires_while_the_server_is_down_is_dropped() {
 fn the_file_is_for_its_owner_alone() {
     let home = Home::new("external-mode");
     let mode = || fs::metadata(home.path("sessions")).unwrap().permissions().mode() & 0o777;
-    let server = home.start("127.0.0.1:0", &[]);
+    let server = home.start(&[]);
     assert_eq!(mode(), 0o600);
-    let address = server.kill();
+    server.kill();
     fs::set_permissions(home.path("sessions"), fs::Permissions::from_mode(0o644)).unwrap();
-    let _server = home.start(&address, &[]);
+    let _server = home.start(&[]);
     assert_eq!(mode(), 0o600);
 }
 
@@ -375,6 +381,43 @@ fn a_drive_sums_up_what_the_database_did() {
     assert!(number("handshakes") > number("returning") && number("resumed") > 0, "{summary}");
     assert!(number("get_called") >= number("get_answered"), "{summary}");
     assert!(number("rows_at_start") == 0 && number("rows_at_end") > 0, "{summary}");
+}
+
+/// The disk is full, as far as the program can see.
+#[test]
+fn a_drive_without_a_database_is_not_good() {
+    let home = Home::new("external-full");
+    let database = home.path("sessions");
+    // Opened once, it has a size that it may keep.
+    drop(Rows::open(Path::new(&database)).unwrap());
+    let size = fs::metadata(&database).unwrap().len();
+    let args = ["--database", &database, "--drive", "1", "--json", "--clients", "2"];
+    let end = Program::start_with_files_of(size, "external_cache", &args).end();
+    assert_eq!(end.status.code(), Some(1), "{end:?}");
+    assert!(end.err.iter().any(|line| line.contains("the database failed")), "{end:?}");
+    let summary: Value = serde_json::from_str(end.out.last().unwrap()).unwrap();
+    assert!(summary["failures"].as_u64() > Some(0), "{summary}");
+}
+
+/// The scope's name alone would let who has shown no certificate resume where one is asked for.
+#[test]
+fn a_row_is_of_the_whole_scope() {
+    let home = Home::new("external-scope");
+    let rows = Rows::open(&home.folder.join("sessions")).unwrap();
+    let (public, id) = (Scope::new("web"), SessionId::from([1; 32]));
+    let cache = || {
+        let builder = SessionCache::builder().dispatch(Dispatch::Inline).without_ticker();
+        let cache: SessionCache = builder.build().unwrap();
+        rows.attach(&cache).unwrap();
+        cache
+    };
+    assert!(cache().scope(&public).put(&id, b"state".into()).is_stored());
+    assert_eq!(rows.len(), 1);
+    let next = cache();
+    let internal = Scope::new("web").with("client-ca", b"x");
+    assert!(next.scope(&internal).get(&id).is_none());
+    assert!(next.scope(&internal).take(&id).is_none());
+    assert!(next.scope(&public).get(&id).is_some(), "it was there all the time");
 }
 
 #[test]

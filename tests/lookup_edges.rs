@@ -5,10 +5,11 @@
 mod later;
 mod support;
 
+use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -588,4 +589,100 @@ fn a_future_that_parks_its_thread_takes_no_wake_up_away() {
     let got = web.get(&id(1));
     assert_eq!(got.map(|session| *session.payload()), Some(7));
     cache.set_on_get(None);
+}
+
+/// The ticker drops the cache, and one of its payloads parks the ticker's thread, which is woken by what was to
+/// end it.
+#[test]
+fn user_code_on_the_ticker_does_not_outlive_the_cache() {
+    struct Parks;
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            thread::park_timeout(PATIENCE);
+        }
+    }
+    thread_local!(static UNTIL_IT_ENDS: Cell<Option<mpsc::Sender<()>>> = const { Cell::new(None) });
+    let (cache, sessions) = cache_with_ticker();
+    assert!(sessions.put(&id(2), Parks).is_stored());
+    let (gate, hook) = (Arc::<Gate>::default(), Hook::default());
+    let (own, in_poll) = (Arc::clone(&gate), hook.clone());
+    cache.set_on_get(Some(Arc::new(move |_| {
+        let (passed, in_poll) = (own.passed(), in_poll.clone());
+        // In two turns of the ticker: what has woken it is heard after the first one.
+        let next = async move {
+            in_poll.run();
+            pending().await
+        };
+        Answer::later(async move {
+            passed.await;
+            Answer::later(next)
+        })
+    })));
+    let (inside, is_inside) = mpsc::channel();
+    let (dropped, is_dropped) = mpsc::channel();
+    let (lives, ends) = mpsc::channel();
+    hook.set(move || {
+        UNTIL_IT_ENDS.set(Some(lives));
+        inside.send(()).unwrap();
+        is_dropped.recv_timeout(PATIENCE).unwrap();
+    });
+    drop(waiting(&sessions, 1, Want::Get));
+    gate.open();
+    is_inside.recv_timeout(PATIENCE).expect("the ticker polls");
+    drop((cache, sessions));
+    dropped.send(()).unwrap();
+    let ended = Err(mpsc::RecvTimeoutError::Disconnected);
+    assert_eq!(ends.recv_timeout(PATIENCE), ended, "the ticker's thread ends");
+}
+
+/// Where there is no ticker, a lookup that asks polls some of what others have left.
+#[test]
+fn futures_that_look_up_are_not_polled_inside_of_each_other() {
+    thread_local!(static DEPTH: Cell<u64> = const { Cell::new(0) });
+    let (cache, sessions) = cache::<u64>(LONG);
+    let (gate, deepest) = (Arc::<Gate>::default(), Arc::<AtomicU64>::default());
+    let (own, inner, most) = (Arc::clone(&gate), sessions.clone(), Arc::clone(&deepest));
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        let at = number(proposed.id());
+        if at >= 1_000 {
+            return Answer::Nothing;
+        }
+        let (passed, inner, most) = (own.passed(), inner.clone(), Arc::clone(&most));
+        Answer::later(async move {
+            passed.await;
+            let depth = DEPTH.get() + 1;
+            DEPTH.set(depth);
+            most.fetch_max(depth, Ordering::SeqCst);
+            assert!(inner.get(&id(1_000 + at)).is_none());
+            DEPTH.set(depth - 1);
+            Answer::Nothing
+        })
+    })));
+    for at in 0..100 {
+        drop(waiting(&sessions, at, Want::Get));
+    }
+    gate.open();
+    assert!(sessions.get(&id(1_000)).is_none());
+    assert_eq!(deepest.load(Ordering::SeqCst), 1);
+    assert!(gate.waiting() < 100, "some were polled");
+    cache.poll_callbacks();
+    cache.set_on_get(None);
+    assert_eq!((gate.waiting(), deepest.load(Ordering::SeqCst)), (0, 1));
+}
+
+#[test]
+fn an_answer_counts_as_handed_out_if_somebody_gets_it() {
+    let (cache, sessions) = cache(LONG);
+    let gate = Gate::behind(&cache);
+    drop(waiting(&sessions, 1, Want::Get));
+    gate.open();
+    cache.poll_callbacks();
+    assert_eq!((cache.len(), cache.stats().get_answered), (1, 0), "it is stored, for nobody");
+    gate.shut();
+    drop(waiting(&sessions, 2, Want::Get));
+    let mut comes = waiting(&sessions, 2, Want::Get);
+    gate.open();
+    cache.poll_callbacks();
+    assert!(matches!(poll(&mut comes), Poll::Ready(Some(_))));
+    assert_eq!((cache.len(), cache.stats().get_answered), (2, 1));
 }

@@ -150,10 +150,35 @@ fn a_given_session_resumes_as_bytes_in_another_cache() {
         let other_server = server(&web(&other));
         let visit = || visit(&client, &other_server, Some(&session));
         assert_eq!(visit(), Kind::Resumed);
-        // Of a TLS 1.2 session a copy stays in the cache; a TLS 1.3 session is spent everywhere.
+        // Of a TLS 1.2 session a copy stays in the cache; a TLS 1.3 session is spent, here and in the database.
         let again = if version == TLS12 { Kind::Resumed } else { Kind::Full };
         assert_eq!(visit(), again);
         assert_eq!(other.stats().get_answered, 1);
+    }
+}
+
+/// A cache that finds does not ask: where a session was put, it is spent for all only if nothing is looked for inside.
+#[test]
+fn a_ticket_is_spent_at_every_server_whose_takes_ask() {
+    let modes = [
+        (CacheMode::SERVER, Kind::Resumed),
+        (CacheMode::SERVER | CacheMode::NO_INTERNAL_LOOKUP, Kind::Full),
+        (CacheMode::SERVER | CacheMode::NO_INTERNAL, Kind::Full),
+    ];
+    for (mode, afterwards) in modes {
+        let (one, other, database) = (cache(), cache(), Database::default());
+        for cache in [&one, &other] {
+            cache.set_mode(mode);
+            store_in(cache, &database);
+            find_in(cache, &database);
+        }
+        let (client, first, second) =
+            (Client::new(TLS13), server(&web(&one)), server(&web(&other)));
+        let session = session(&client, &first);
+        assert_eq!(visit(&client, &second, Some(&session)), Kind::Resumed, "{mode:?}");
+        assert_eq!(visit(&client, &second, Some(&session)), Kind::Full, "{mode:?}");
+        assert_eq!(visit(&client, &first, Some(&session)), afterwards, "{mode:?}");
+        assert_eq!(visit(&client, &first, Some(&session)), Kind::Full, "{mode:?}");
     }
 }
 

@@ -7,14 +7,16 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use resumption::{
-    Answer, Clock, Dispatch, Found, Put, Refusal, Scope, SessionCache, Sessions, Verdict, Want,
+    Answer, Clock, Dispatch, Found, Lookup, Put, Refusal, Scope, SessionCache, Sessions, Verdict,
+    Want,
 };
 
-use later::{Gate, Hook, poll};
+use later::{Gate, Hook, found, poll};
 use support::{HOUR, MINUTE, PATIENCE, id, wait_until};
 
 /// Does something when it is dropped.
@@ -315,4 +317,95 @@ fn a_put_takes_the_place_of_a_session_that_came_while_it_made_room() {
         cache.close();
     }
     assert!(met > 0, "no drop has put anything");
+}
+
+/// A future that a lookup has left, and that closes the cache of the put.
+#[test]
+fn what_others_have_left_is_not_polled_in_the_middle_of_a_put() {
+    let closed = ends(|| {
+        let (cache, web) = inline(1);
+        let (other, others) = inline(1);
+        let (gate, closes) = (Arc::<Gate>::default(), Hook::default());
+        let (database, in_poll) = (Arc::clone(&gate), closes.clone());
+        other.set_on_get(Some(Arc::new(move |proposed| match *proposed.id() == id(1) {
+            true => database.later_runs(&in_poll),
+            false => Answer::Nothing,
+        })));
+        let mut left = others.lookup(&id(1), Want::Get).within(Duration::MAX);
+        assert!(poll(&mut left).is_pending());
+        drop(left);
+        let closing = cache.clone();
+        closes.set(move || closing.close());
+        gate.open();
+        let looks = others.clone();
+        assert!(web.put(&id(1), Acts::with(move || drop(looks.get(&id(2))))).is_stored());
+        assert!(web.put(&id(2), Acts::NOT).is_stored(), "it evicts the first one");
+        let before = cache.is_closed();
+        assert!(others.get(&id(2)).is_none());
+        (before, cache.is_closed())
+    });
+    assert_eq!(closed, (false, true), "in the middle of the put, and after it");
+}
+
+/// A take is given up in the very moment in which its answer comes; and while that is weighed, another one takes what
+/// was put inside. The answer is nobody's then, and dropped.
+#[test]
+fn a_payload_that_another_take_has_overtaken_may_take_its_own_id() {
+    let taken = ends(|| {
+        let (gate, weighs, told) = (Arc::<Gate>::default(), Hook::default(), Hook::default());
+        let (in_weigher, in_call) = (weighs.clone(), told.clone());
+        let builder = SessionCache::builder().weigher(move |_: &Acts| {
+            in_weigher.run();
+            1
+        });
+        let builder = builder.dispatch(Dispatch::Inline).lookup_timeout(Duration::MAX);
+        let cache = builder.without_ticker().build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let takes = Arc::new(OnceLock::new());
+        let (seen, again, database) = (Arc::clone(&takes), web.clone(), Arc::clone(&gate));
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            let (seen, again, id) = (Arc::clone(&seen), again.clone(), *proposed.id());
+            let payload = Acts::with(move || _ = seen.set(again.take(&id).is_some()));
+            database.later(Answer::Give(found(proposed, payload)))
+        })));
+        let call = move |_| {
+            in_call.run();
+            Verdict::Keep
+        };
+        cache.set_on_new(Some(Arc::new(call))).unwrap();
+        // The first one asks, and leaves its future to the cache.
+        drop(waiting(&web, Duration::MAX));
+        let mut second = waiting(&web, Duration::from_secs(1));
+        thread::sleep(Duration::from_millis(1_100));
+        // A call that waits until the end of the next call of this cache: there the cache finds the answer, when the
+        // second one has looked for the last time.
+        let (other, others) = inline(1);
+        let puts = web.clone();
+        let put = move || assert!(puts.put(&id(9), Acts::NOT).is_stored());
+        assert!(others.put(&id(1), Acts::with(put)).is_stored());
+        let (opens, polls) = (Arc::clone(&gate), cache.clone());
+        told.set(move || {
+            opens.open();
+            polls.poll_callbacks();
+        });
+        assert!(others.put(&id(2), Acts::NOT).is_stored() && !told.has_run());
+        drop(other);
+        let within = web.clone();
+        weighs.set(move || {
+            assert!(within.put(&id(1), Acts::NOT).is_stored());
+            assert!(within.take(&id(1)).is_some());
+        });
+        let given = poll(&mut second).map(|taken| taken.is_some());
+        assert!(told.has_run() && weighs.has_run());
+        cache.set_on_get(None);
+        (given, takes.get().copied())
+    });
+    assert_eq!(taken, (Poll::Ready(false), Some(false)));
+}
+
+/// A take of the first id that has asked, and waits.
+fn waiting(web: &Sessions<Acts>, timeout: Duration) -> Lookup<Acts> {
+    let mut lookup = web.lookup(&id(1), Want::Take).within(timeout);
+    assert!(poll(&mut lookup).is_pending());
+    lookup
 }

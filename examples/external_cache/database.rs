@@ -17,6 +17,11 @@
 //! what is evicted, too.
 //!
 //! This server accepts no early data, so that the second use of such a ticket replays nothing.
+//!
+//! The file is locked: one server has it at a time, and what is in its memory is all that there is beside the file. A
+//! database that several servers share has to decide alone which of them may use a ticket. Then each of them sets
+//! `CacheMode::SERVER | CacheMode::NO_INTERNAL`, so that memory keeps nothing and each take asks; without that, the
+//! server that made a ticket finds it in memory though another one has taken its row.
 
 use std::{
     fs::{File, OpenOptions, Permissions},
@@ -218,13 +223,18 @@ impl Rows {
             .ok()
     }
 
+    /// How often the database could not do what it was to.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
     /// What there is to tell of the rows.
     pub(crate) fn json(&self) -> Value {
         json!({
             "rows": self.len(),
             "written": self.written.load(Relaxed),
             "durable": self.durable.load(Relaxed),
-            "failures": self.failures.load(Relaxed),
+            "failures": self.failures(),
         })
     }
 

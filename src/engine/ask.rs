@@ -133,8 +133,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let at = self.shard_of(name);
         let shard = &self.shards[at];
         let _delivery = self.delivery(at);
-        if !self.dispatch.has_ticker() {
-            self.tend_orphans(TENDED_PER_ASK);
+        // What was left may look up in turn, and comes here again: it tends no others then, one inside the other. Nor is
+        // it polled in the middle of a put, which it has nothing to do with.
+        if !self.dispatch.has_ticker() && !dispatch::is_in_callback() && !dispatch::is_held() {
+            dispatch::call(|| self.tend_orphans(TENDED_PER_ASK));
         }
         // A callback that waits could wait for itself.
         let may_wait = !dispatch::is_in_callback();
@@ -146,7 +148,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         };
         // Once more, now that whoever removes a session of this name finds the flight.
         if let Some(session) = self.find_anew(name, want) {
-            return Asked::Answered(Some(self.landed(session, &asker)));
+            if want == Want::Get {
+                asker.land(&session, || {});
+            }
+            return Asked::Answered(Some(session));
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -360,19 +365,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.take_for_nobody(name, want);
             return None;
         };
-        if want == Want::Take && !self.took_outside(asker) {
-            return None;
+        let count = || self.counters.count(Count::GetAnswered);
+        match want {
+            // For many, or for the cache alone.
+            Want::Get => asker.land(&session, count),
+            Want::Take if self.took_outside(asker) => count(),
+            Want::Take => {
+                // As above.
+                dispatch::call(|| drop(session));
+                return None;
+            }
         }
-        self.counters.count(Count::GetAnswered);
-        Some(self.landed(session, asker))
-    }
-
-    /// Shows a session to those who wait for it, if it is for many.
-    fn landed(&self, session: Session<S>, asker: &Asker<'_, S>) -> Session<S> {
-        if asker.flight().want == Want::Get {
-            asker.land(&session);
-        }
-        session
+        Some(session)
     }
 
     /// Checks an answer, which is for a get or for one take; `None` if it is not what was asked for.

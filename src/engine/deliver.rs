@@ -23,6 +23,14 @@ const TURN: usize = 256;
 /// Events that are counted as served together: the count is a word that puts change too.
 const COUNTED: usize = 16;
 
+/// What a thread has done for a shard.
+#[derive(Clone, Copy, Default)]
+struct Served {
+    /// Also those that nobody was to be called for.
+    events: usize,
+    calls: usize,
+}
+
 /// Delivers when it is dropped.
 pub(super) struct Delivery<'a, S: Send + Sync + 'static> {
     engine: &'a Engine<S>,
@@ -93,31 +101,30 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Serves what waits in all shards; returns how many calls were made.
     pub(crate) fn serve_all(&self) -> usize {
-        (0..self.shards.len()).map(|at| self.serve(at, usize::MAX)).sum()
+        (0..self.shards.len()).map(|at| self.serve(at, usize::MAX).calls).sum()
     }
 
-    /// Serves one event of each shard; returns how many calls were made.
+    /// Serves one event of each shard; returns how many there were.
     pub(crate) fn serve_one_each(&self) -> usize {
-        (0..self.shards.len()).map(|at| self.serve(at, 1)).sum()
+        (0..self.shards.len()).map(|at| self.serve(at, 1).events).sum()
     }
 
-    /// Serves up to `most` events of a shard, and one more for each thread that asks meanwhile, for that goes away;
-    /// returns how many calls were made. None if another thread serves them, or this one does, further up: that
-    /// one comes around again.
-    fn serve(&self, at: usize, mut most: usize) -> usize {
-        let shard = &self.shards[at];
+    /// Serves up to `most` events of a shard, and one more for each thread that asks meanwhile, for that goes away.
+    /// None if another thread serves them, or this one does, further up: that one comes around again.
+    fn serve(&self, at: usize, mut most: usize) -> Served {
+        let (shard, mut all) = (&self.shards[at], Served::default());
         if shard.table.events().backlog() == 0 || !shard.begin_serving() {
-            return 0;
+            return all;
         }
-        let (mut calls, mut served, mut asked) = (0, 0, 1);
+        let (mut served, mut asked) = (0, 1);
         loop {
             while served < most
                 && let Some(event) = self.next_event(at)
             {
                 // User code, all of it: the callbacks, and the drops of callbacks and payloads. One that
                 // panics keeps no other from being called.
-                calls += self.caught(|| dispatch::call(|| self.tell_came(&event))).unwrap_or(1);
-                calls += self.caught(|| dispatch::call(|| self.tell_left(&event))).unwrap_or(1);
+                all.calls += self.caught(|| dispatch::call(|| self.tell_came(&event))).unwrap_or(1);
+                all.calls += self.caught(|| dispatch::call(|| self.tell_left(&event))).unwrap_or(1);
                 let node = shard.table.event_done(event, &pin());
                 let _ = contained(|| dispatch::call(|| drop(node)));
                 served += 1;
@@ -127,9 +134,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             shard.table.events().served(served % COUNTED);
             most -= served;
+            all.events += served;
             served = 0;
             match shard.end_serving(asked) {
-                Ok(()) => return calls,
+                Ok(()) => return all,
                 Err(now) => {
                     most = most.saturating_add(usize::try_from(now - asked).unwrap_or(usize::MAX));
                     asked = now;
@@ -204,7 +212,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// A worker's turn over its shards; `false` when nothing was there.
     pub(crate) fn work(&self, worker: usize) -> bool {
-        self.shards_of(worker).map(|at| self.serve(at, TURN)).sum::<usize>() > 0
+        self.shards_of(worker).map(|at| self.serve(at, TURN).events).sum::<usize>() > 0
     }
 
     /// A worker goes to sleep; `false` when there is something to do.

@@ -73,11 +73,14 @@
 //!
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
-//! is found once cannot be replayed. That reaches as far as the cache does, and wants an external
-//! one to delete what it gives for a take atomically. (One that answers [later](crate::Answer::Later) than the
-//! lookup waits leaves a session in the cache whose client has gone on without it, and which its first flight, sent
-//! again, would find: give such answers no longer than the client's patience, or take no early data.) Do not clear `NO_TICKET`, and set no other get
-//! callback, in a context that takes early data.
+//! is found once cannot be replayed. That reaches as far as the cache does. Servers that share an external one are safe
+//! only if that deletes what it gives for a take atomically, and each of them asks it for each take, in the
+//! [mode](crate::CacheMode) `NO_INTERNAL` or `NO_INTERNAL_LOOKUP` of the cache: in the default one the server that made a
+//! session finds it in memory, though another one has taken it out of the database; there, take no early data. (An
+//! external cache that answers [later](crate::Answer::Later) than the lookup waits leaves a session in the cache whose
+//! client has gone on without it, and which its first flight, sent again, would find: give such answers no longer than the
+//! client's patience, or take no early data.) Do not clear `NO_TICKET`, and set no other get callback, in a context that
+//! takes early data.
 //!
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
 //! got from the context when it was made. So [`extend`](crate::Sessions::extend) and

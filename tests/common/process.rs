@@ -65,6 +65,14 @@ impl Program {
         Self::spawn(shell.arg(path("server")).args(LISTEN).args(args), true).ready()
     }
 
+    /// Starts a program that can make no file larger than so many bytes, and writes none of its own.
+    pub(crate) fn start_with_files_of(most: u64, example: &str, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        // In blocks of 512 bytes; what is too large is an error, and no signal.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", most / 512)]);
+        Self::spawn(shell.arg(path(example)).args(args), true)
+    }
+
     /// A server whose stderr nobody reads any more.
     pub(crate) fn server_unheard(args: &[&str]) -> (Self, Ready) {
         Self::spawn(Command::new(path("server")).args(LISTEN).args(args), false).ready()

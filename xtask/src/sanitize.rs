@@ -62,6 +62,7 @@ const TESTS: &[&str] = &[
     "rustls_modes",
     "scope_drop",
     "scope_order",
+    "shared_database",
     "stress",
 ];
 
