@@ -48,6 +48,17 @@ fn find_in(cache: &Cache, database: &Database) {
     })));
 }
 
+/// Lets a database forget what leaves a cache, but for what that had no room for.
+fn forget_in(cache: &Cache, database: &Database) {
+    let forget = Arc::clone(database);
+    let on_remove = move |removed: resumption::RemovedSession<OpensslSession>| {
+        if removed.reason() != Reason::Evicted {
+            forget.lock().unwrap().remove(removed.id());
+        }
+    };
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+}
+
 fn give(proposed: &Proposed<'_>, bytes: &[u8]) -> Answer<OpensslSession> {
     Answer::Give(Found {
         id: *proposed.id(),
@@ -289,6 +300,34 @@ fn all_sessions_may_be_elsewhere() {
         let session = session(&client, &server);
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Resumed);
         assert!(cache.is_empty());
+    }
+}
+
+/// Memory had no room for it, and the database has it still.
+#[test]
+fn a_session_that_was_evicted_ends_in_the_database_too() {
+    for is_logged_out in [false, true] {
+        let cache = cache();
+        let database = Database::default();
+        store_in(&cache, &database);
+        find_in(&cache, &database);
+        forget_in(&cache, &database);
+        let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+        let session = session(&client, &server);
+        let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+        assert_eq!(link.run(), Kind::Resumed);
+        let id = cache_id(link.server.ssl()).expect("it has a session");
+        cache.set_max_sessions(0);
+        cache.set_max_sessions(100);
+        assert!(cache.is_empty() && database.lock().unwrap().contains_key(&id));
+        if is_logged_out {
+            assert!(!web(&cache).remove(&id), "it is not here");
+            link.close();
+        } else {
+            drop(link);
+        }
+        assert!(database.lock().unwrap().is_empty());
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
     }
 }
 
