@@ -14,7 +14,7 @@ use common::{
     BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, server, server_builder,
     server_with, session, visit, visit_host, web,
 };
-use openssl::ssl::SslMethod;
+use openssl::{error::ErrorStack, ssl::SslMethod, x509::X509};
 use resumption::{
     Answer, CacheMode, Found, Portable, Proposed, Reason, Scope, SecretBytes, Session, SessionId,
     Verdict, Want,
@@ -394,6 +394,61 @@ fn a_session_of_another_scope_that_is_given_is_not_resumed() {
         assert_eq!(visit(&client, &internal, Some(&session)), Kind::Full);
         assert_eq!(other.stats().get_answered, 1);
     }
+}
+
+/// Leaves an error in OpenSSL's queue, as callbacks may that work with OpenSSL themselves.
+fn leave_an_error() {
+    X509::from_der(b"").unwrap_err().put();
+}
+
+#[test]
+fn an_error_that_the_get_callback_leaves_is_no_handshakes() {
+    for version in BOTH {
+        let (one, other) = (cache(), cache());
+        let database = Database::default();
+        store_in(&one, &database);
+        let client = Client::new(version);
+        let session = session(&client, &server(&web(&one)));
+        other.set_on_get(Some(Arc::new(move |proposed| {
+            leave_an_error();
+            give(proposed, &database.lock().unwrap()[proposed.id()])
+        })));
+        assert_eq!(visit(&client, &server(&web(&other)), Some(&session)), Kind::Resumed);
+        assert_eq!(other.stats().get_answered, 1);
+    }
+}
+
+#[test]
+fn errors_that_are_left_for_a_new_session_do_not_stay() {
+    for version in BOTH {
+        let cache = cache();
+        cache.set_on_new(Some(Arc::new(|_| Verdict::Reject))).unwrap();
+        cache.set_on_remove(Some(Arc::new(|_| leave_an_error()))).unwrap();
+        let mut builder = server_builder(SslMethod::tls_server());
+        let attachment = Attachment::new(&web(&cache)).context(|_| leave_an_error());
+        attachment.attach(&mut builder).unwrap();
+        let mut link =
+            Link::new(Client::new(version).connection(Some(HOST), None), &builder.build());
+        link.shake_hands().unwrap();
+        assert!(ErrorStack::get().errors().is_empty());
+    }
+}
+
+/// OpenSSL tells that a session is gone while it reports why.
+#[test]
+fn the_remove_callback_does_not_take_the_error_that_ends_a_connection() {
+    let cache = cache();
+    cache.set_on_remove(Some(Arc::new(|_| drop(ErrorStack::get())))).unwrap();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let mut link = Link::new(client.connection(Some(HOST), None), &server);
+    assert_eq!(link.run(), Kind::Full);
+    // A record that no key fits.
+    link.server.get_ref().inject(&[23, 3, 3, 0, 32]);
+    link.server.get_ref().inject(&[0; 32]);
+    let error = link.server.ssl_read(&mut [0]).unwrap_err();
+    assert_eq!(cache.stats().remove_called, 1);
+    let errors = error.ssl_error().expect("what was wrong").errors();
+    assert!(!errors.is_empty() && errors.iter().all(|error| error.reason().is_some()), "{error}");
 }
 
 #[test]

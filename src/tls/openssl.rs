@@ -115,7 +115,9 @@
 //! OpenSSL waits for what it asks. The get callback of the cache runs there and may wait, for
 //! [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most; a TLS 1.3 client may offer
 //! more than a thousand tickets in one ClientHello, and only the first [`MOST_LOOKUPS`] of a
-//! handshake are looked up. What panics is caught, and has found nothing.
+//! handshake are looked up. What panics is caught, and has found nothing. The errors that wait in OpenSSL's queue of
+//! the thread are the same after a callback as before: what a callback that uses OpenSSL itself leaves there, or takes
+//! out, is not mistaken for the handshake's.
 //!
 //! With tokio-openssl that thread is a worker of the runtime, and it is parked while an answer comes
 //! [later](crate::Answer::Later): a query that the callback spawns on the same runtime may not run before the time is
@@ -257,17 +259,16 @@ impl Attachment {
         });
         let (new, removed) = (Arc::clone(&server), Arc::clone(&server));
         builder.set_new_session_callback(move |ssl, session| {
-            contained(|| new.keep(ssl, session));
+            called(|| new.keep(ssl, session));
         });
         builder.set_remove_session_callback(move |_, session| {
-            contained(|| removed.forget(session));
+            called(|| removed.forget(session));
         });
         // SAFETY: what is returned is linked into no context's list: a context that has one gets
         // copies.
         unsafe {
-            builder.set_get_session_callback(move |ssl, id| {
-                contained(|| server.find(ssl, id)).flatten()
-            });
+            builder
+                .set_get_session_callback(move |ssl, id| called(|| server.find(ssl, id)).flatten());
         }
         Ok(())
     }
@@ -410,6 +411,27 @@ impl fmt::Debug for Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_leaves_the_queue_of_errors_as_it_was() {
+        use openssl::x509::X509;
+
+        let texts = |errors: ErrorStack| -> Vec<_> {
+            errors.errors().iter().map(|error| format!("{error:?}")).collect()
+        };
+        let leave = || X509::from_der(b"").unwrap_err().put();
+        let of_openssl = X509::from_pem(b"no certificate").unwrap_err();
+        for before in [None, Some(of_openssl)] {
+            let expected = before.map_or(Vec::new(), |errors| {
+                errors.put();
+                texts(errors)
+            });
+            assert_eq!(called(leave), Some(()));
+            assert_eq!(called(|| drop(ErrorStack::get())), Some(()));
+            assert_eq!(called(|| (0..100).for_each(|_| leave())), Some(()));
+            assert_eq!(texts(ErrorStack::get()), expected);
+        }
+    }
 
     #[test]
     fn a_length_has_to_fit_exactly() {

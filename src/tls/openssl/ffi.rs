@@ -77,6 +77,12 @@ pub(super) fn set_timeout(builder: &mut SslContextBuilder, seconds: i32) {
     unsafe { SSL_CTX_set_timeout(builder.as_ptr(), c_long::from(seconds)) };
 }
 
+/// Empties this thread's queue of errors.
+pub(super) fn clear_errors() {
+    // SAFETY: the queue is the thread's own.
+    unsafe { sys::ERR_clear_error() };
+}
+
 /// The options of a connection.
 pub(super) fn options(ssl: &SslRef) -> SslOptions {
     // SAFETY: the connection lives; the call reads a field.
