@@ -79,8 +79,8 @@
 //! again, would find: give such answers no longer than the client's patience, or take no early data.) Do not clear `NO_TICKET`, and set no other get
 //! callback, in a context that takes early data.
 //!
-//! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
-//! got from the context when it was made. So [`extend`](crate::Sessions::extend) and
+//! *A session ends* when the cache says so, and at the latest when its own timeout does, which is
+//! that of the context it was made in. So [`extend`](crate::Sessions::extend) and
 //! [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it up to that: see
 //! [`Attachment::timeout`].
 //!
@@ -215,7 +215,8 @@ impl Attachment {
 
     /// The most that a session lives, however often it is extended, in whole seconds, rounded up: one at
     /// least, also of zero, and 2³¹ - 1 at most, 68 years. It is what TLS 1.3 clients are told, too (of more than a
-    /// week, a week). The lifetime of the cache, as it is now, unless this is called.
+    /// week, a week); but a client that resumes is told that of the session it resumed, which another context may have
+    /// made. The lifetime of the cache, as it is now, unless this is called.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -274,6 +275,21 @@ impl Attachment {
     }
 }
 
+/// Runs what OpenSSL calls, and user code in it; `None` if it panicked.
+///
+/// OpenSSL looks into the thread's queue of errors to tell an error of its own from the want of more bytes, and may
+/// have put one there that it is about to report. So the queue is the same afterwards, but that it has no marks.
+fn called<R>(run: impl FnOnce() -> R) -> Option<R> {
+    // It panics at errors whose text is not UTF-8. Those are lost.
+    let errors = contained(ErrorStack::get);
+    let returned = contained(run);
+    ffi::clear_errors();
+    if let Some(errors) = errors {
+        errors.put();
+    }
+    returned
+}
+
 /// What the callbacks of one context know.
 struct Server {
     attachment: Attachment,
@@ -296,7 +312,7 @@ impl Server {
         }
         let host = ssl.servername_raw(NameType::HOST_NAME);
         let Some(session) = self.own(session, host) else { return };
-        let session = if is_tls13 { session.lend(true) } else { Some(session) };
+        let session = if is_tls13 { self.ticket(&session) } else { Some(session) };
         let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
         let mut connection = (self.attachment.connection)(ssl);
         // OpenSSL resumes it for no longer than that.
@@ -326,6 +342,15 @@ impl Server {
         };
         // SAFETY: it is this handshake's, or a copy that nobody knows.
         unsafe { OpensslSession::unshared(session, host) }.ok()
+    }
+
+    /// The cache's copy of a TLS 1.3 session, with the timeout of this context: OpenSSL has copied that of the session
+    /// that was resumed.
+    fn ticket(&self, session: &OpensslSession) -> Option<OpensslSession> {
+        let copy = session.lend(true)?;
+        // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
+        unsafe { self.context.give_timeout_to(copy.session()) };
+        Some(copy)
     }
 
     /// A session's connection ended badly, or its own time is over.
