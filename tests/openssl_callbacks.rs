@@ -6,7 +6,10 @@ mod common;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -454,19 +457,42 @@ fn the_remove_callback_does_not_take_the_error_that_ends_a_connection() {
 #[test]
 fn no_panic_reaches_openssl() {
     for version in BOTH {
+        let weighed = Arc::new(AtomicU64::new(0));
+        let weighs = Arc::clone(&weighed);
         let cache: Cache = resumption::SessionCache::builder()
             .max_bytes(1 << 20)
-            .weigher(|_| panic!("the weigher"))
+            .weigher(move |_| {
+                weighs.fetch_add(1, Ordering::SeqCst);
+                panic!("the weigher")
+            })
             .build()
             .unwrap();
         cache.set_on_get(Some(Arc::new(|_| panic!("the get callback"))));
         let (client, server) = (Client::new(version), server(&web(&cache)));
         let session = session(&client, &server);
+        let tickets = if version == TLS12 { 1 } else { 2 };
+        assert_eq!((weighed.load(Ordering::SeqCst), cache.len()), (tickets, 0));
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
-        assert_eq!(cache.len(), 0);
+        assert_eq!((weighed.load(Ordering::SeqCst), cache.len()), (2 * tickets, 0));
+        assert_eq!(cache.stats().callbacks_panicked, 1, "the get callback, which was asked once");
     }
-    let mut builder = server_builder(SslMethod::tls_server());
-    let attachment = Attachment::new(&web(&cache())).context(|_| -> u8 { panic!("the context") });
-    attachment.attach(&mut builder).unwrap();
-    assert_eq!(visit(&Client::new(TLS13), &builder.build(), None), Kind::Full);
+}
+
+/// Nothing of the cache contains it: it is called before there is anything to put.
+#[test]
+fn a_context_that_panics_costs_the_session_alone() {
+    for version in BOTH {
+        let cache = cache();
+        let called = Arc::new(AtomicU64::new(0));
+        let calls = Arc::clone(&called);
+        let mut builder = server_builder(SslMethod::tls_server());
+        let attachment = Attachment::new(&web(&cache)).context(move |_| -> u8 {
+            calls.fetch_add(1, Ordering::SeqCst);
+            panic!("the context")
+        });
+        attachment.attach(&mut builder).unwrap();
+        assert_eq!(visit(&Client::new(version), &builder.build(), None), Kind::Full);
+        let tickets = if version == TLS12 { 1 } else { 2 };
+        assert_eq!((called.load(Ordering::SeqCst), cache.stats().puts), (tickets, 0));
+    }
 }
