@@ -162,6 +162,10 @@ pub fn attach(
 
 /// The id in its cache of the session that a connection has now: in TLS 1.3 that of the last
 /// ticket, once it was sent. `None` if no attached context has made or found the session.
+///
+/// [Removed](Sessions::remove), it resumes no more. In TLS 1.2 that is all that the connection has given its client. In
+/// TLS 1.3 it is one ticket, and the connection's others stay good: a full handshake gives two, unless
+/// `set_num_tickets` says otherwise.
 #[must_use]
 pub fn cache_id(ssl: &SslRef) -> Option<SessionId> {
     ffi::cache_id(ssl.session()?)
