@@ -102,6 +102,8 @@
 //!   from the cache.
 //! * Several contexts may share a cache and a scope, one after another or at once, if they verify
 //!   the same clients in the same way. A reload that changes only certificates keeps its sessions.
+//!   One that takes a cipher away goes on resuming the TLS 1.2 sessions that have it, for OpenSSL looks for
+//!   that in the client's list alone: give it another scope.
 //! * A renegotiation (TLS 1.2, where it is allowed) looks sessions up and makes new ones like any
 //!   handshake.
 //! * `SSL_clear` ends a connection like `SSL_free`, and nothing of the one before reaches the next.
