@@ -248,8 +248,12 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// when the cache is closed or dropped. A session's coming is told before its leaving, and its
     /// leaving before the coming of the next session of its id, also where the scope was dropped in
     /// between: what follows the calls into a database keyed by scope and id ends with what the cache
-    /// holds. In the mode [`NO_INTERNAL_STORE`](CacheMode::NO_INTERNAL_STORE) it is also told, by the id
-    /// alone, of what was taken or removed and was not in the cache.
+    /// holds.
+    ///
+    /// It is also told, by the id alone, of what was removed ([`remove`](crate::Sessions::remove) and
+    /// [`remove_faulty`](crate::Sessions::remove_faulty)) and was not in the cache, if a get callback is set: an external
+    /// cache may hold what memory has evicted, and would give it again. In the mode
+    /// [`NO_INTERNAL_STORE`](CacheMode::NO_INTERNAL_STORE) that needs no get callback, and what was taken is told, too.
     ///
     /// # Errors
     ///

@@ -221,8 +221,8 @@ impl<S> fmt::Debug for NewSession<S> {
     }
 }
 
-/// A session that has left the cache; or, with
-/// [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE), the id of one that was never in it.
+/// A session that has left the cache; or the id of one that was not in it and that an external cache may have, as
+/// [`SessionCache::set_on_remove`](crate::SessionCache::set_on_remove) says.
 pub struct RemovedSession<S = SecretBytes> {
     pub(crate) id: SessionId,
     pub(crate) session: Option<Session<S>>,

@@ -326,10 +326,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by id; `false` when there was none that is not expired.
     pub(crate) fn remove_id(&self, scope: &ScopeEntry, id: &SessionId, reason: Reason) -> bool {
         let name = self.name(scope, id);
-        let removed = self.remove(&name, reason);
+        let mut removed = self.remove(&name, reason);
         if let Err(Missing::Unknown) = removed {
-            self.tell_gone(&name, reason);
-            self.deliver(self.shard_of(&name));
+            // Also if the drop of another payload ends what follows by a panic.
+            let _delivery = self.delivery(self.shard_of(&name));
+            if self.tell_gone(&name, reason) {
+                removed = self.remove(&name, reason);
+            }
         }
         removed.is_ok()
     }
@@ -402,7 +405,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
             let standing = Due::standing(node.node().expiry(), now);
-            if standing == Standing::Unseen {
+            // What an external cache has given ends with what that has: see `tell_gone`.
+            if standing == Standing::Unseen && !reason.is_removal() {
                 return Err(Missing::Unknown);
             }
             let is_expired = standing == Standing::Expired;

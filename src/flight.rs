@@ -34,9 +34,13 @@
 //! the name is. So a removal of another one came before the linking, its mark before that, and the
 //! asker sees it.
 //!
-//! Both orders of a removal and the registration: both change the count of flights. If the removal's
-//! look at it is first, the asker, which looks into the cache after it registered, sees the session,
-//! or that it is gone; if the registration is first, the removal finds the flight and marks it.
+//! Both orders of a removal and the registration: both change the count of flights, the registration once more when the
+//! flight is linked. If the removal's look at it is before that, the asker, which looks into the cache after it
+//! registered, sees the session, or that it is gone; if it is after that, the removal finds the flight and marks it.
+//!
+//! Both orders of the removal of a session that is not here and the linking of what was answered: the one marks and
+//! then looks for what is linked, the other links and then looks for the mark, and in between both change the
+//! count of flights. Whoever is first there is seen by the other.
 //!
 //! Model: `loom-tests/tests/flights.rs`.
 
@@ -167,6 +171,14 @@ impl<S> Flights<S> {
             false
         });
     }
+
+    /// Lets of two threads that call this the later one see what the earlier one has done before.
+    pub(crate) fn order(&self) {
+        if !planted!("marks-unordered") {
+            // AcqRel, a read-modify-write: pairs with itself.
+            self.count.fetch_add(0, Ordering::AcqRel);
+        }
+    }
 }
 
 impl<S: Send + Sync + 'static> Flights<S> {
@@ -190,7 +202,12 @@ impl<S: Send + Sync + 'static> Flights<S> {
             let guard = pin();
             match self.table.entry(name, self.table.spot(name.hash), &guard) {
                 Entry::Vacant(place) => match place.insert(node, &guard) {
-                    Ok(_) => return Begun::Asks(self.asker(&flight, Some(FIRST))),
+                    Ok(_) => {
+                        if !planted!("registered-unordered") {
+                            self.order();
+                        }
+                        return Begun::Asks(self.asker(&flight, Some(FIRST)));
+                    }
                     Err(unlinked) => node = unlinked,
                 },
                 Entry::Occupied(other) => {
@@ -228,10 +245,11 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
 
     /// Whether a session of the name was removed since the flight began.
     pub(crate) fn is_stale(&self) -> bool {
+        self.flights.order();
         let (flights, name, guard) = (self.flights, &self.flight.name, pin());
         let node = flights.table.get(name, flights.table.spot(name.hash), &guard);
         // The mark is Relaxed: its removal's exchange publishes it, and the linking that comes after
-        // that removal has seen the exchange. Where nothing is linked, for a take, a removal that is not
+        // that removal has seen the exchange; or `order` does. Where nothing is linked, for a take, a removal that is not
         // seen is one at the same time as this.
         node.is_none_or(|node| node.node().is_visited())
     }

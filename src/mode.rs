@@ -54,8 +54,8 @@ bitflags! {
         ///
         /// So that an external cache hears of them, takes that the get callback answers, and `remove`
         /// and `remove_faulty` of ids that the cache does not hold, are told to the remove callback:
-        /// by the id alone, without a session. However many calls wait: takes and removals are never
-        /// refused. Sweeps tell of what is in the cache and of nothing else.
+        /// by the id alone, without a session. (The removals in every mode, if a get callback is set.) However many
+        /// calls wait: takes and removals are never refused. Sweeps tell of what is in the cache and of nothing else.
         const NO_INTERNAL_STORE = 0x200;
         /// The cache holds nothing and is not looked at: all sessions are behind the callbacks.
         const NO_INTERNAL = Self::NO_INTERNAL_LOOKUP.bits() | Self::NO_INTERNAL_STORE.bits();

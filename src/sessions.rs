@@ -182,12 +182,16 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Removes a session; `true` if there was one that was not expired.
+    ///
+    /// If it was not in the cache that is `false`, also where an external cache has it. Where a get callback is set, the
+    /// remove callback is told of the id nevertheless, so that this ends the session there as well, and what a get
+    /// callback is answering meanwhile does not bring it back.
     pub fn remove(&self, id: &SessionId) -> bool {
         self.engine.remove_id(&self.scope, id, Reason::Removed)
     }
 
     /// Removes a session because its connection ended badly: RFC 5246 §7.2.2 forbids to resume it.
-    /// `true` if there was one that was not expired.
+    /// `true` if there was one that was not expired; otherwise as [`remove`](Self::remove).
     pub fn remove_faulty(&self, id: &SessionId) -> bool {
         self.engine.remove_id(&self.scope, id, Reason::Faulty)
     }

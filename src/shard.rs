@@ -163,9 +163,10 @@ impl<S> Shard<S> {
     }
 
     /// A session of `name` that is elsewhere is told as gone; as above. It passed no gate when it came, so
-    /// the flights themselves are looked at.
+    /// the flights themselves are looked at. What is looked for afterwards shows what was answered before.
     pub(crate) fn mark_stale(&self, name: &Name) {
         self.flights.mark_stale(name);
+        self.flights.order();
     }
 
     /// Whether a session akin to `name` has left, and that is not told yet.

@@ -157,6 +157,11 @@ impl Reason {
         Self::Closed,
     ];
 
+    /// Whether the session is to be no more, wherever it is.
+    pub(crate) fn is_removal(self) -> bool {
+        matches!(self, Self::Removed | Self::Faulty)
+    }
+
     /// A number below 16.
     #[inline]
     pub(crate) fn to_code(self) -> u8 {

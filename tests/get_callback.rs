@@ -294,6 +294,68 @@ fn an_answer_that_was_overtaken_counts_for_nothing() {
     assert_eq!(cache.stats().callbacks_panicked, 0);
 }
 
+/// What was told as removed: the id, whether with its session, and why.
+type Removals = Arc<Mutex<Vec<(SessionId, bool, Reason)>>>;
+
+fn hear_of_removals(cache: &SessionCache<u64>) -> Removals {
+    let told = Removals::default();
+    let hears = Arc::clone(&told);
+    let on_remove = move |removed: RemovedSession<u64>| {
+        assert_eq!(removed.scope(), &web());
+        let told = (*removed.id(), removed.session().is_some(), removed.reason());
+        hears.lock().unwrap().push(told);
+    };
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    told
+}
+
+/// The external cache may have it: memory has evicted it, or never had it.
+#[test]
+fn a_removal_of_what_is_not_here_is_told_if_lookups_ask() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let told = hear_of_removals(&cache);
+    let told = || std::mem::take(&mut *told.lock().unwrap());
+    assert!(sessions.put(&id(1), 1).is_stored());
+    cache.set_max_sessions(0);
+    cache.set_max_sessions(100);
+    assert_eq!(told(), [(id(1), true, Reason::Evicted)]);
+    assert!(!sessions.remove(&id(1)) && !sessions.remove_faulty(&id(2)));
+    assert_eq!(told(), [], "there is no external cache");
+
+    let _ = answers(&cache, 5);
+    assert!(!sessions.remove(&id(1)) && !sessions.remove_faulty(&id(2)), "they are not here");
+    assert_eq!(told(), [(id(1), false, Reason::Removed), (id(2), false, Reason::Faulty)]);
+    assert_eq!(cache.stats().removals.total(), 1, "nothing else was here");
+    assert!(sessions.put(&id(1), 1).is_stored() && sessions.remove(&id(1)));
+    assert_eq!(told(), [(id(1), true, Reason::Removed)], "once");
+    assert!(sessions.take(&id(3)).is_some());
+    assert_eq!(told(), [], "it heard of that when it was asked");
+    cache.set_on_get(None);
+    assert!(!sessions.remove(&id(1)));
+    assert_eq!(told(), []);
+}
+
+#[test]
+fn an_answer_to_a_lookup_that_began_before_a_removal_counts_for_nothing() {
+    for want in [Want::Get, Want::Take] {
+        let (cache, sessions, _) = cache(Dispatch::Inline);
+        let told = hear_of_removals(&cache);
+        let removes = sessions.clone();
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            assert!(!removes.remove(proposed.id()));
+            give(proposed, 5)
+        })));
+        let found = match want {
+            Want::Get => sessions.get(&id(1)),
+            Want::Take => sessions.take(&id(1)),
+        };
+        assert!(found.is_none() && cache.is_empty());
+        assert_eq!(*told.lock().unwrap(), [(id(1), false, Reason::Removed)]);
+        // The cache holds the callback, and that the cache.
+        cache.set_on_get(None);
+    }
+}
+
 #[test]
 fn a_scope_that_is_dropped_meanwhile_stays_empty() {
     let (cache, sessions, _) = cache(Dispatch::Inline);

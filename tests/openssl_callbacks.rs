@@ -6,7 +6,10 @@ mod common;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use common::{
     BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, server, server_builder,
     server_with, session, visit, visit_host, web,
 };
-use openssl::ssl::SslMethod;
+use openssl::{error::ErrorStack, ssl::SslMethod, x509::X509};
 use resumption::{
     Answer, CacheMode, Found, Portable, Proposed, Reason, Scope, SecretBytes, Session, SessionId,
     Verdict, Want,
@@ -46,6 +49,17 @@ fn find_in(cache: &Cache, database: &Database) {
         };
         found.map_or(Answer::Nothing, |bytes| give(proposed, &bytes))
     })));
+}
+
+/// Lets a database forget what leaves a cache, but for what that had no room for.
+fn forget_in(cache: &Cache, database: &Database) {
+    let forget = Arc::clone(database);
+    let on_remove = move |removed: resumption::RemovedSession<OpensslSession>| {
+        if removed.reason() != Reason::Evicted {
+            forget.lock().unwrap().remove(removed.id());
+        }
+    };
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
 }
 
 fn give(proposed: &Proposed<'_>, bytes: &[u8]) -> Answer<OpensslSession> {
@@ -317,6 +331,34 @@ fn all_sessions_may_be_elsewhere() {
     }
 }
 
+/// Memory had no room for it, and the database has it still.
+#[test]
+fn a_session_that_was_evicted_ends_in_the_database_too() {
+    for is_logged_out in [false, true] {
+        let cache = cache();
+        let database = Database::default();
+        store_in(&cache, &database);
+        find_in(&cache, &database);
+        forget_in(&cache, &database);
+        let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+        let session = session(&client, &server);
+        let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
+        assert_eq!(link.run(), Kind::Resumed);
+        let id = cache_id(link.server.ssl()).expect("it has a session");
+        cache.set_max_sessions(0);
+        cache.set_max_sessions(100);
+        assert!(cache.is_empty() && database.lock().unwrap().contains_key(&id));
+        if is_logged_out {
+            assert!(!web(&cache).remove(&id), "it is not here");
+            link.close();
+        } else {
+            drop(link);
+        }
+        assert!(database.lock().unwrap().is_empty());
+        assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
+    }
+}
+
 #[test]
 fn openssl_30517_a_different_session_of_the_external_cache_is_not_resumed() {
     for version in BOTH {
@@ -384,22 +426,100 @@ fn a_session_of_another_scope_that_is_given_is_not_resumed() {
     }
 }
 
+/// Leaves an error in OpenSSL's queue, as callbacks may that work with OpenSSL themselves.
+fn leave_an_error() {
+    X509::from_der(b"").unwrap_err().put();
+}
+
+#[test]
+fn an_error_that_the_get_callback_leaves_is_no_handshakes() {
+    for version in BOTH {
+        let (one, other) = (cache(), cache());
+        let database = Database::default();
+        store_in(&one, &database);
+        let client = Client::new(version);
+        let session = session(&client, &server(&web(&one)));
+        other.set_on_get(Some(Arc::new(move |proposed| {
+            leave_an_error();
+            give(proposed, &database.lock().unwrap()[proposed.id()])
+        })));
+        assert_eq!(visit(&client, &server(&web(&other)), Some(&session)), Kind::Resumed);
+        assert_eq!(other.stats().get_answered, 1);
+    }
+}
+
+#[test]
+fn errors_that_are_left_for_a_new_session_do_not_stay() {
+    for version in BOTH {
+        let cache = cache();
+        cache.set_on_new(Some(Arc::new(|_| Verdict::Reject))).unwrap();
+        cache.set_on_remove(Some(Arc::new(|_| leave_an_error()))).unwrap();
+        let mut builder = server_builder(SslMethod::tls_server());
+        let attachment = Attachment::new(&web(&cache)).context(|_| leave_an_error());
+        attachment.attach(&mut builder).unwrap();
+        let mut link =
+            Link::new(Client::new(version).connection(Some(HOST), None), &builder.build());
+        link.shake_hands().unwrap();
+        assert!(ErrorStack::get().errors().is_empty());
+    }
+}
+
+/// OpenSSL tells that a session is gone while it reports why.
+#[test]
+fn the_remove_callback_does_not_take_the_error_that_ends_a_connection() {
+    let cache = cache();
+    cache.set_on_remove(Some(Arc::new(|_| drop(ErrorStack::get())))).unwrap();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let mut link = Link::new(client.connection(Some(HOST), None), &server);
+    assert_eq!(link.run(), Kind::Full);
+    // A record that no key fits.
+    link.server.get_ref().inject(&[23, 3, 3, 0, 32]);
+    link.server.get_ref().inject(&[0; 32]);
+    let error = link.server.ssl_read(&mut [0]).unwrap_err();
+    assert_eq!(cache.stats().remove_called, 1);
+    let errors = error.ssl_error().expect("what was wrong").errors();
+    assert!(!errors.is_empty() && errors.iter().all(|error| error.reason().is_some()), "{error}");
+}
+
 #[test]
 fn no_panic_reaches_openssl() {
     for version in BOTH {
+        let weighed = Arc::new(AtomicU64::new(0));
+        let weighs = Arc::clone(&weighed);
         let cache: Cache = resumption::SessionCache::builder()
             .max_bytes(1 << 20)
-            .weigher(|_| panic!("the weigher"))
+            .weigher(move |_| {
+                weighs.fetch_add(1, Ordering::SeqCst);
+                panic!("the weigher")
+            })
             .build()
             .unwrap();
         cache.set_on_get(Some(Arc::new(|_| panic!("the get callback"))));
         let (client, server) = (Client::new(version), server(&web(&cache)));
         let session = session(&client, &server);
+        let tickets = if version == TLS12 { 1 } else { 2 };
+        assert_eq!((weighed.load(Ordering::SeqCst), cache.len()), (tickets, 0));
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
-        assert_eq!(cache.len(), 0);
+        assert_eq!((weighed.load(Ordering::SeqCst), cache.len()), (2 * tickets, 0));
+        assert_eq!(cache.stats().callbacks_panicked, 1, "the get callback, which was asked once");
     }
-    let mut builder = server_builder(SslMethod::tls_server());
-    let attachment = Attachment::new(&web(&cache())).context(|_| -> u8 { panic!("the context") });
-    attachment.attach(&mut builder).unwrap();
-    assert_eq!(visit(&Client::new(TLS13), &builder.build(), None), Kind::Full);
+}
+
+/// Nothing of the cache contains it: it is called before there is anything to put.
+#[test]
+fn a_context_that_panics_costs_the_session_alone() {
+    for version in BOTH {
+        let cache = cache();
+        let called = Arc::new(AtomicU64::new(0));
+        let calls = Arc::clone(&called);
+        let mut builder = server_builder(SslMethod::tls_server());
+        let attachment = Attachment::new(&web(&cache)).context(move |_| -> u8 {
+            calls.fetch_add(1, Ordering::SeqCst);
+            panic!("the context")
+        });
+        attachment.attach(&mut builder).unwrap();
+        assert_eq!(visit(&Client::new(version), &builder.build(), None), Kind::Full);
+        let tickets = if version == TLS12 { 1 } else { 2 };
+        assert_eq!((called.load(Ordering::SeqCst), cache.stats().puts), (tickets, 0));
+    }
 }

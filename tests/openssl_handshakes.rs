@@ -18,8 +18,8 @@ use std::{
 };
 
 use common::{
-    BOTH, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock, demand_certificates,
-    server, server_builder, server_with, session, visit, web,
+    BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock,
+    demand_certificates, server, server_builder, server_with, session, visit, web,
 };
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
@@ -129,6 +129,29 @@ fn a_session_weighs_what_its_client_has_sent() {
         };
         let (few, many) = (weigh(0), weigh(20));
         assert!(many >= few + 20 * 300, "{few} and {many} bytes");
+    }
+}
+
+/// OpenSSL gives the ticket of a resumed connection the timeout of the session that was resumed.
+#[test]
+fn each_ticket_has_the_timeout_of_the_context_that_made_it() {
+    let server = |cache: &Cache, seconds| {
+        let mut builder = server_builder(SslMethod::tls_server());
+        builder.set_num_tickets(1).unwrap();
+        let attachment = Attachment::new(&web(cache)).timeout(Duration::from_secs(seconds));
+        attachment.attach(&mut builder).unwrap();
+        builder.build()
+    };
+    for (before, now) in [(60, 3600), (3600, 60)] {
+        let ((cache, clock), client) = (cache_and_clock(), Client::new(TLS13));
+        let first = session(&client, &server(&cache, before));
+        assert_eq!(visit(&client, &server(&cache, now), Some(&first)), Kind::Resumed);
+        let kept: Vec<_> = cache.iter().collect();
+        assert_eq!(kept.len(), 1, "the first one is spent");
+        assert_eq!(kept[0].payload().session().timeout(), now as i64);
+        assert_eq!(visit(&client, &server(&cache, now), Some(&client.session())), Kind::Resumed);
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(cache.flush_expired(), usize::from(now == 60));
     }
 }
 
@@ -306,9 +329,16 @@ fn a_connection_tells_its_id_in_the_cache() {
         assert_eq!(cache_id(link.server.ssl()), None);
         assert_eq!(link.run(), Kind::Full);
         let id = cache_id(link.server.ssl()).expect("it has a session");
-        assert!(sessions.remove(&id), "that is how a log-out ends it");
-        assert_eq!(visit(&client, &server, Some(&client.session())), Kind::Full);
         link.close();
+        assert!(sessions.remove(&id));
+        let mut given = client.sessions();
+        let last = given.pop().expect("the server has given a session");
+        assert_eq!(visit(&client, &server, Some(&last)), Kind::Full);
+        // A log-out ends no more than that: TLS 1.3 has given two tickets.
+        assert_eq!(given.len(), usize::from(version == TLS13));
+        for other in given {
+            assert_eq!(visit(&client, &server, Some(&other)), Kind::Resumed);
+        }
     }
 }
 

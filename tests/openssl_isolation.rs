@@ -166,6 +166,26 @@ fn contexts_of_one_scope_share_their_sessions() {
     }
 }
 
+/// OpenSSL looks for the cipher of a TLS 1.2 session in the client's list alone.
+#[test]
+fn a_cipher_that_a_context_has_no_more_ends_with_the_scope() {
+    let cache = cache();
+    let with = |scope, cipher| {
+        let sessions = cache.scope(&Scope::new(scope));
+        server_with(&sessions, |builder| builder.set_cipher_list(cipher).unwrap())
+    };
+    let (old, new) = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384");
+    let client = Client::new(TLS12);
+    let session = session(&client, &with("web", old));
+    for (scope, kind) in [("web", Kind::Resumed), ("web, later", Kind::Full)] {
+        let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &with(scope, new));
+        assert_eq!(link.run(), kind);
+        let cipher = if kind == Kind::Resumed { old } else { new };
+        assert_eq!(link.server.ssl().current_cipher().expect("it has one").name(), cipher);
+        link.close();
+    }
+}
+
 /// A server that demands client certificates and a public one, on one cache.
 fn mixed(cache: &Cache) -> (SslContext, SslContext) {
     let mutual = server_with(&cache.scope(&Scope::new("internal")), demand_certificates);

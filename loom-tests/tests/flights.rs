@@ -249,6 +249,68 @@ fn a_ticket_that_stays_inside_is_caught() {
     PUT_TAKE_ASK.catches("left-inside", "a ticket is taken once");
 }
 
+/// An engine, and a database that has a session which is not here, and follows its calls.
+fn evicted() -> Arc<Engine<Payload>> {
+    let engine = Engine::dispatching(3, Dispatch::Manual);
+    let is_known = Arc::new(AtomicBool::new(true));
+    let forget = Arc::clone(&is_known);
+    engine.set_on_remove(Some(Arc::new(move |_: RemovedSession<Payload>| {
+        forget.store(false, Ordering::Relaxed);
+    })));
+    let on_get: Arc<OnGet<Payload>> =
+        Arc::new(move |proposed| match is_known.load(Ordering::Relaxed) {
+            true => Answer::Give(given(proposed)),
+            false => Answer::Nothing,
+        });
+    engine.set_on_get(Some(on_get));
+    Arc::new(engine)
+}
+
+const REMOVE_GET: Scenario = Scenario {
+    name: "the removal of what is elsewhere ∥ a get that asks",
+    preemptions: [2, 3],
+    floors: [28_200, 27_400],
+    run: || {
+        let engine = evicted();
+        race(
+            &engine,
+            |engine| {
+                engine.remove(1);
+                assert!(!engine.contains(1), "a removed session came back");
+            },
+            |engine| drop(engine.lookup(1, Want::Get)),
+        );
+        engine.poll();
+        let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+        assert!(found.is_none() && !engine.contains(1), "a removed session came back");
+    },
+};
+
+#[test]
+fn an_answer_does_not_bring_back_what_was_removed_elsewhere() {
+    REMOVE_GET.explore();
+}
+
+#[test]
+fn a_removal_elsewhere_that_does_not_look_again_is_caught() {
+    REMOVE_GET.catches("gone-without-a-second-look", "a removed session came back");
+}
+
+#[test]
+fn a_removal_elsewhere_that_marks_no_flight_is_caught() {
+    REMOVE_GET.catches("no-stale-flights", "a removed session came back");
+}
+
+#[test]
+fn a_flight_that_is_not_ordered_with_a_removal_elsewhere_is_caught() {
+    REMOVE_GET.catches("registered-unordered", "a removed session came back");
+}
+
+#[test]
+fn a_mark_that_is_not_ordered_with_the_linking_is_caught() {
+    REMOVE_GET.catches("marks-unordered", "a removed session came back");
+}
+
 /// An external cache that answers when it is told to.
 #[derive(Default)]
 struct Database {

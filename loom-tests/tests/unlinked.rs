@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use loom_tests::{Heard, Payload, Scenario, dropped, race, race3, serve, waiting};
 use resumption::model::{Engine, Table, Told};
-use resumption::{CacheMode, Session};
+use resumption::{Answer, CacheMode, Dispatch, OnGet, Reason, RemovedSession, Session};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
@@ -122,6 +122,47 @@ fn a_session_that_is_handed_over_beside_an_outdated_one_is_caught() {
 #[test]
 fn a_session_that_is_handed_over_before_a_leaving_is_announced_is_caught() {
     HAND_OVER_DROP.catches("handed-over-without-search", "told in order");
+}
+
+/// An engine with room for one session, whose external cache has nothing.
+fn small(calls: &Arc<Mutex<Vec<Option<Reason>>>>) -> Engine<Payload> {
+    let engine = Engine::dispatching(1, Dispatch::Manual);
+    let log = Arc::clone(calls);
+    engine.set_on_remove(Some(Arc::new(move |told: RemovedSession<Payload>| {
+        let told = told.session().map(|_| told.reason());
+        log.lock().expect("no panic").push(told);
+    })));
+    let on_get: Arc<OnGet<Payload>> = Arc::new(|_| Answer::Nothing);
+    engine.set_on_get(Some(on_get));
+    engine
+}
+
+const EVICT_REMOVE: Scenario = Scenario {
+    name: "a put that evicts ∥ the removal of what it evicts, by the engine",
+    preemptions: [1, 2],
+    floors: [3_400, 990],
+    run: || {
+        let calls = Arc::default();
+        let engine = Arc::new(small(&calls));
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        let (_, is_removed) = race(&engine, |e| drop(e.put(2, Payload::new(2))), |e| e.remove(1));
+        engine.poll();
+        let told = match is_removed {
+            true => vec![Some(Reason::Removed)],
+            false => vec![Some(Reason::Evicted), None],
+        };
+        assert_eq!(*calls.lock().expect("no panic"), told, "told in order");
+    },
+};
+
+#[test]
+fn what_was_evicted_leaves_before_it_is_removed_elsewhere() {
+    EVICT_REMOVE.explore();
+}
+
+#[test]
+fn a_removal_elsewhere_before_an_eviction_is_announced_is_caught() {
+    EVICT_REMOVE.catches("gone-without-search", "told in order");
 }
 
 const CONTEXT: Scenario = Scenario {

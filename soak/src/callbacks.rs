@@ -40,7 +40,7 @@ pub(crate) fn on_remove(watch: &Arc<Watch>, plan: CallbackPlan) -> Arc<OnRemove<
     let watch = Arc::clone(watch);
     Arc::new(move |removed: RemovedSession<Payload>| {
         let Some(session) = removed.session() else {
-            if !watch.plan.internal_modes {
+            if !watch.plan.internal_modes && watch.plan.asks.is_none() {
                 watch.ledger.fail(format!("{:?} was told as removed by its id", removed.id()));
             }
             return;

@@ -354,7 +354,9 @@ fn look_at_end(
         cache.poll_callbacks();
         cache.stats().callbacks_waiting == 0
     };
-    if !is_manual && watch.plan.callbacks.is_some() && !watch.plan.internal_modes {
+    // A removal after the close is told, too, where an external cache may have the session.
+    let is_last = !watch.plan.internal_modes && watch.plan.asks.is_none();
+    if !is_manual && watch.plan.callbacks.is_some() && is_last {
         let waiting = cache.stats().callbacks_waiting;
         if waiting > 0 {
             watch.ledger.fail(format!("{waiting} calls wait after the close"));

@@ -114,20 +114,35 @@ impl<S: Send + Sync + 'static> Engine<S> {
         taken.map(|session| _ = contained(|| dispatch::call(|| drop(session))))
     }
 
-    /// Tells that a session which the cache does not hold is no more, where nothing is stored.
+    /// Tells that a session which the cache does not hold is no more, where an external cache may hold it: where nothing
+    /// is stored, and, of what is removed, where lookups ask. (One that was asked for a take has deleted what it gave.)
+    /// Returns whether it is told. Then whoever removes has to look once more.
     ///
     /// Race with a lookup that asks: it registers its flight, looks whether a leaving waits, and asks;
     /// this announces, and then marks the flight as stale. If the registration is before the mark, the
     /// answer counts for nothing from there on; if it is after the mark, the lookup sees the leaving.
+    ///
+    /// Race with the storing of an answer: the asker links it unseen, looks for the mark, and shows it; this marks, and
+    /// then the session is looked for once more, unseen or not. If the look for the mark is before the mark, the session
+    /// is found (`flight.rs`: both change the count of flights); otherwise the asker removes it itself.
+    ///
+    /// Race with a put, which may be told before this though it came later than the first search: an external cache
+    /// loses its session then, and the second search removes it here.
     #[cold]
-    pub(super) fn tell_gone(&self, name: &Name, reason: Reason) {
+    pub(super) fn tell_gone(&self, name: &Name, reason: Reason) -> bool {
         let shard = &self.shards[self.shard_of(name)];
-        let Some(code) = shard.tell(reason) else { return };
-        if !shard.tells().has(CacheMode::NO_INTERNAL_STORE) {
-            return;
+        let (tells, Some(code)) = (shard.tells(), shard.tell(reason)) else { return false };
+        let is_asked_for = tells.asks() && reason.is_removal();
+        if !(is_asked_for || tells.has(CacheMode::NO_INTERNAL_STORE)) {
+            return false;
+        }
+        if !planted!("gone-without-search") {
+            // What another thread has evicted may be announced later than this: the search announces it.
+            let _ = shard.table.entry(name, shard.table.spot(name.hash), &pin());
         }
         shard.table.announce_gone(name, code);
         shard.mark_stale(name);
+        !planted!("gone-without-a-second-look")
     }
 
     /// Hands a put's session to the new callback, where nothing is stored. A session of its name that

@@ -18,7 +18,7 @@ use crate::expiry::capacity::UNLIMITED;
 use crate::outcome::Put;
 use crate::scope::{self, Scope};
 use crate::session::Session;
-use crate::stats::Stats;
+use crate::stats::{Reason, Stats};
 use crate::table::SessionId;
 use crate::{
     Answer, CacheMode, Connection, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession,
@@ -181,6 +181,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[must_use]
     pub fn take(&self, id: u8) -> Option<Session<S>> {
         self.engine.take(&self.scope, &session_id(id))
+    }
+
+    /// Removes a session; `false` when there was none.
+    pub fn remove(&self, id: u8) -> bool {
+        self.engine.remove_id(&self.scope, &session_id(id), Reason::Removed)
     }
 
     /// Whether a session is there.

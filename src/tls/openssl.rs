@@ -82,8 +82,8 @@
 //! client's patience, or take no early data.) Do not clear `NO_TICKET`, and set no other get callback, in a context that
 //! takes early data.
 //!
-//! *A session ends* when the cache says so, and at the latest when its own timeout does, which it
-//! got from the context when it was made. So [`extend`](crate::Sessions::extend) and
+//! *A session ends* when the cache says so, and at the latest when its own timeout does, which is
+//! that of the context it was made in. So [`extend`](crate::Sessions::extend) and
 //! [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it up to that: see
 //! [`Attachment::timeout`].
 //!
@@ -105,6 +105,8 @@
 //!   from the cache.
 //! * Several contexts may share a cache and a scope, one after another or at once, if they verify
 //!   the same clients in the same way. A reload that changes only certificates keeps its sessions.
+//!   One that takes a cipher away goes on resuming the TLS 1.2 sessions that have it, for OpenSSL looks for
+//!   that in the client's list alone: give it another scope.
 //! * A renegotiation (TLS 1.2, where it is allowed) looks sessions up and makes new ones like any
 //!   handshake.
 //! * `SSL_clear` ends a connection like `SSL_free`, and nothing of the one before reaches the next.
@@ -118,7 +120,9 @@
 //! OpenSSL waits for what it asks. The get callback of the cache runs there and may wait, for
 //! [`Builder::lookup_timeout`](crate::Builder::lookup_timeout) at most; a TLS 1.3 client may offer
 //! more than a thousand tickets in one ClientHello, and only the first [`MOST_LOOKUPS`] of a
-//! handshake are looked up. What panics is caught, and has found nothing.
+//! handshake are looked up. What panics is caught, and has found nothing. The errors that wait in OpenSSL's queue of
+//! the thread are the same after a callback as before: what a callback that uses OpenSSL itself leaves there, or takes
+//! out, is not mistaken for the handshake's.
 //!
 //! With tokio-openssl that thread is a worker of the runtime, and it is parked while an answer comes
 //! [later](crate::Answer::Later): a query that the callback spawns on the same runtime may not run before the time is
@@ -163,6 +167,10 @@ pub fn attach(
 
 /// The id in its cache of the session that a connection has now: in TLS 1.3 that of the last
 /// ticket, once it was sent. `None` if no attached context has made or found the session.
+///
+/// [Removed](Sessions::remove), it resumes no more. In TLS 1.2 that is all that the connection has given its client. In
+/// TLS 1.3 it is one ticket, and the connection's others stay good: a full handshake gives two, unless
+/// `set_num_tickets` says otherwise.
 #[must_use]
 pub fn cache_id(ssl: &SslRef) -> Option<SessionId> {
     ffi::cache_id(ssl.session()?)
@@ -216,7 +224,8 @@ impl Attachment {
 
     /// The most that a session lives, however often it is extended, in whole seconds, rounded up: one at
     /// least, also of zero, and 2³¹ - 1 at most, 68 years. It is what TLS 1.3 clients are told, too (of more than a
-    /// week, a week). The lifetime of the cache, as it is now, unless this is called.
+    /// week, a week); but a client that resumes is told that of the session it resumed, which another context may have
+    /// made. The lifetime of the cache, as it is now, unless this is called.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -260,20 +269,34 @@ impl Attachment {
         });
         let (new, removed) = (Arc::clone(&server), Arc::clone(&server));
         builder.set_new_session_callback(move |ssl, session| {
-            contained(|| new.keep(ssl, session));
+            called(|| new.keep(ssl, session));
         });
         builder.set_remove_session_callback(move |_, session| {
-            contained(|| removed.forget(session));
+            called(|| removed.forget(session));
         });
         // SAFETY: what is returned is linked into no context's list: a context that has one gets
         // copies.
         unsafe {
-            builder.set_get_session_callback(move |ssl, id| {
-                contained(|| server.find(ssl, id)).flatten()
-            });
+            builder
+                .set_get_session_callback(move |ssl, id| called(|| server.find(ssl, id)).flatten());
         }
         Ok(())
     }
+}
+
+/// Runs what OpenSSL calls, and user code in it; `None` if it panicked.
+///
+/// OpenSSL looks into the thread's queue of errors to tell an error of its own from the want of more bytes, and may
+/// have put one there that it is about to report. So the queue is the same afterwards, but that it has no marks.
+fn called<R>(run: impl FnOnce() -> R) -> Option<R> {
+    // It panics at errors whose text is not UTF-8. Those are lost.
+    let errors = contained(ErrorStack::get);
+    let returned = contained(run);
+    ffi::clear_errors();
+    if let Some(errors) = errors {
+        errors.put();
+    }
+    returned
 }
 
 /// What the callbacks of one context know.
@@ -298,7 +321,7 @@ impl Server {
         }
         let host = ssl.servername_raw(NameType::HOST_NAME);
         let Some(session) = self.own(session, host) else { return };
-        let session = if is_tls13 { session.lend(true) } else { Some(session) };
+        let session = if is_tls13 { self.ticket(&session) } else { Some(session) };
         let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
         let mut connection = (self.attachment.connection)(ssl);
         // OpenSSL resumes it for no longer than that.
@@ -328,6 +351,15 @@ impl Server {
         };
         // SAFETY: it is this handshake's, or a copy that nobody knows.
         unsafe { OpensslSession::unshared(session, host) }.ok()
+    }
+
+    /// The cache's copy of a TLS 1.3 session, with the timeout of this context: OpenSSL has copied that of the session
+    /// that was resumed.
+    fn ticket(&self, session: &OpensslSession) -> Option<OpensslSession> {
+        let copy = session.lend(true)?;
+        // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
+        unsafe { self.context.give_timeout_to(copy.session()) };
+        Some(copy)
     }
 
     /// A session's connection ended badly, or its own time is over.
@@ -413,6 +445,27 @@ impl fmt::Debug for Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_leaves_the_queue_of_errors_as_it_was() {
+        use openssl::x509::X509;
+
+        let texts = |errors: ErrorStack| -> Vec<_> {
+            errors.errors().iter().map(|error| format!("{error:?}")).collect()
+        };
+        let leave = || X509::from_der(b"").unwrap_err().put();
+        let of_openssl = X509::from_pem(b"no certificate").unwrap_err();
+        for before in [None, Some(of_openssl)] {
+            let expected = before.map_or(Vec::new(), |errors| {
+                errors.put();
+                texts(errors)
+            });
+            assert_eq!(called(leave), Some(()));
+            assert_eq!(called(|| drop(ErrorStack::get())), Some(()));
+            assert_eq!(called(|| (0..100).for_each(|_| leave())), Some(()));
+            assert_eq!(texts(ErrorStack::get()), expected);
+        }
+    }
 
     #[test]
     fn a_length_has_to_fit_exactly() {

@@ -51,6 +51,10 @@ struct Heard {
     names: Names,
     /// What a session is called that is being negotiated.
     negotiated: Option<Version>,
+    /// What is called so that is told as removed by its id alone: what the action is about.
+    shown: Option<Version>,
+    /// How many were told so.
+    by_id: u64,
     keep: bool,
     given: Option<Given<OpensslSession>>,
     /// A handle of each session that was new.
@@ -68,6 +72,15 @@ impl Heard {
             self.names.insert(object.key(), version);
         }
         (object.id(), self.names.of(&object))
+    }
+
+    fn number(&self, id: &SessionId) -> Id {
+        self.ids.iter().position(|known| known == id).expect("an id of the oracle's") as Id
+    }
+
+    fn by_id_alone(&mut self, id: &SessionId) -> (Id, Version) {
+        self.by_id += 1;
+        (self.number(id), self.shown.expect("the action is about a session"))
     }
 }
 
@@ -116,10 +129,12 @@ impl Ours {
     pub(crate) fn act(&mut self, action: &Action) -> Outcome {
         let before = self.cache.stats();
         let returned = self.perform(action);
-        let events = std::mem::take(&mut self.heard().events);
+        let mut heard = self.heard();
+        let (events, by_id) = (std::mem::take(&mut heard.events), std::mem::take(&mut heard.by_id));
+        drop(heard);
         self.note(&events);
         let now = self.cache.stats();
-        check(&events, &before, &now);
+        check(&events, by_id, &before, &now);
         let counts = counts(&now) - counts(&before);
         Outcome { returned, events, counts, contents: self.contents() }
     }
@@ -143,13 +158,17 @@ impl Ours {
                 Returned::Nothing
             }
             Action::Remove(session) => {
+                self.heard().shown = Some(session.version);
                 let id = self.id(session.id);
                 Returned::Bool(self.web.remove(&id))
             }
             Action::Lookup { id, proposed, given, end, by_handshake } => {
                 let proposed = self.proposed(*id, proposed, given.as_ref());
                 let answer = given.as_ref().map(|given| self.answer(given));
-                self.heard().given = answer;
+                let mut heard = self.heard();
+                heard.given = answer;
+                heard.shown = given.as_ref().map(|given| given.session.version);
+                drop(heard);
                 let found = match by_handshake {
                     true => self.look_up_by_handshake(&proposed, *end),
                     false => self.look_up(&self.id(*id), *end),
@@ -359,9 +378,8 @@ fn listen(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Heard>>, to: L
     });
     let on_get: Arc<OnGet<OpensslSession>> = Arc::new(move |proposed| {
         let mut heard = on_get.lock().expect("no panic");
-        let id =
-            heard.ids.iter().position(|id| id == proposed.id()).expect("an id of the oracle's");
-        heard.events.push(Event::Asked(id as Id));
+        let id = heard.number(proposed.id());
+        heard.events.push(Event::Asked(id));
         heard.given.take().unwrap_or(Given::Nothing)
     });
     cache.set_on_new(to.to_new.then_some(on_new)).expect("no thread is needed");
@@ -375,7 +393,10 @@ fn hear_of_removals(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Hear
     let on_remove = Arc::clone(heard);
     let set = cache.set_on_remove(Some(Arc::new(move |removed| {
         let mut heard = on_remove.lock().expect("no panic");
-        let (id, version) = heard.name(removed.session().expect("it was in the cache"));
+        let (id, version) = match removed.session() {
+            Some(session) => heard.name(session),
+            None => heard.by_id_alone(removed.id()),
+        };
         heard.events.push(Event::Removed(id, version, removed.reason()));
     })));
     set.expect("no thread is needed");
@@ -401,8 +422,8 @@ fn counts(stats: &Stats) -> Counts {
     }
 }
 
-/// That the engine counts what it tells.
-fn check(events: &[Event], before: &Stats, now: &Stats) {
+/// That the engine counts what it tells, of which so much was told by its id alone.
+fn check(events: &[Event], by_id: u64, before: &Stats, now: &Stats) {
     let told = |is_meant: fn(&Event) -> bool| events.iter().filter(|event| is_meant(event)).count();
     let counted = [
         now.new_called - before.new_called,
@@ -419,7 +440,8 @@ fn check(events: &[Event], before: &Stats, now: &Stats) {
         told(|event| matches!(event, Event::Removed(.., Reason::Expired))),
     ];
     assert_eq!(counted.map(|count| count as usize), heard, "calls, and what was heard");
-    assert_eq!(now.removals.total() - before.removals.total(), counted[1], "all are told");
+    let left = now.removals.total() - before.removals.total();
+    assert_eq!(left + by_id, counted[1], "all are told");
 }
 
 fn seconds(seconds: i64) -> Duration {

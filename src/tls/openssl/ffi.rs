@@ -34,9 +34,11 @@ const SERVER_NAME: c_uint = 0;
 // From `<openssl/ssl.h>`.
 unsafe extern "C" {
     fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
+    fn SSL_CTX_get_timeout(ctx: *const sys::SSL_CTX) -> c_long;
     fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     fn SSL_SESSION_is_resumable(session: *const sys::SSL_SESSION) -> c_int;
     fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
+    fn SSL_SESSION_set_timeout(session: *mut sys::SSL_SESSION, seconds: c_long) -> c_long;
     fn SSL_SESSION_get_ex_data(session: *const sys::SSL_SESSION, index: c_int) -> *mut c_void;
     fn SSL_SESSION_set_ex_data(
         session: *mut sys::SSL_SESSION,
@@ -49,7 +51,7 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context(*mut sys::SSL_CTX);
 
-// SAFETY: only its mode is read, which no safe code changes once the context is built.
+// SAFETY: only its mode and its timeout are read, which no safe code changes once the context is built.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -69,12 +71,33 @@ impl Context {
         let mode = unsafe { sys::SSL_CTX_ctrl(self.0, GET_SESS_CACHE_MODE, 0, ptr::null_mut()) };
         mode & NO_INTERNAL_STORE == 0
     }
+
+    /// Lets a session live as long as those that the context makes in full handshakes.
+    ///
+    /// # Safety
+    ///
+    /// The context lives, and no other thread uses the session meanwhile.
+    pub(super) unsafe fn give_timeout_to(self, session: &SslSessionRef) {
+        // SAFETY: the context lives, as the caller says; the call reads a field.
+        let seconds = unsafe { SSL_CTX_get_timeout(self.0) };
+        // 0 stands for OpenSSL's own, which who sets that wants.
+        if seconds > 0 {
+            // SAFETY: the session lives, and nobody else is at its fields, as the caller says.
+            unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds) };
+        }
+    }
 }
 
 /// Sets how long the sessions of a context live, in seconds.
 pub(super) fn set_timeout(builder: &mut SslContextBuilder, seconds: i32) {
     // SAFETY: the builder owns a context; the call sets a field.
     unsafe { SSL_CTX_set_timeout(builder.as_ptr(), c_long::from(seconds)) };
+}
+
+/// Empties this thread's queue of errors.
+pub(super) fn clear_errors() {
+    // SAFETY: the queue is the thread's own.
+    unsafe { sys::ERR_clear_error() };
 }
 
 /// The options of a connection.

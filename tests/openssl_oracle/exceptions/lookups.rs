@@ -192,7 +192,7 @@ fn faulty_given(step: &Step<'_>, outcome: &mut Outcome) -> bool {
     }
     outcome.returned = Returned::Found(None);
     let told = Event::Removed(id, given.session.version, Reason::Faulty);
-    if given.answer != Answer::Shared && !outcome.has(told) {
+    if !outcome.has(told) {
         outcome.events.push(told);
     }
     outcome.contents.remove(&id);
@@ -204,8 +204,7 @@ fn shared(step: &Step<'_>, outcome: &mut Outcome) -> bool {
     if given.answer != Answer::Shared || !has_found(given, outcome) {
         return false;
     }
-    // It was not there, so nothing is removed afterwards.
-    outcome.untell(Event::Removed(id, given.session.version, Reason::Faulty));
+    // It was not there, so nothing is taken afterwards.
     outcome.untell(Event::Removed(id, given.session.version, Reason::Taken));
     step.unstore(id, outcome);
     true

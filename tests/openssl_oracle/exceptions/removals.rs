@@ -23,14 +23,15 @@ pub(super) const ANOTHER_OBJECT: Exception = Exception {
 };
 
 pub(super) const ABSENT_TOLD: Exception = Exception {
-    name: "a removal of what is not there is not told",
+    name: "a removal of what is not there is not told without a get callback",
     behaviour: "B7",
     reason: "the manual page: the callback is called when a session is removed from the internal cache. \
-             With NO_INTERNAL_STORE, where others may have the session, it is told by its id",
+             It is told by the id where there is an external one, which may have the session",
     explain: |step, outcome| {
         let Action::Remove(shown) = step.action else { return false };
         let told = Event::Removed(shown.id, shown.version, Reason::Removed);
-        step.known(shown.id).is_none() && outcome.untell(told)
+        let is_elsewhere = step.known(shown.id).is_none() && !step.listening.to_get;
+        is_elsewhere && outcome.untell(told)
     },
 };
 
