@@ -11,6 +11,7 @@ mod tells;
 use std::fmt;
 
 pub(crate) use self::tells::{ASKS, CAME, LEFT, Tells};
+use crate::expiry::capacity::SharedAccount;
 use crate::expiry::{Age, Due, Hint, List, Row, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
@@ -18,7 +19,7 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
 use crate::sync::tally::AtomicU64;
-use crate::sync::{self, AtomicSetting, Ordering, Padded, planted};
+use crate::sync::{self, AtomicSetting, Ordering, planted};
 use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -44,8 +45,8 @@ pub(crate) struct Shard<S> {
     pub(crate) table: Table<S>,
     pub(crate) wheel: Wheel,
     /// How many sessions there are, above, and how many hints, below [`SESSION`]. A hint is counted
-    /// before it is filed, and until it was found stale. Apart from the rest, which every call reads.
-    counts: Padded<AtomicU64>,
+    /// before it is filed, and until it was found stale. In `counts`, apart from the rest, which every call reads.
+    account: SharedAccount,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
     /// What callbacks there are and what the mode is, [`Tells`].
@@ -96,11 +97,11 @@ enum Look<S> {
 }
 
 impl<S> Shard<S> {
-    pub(crate) fn new(now: u64, gauges: &'static Gauges) -> Self {
+    pub(crate) fn new(now: u64, gauges: &'static Gauges, account: SharedAccount) -> Self {
         Self {
             table: Table::new(gauges),
             wheel: Wheel::new(now),
-            counts: Padded(AtomicU64::new(0)),
+            account,
             idle: AtomicU64::new(u64::MAX),
             tells: AtomicSetting::new(0),
             serving: sync::AtomicU64::new(0),
@@ -210,7 +211,7 @@ impl<S> Shard<S> {
     #[inline]
     fn counts(&self) -> u64 {
         // Relaxed: counts, outdated as soon as they are read.
-        self.counts.0.load(Ordering::Relaxed)
+        self.account.0.counts.load(Ordering::Relaxed)
     }
 
     /// Counts a session that was linked, if it took nobody's place, and its hint, if it gets one.
@@ -218,7 +219,7 @@ impl<S> Shard<S> {
     pub(crate) fn count_linked(&self, is_one_more: bool, has_hint: bool) {
         let count = u64::from(is_one_more) * SESSION + u64::from(has_hint);
         // Relaxed: as above.
-        self.counts.0.fetch_add(count, Ordering::Relaxed);
+        self.account.0.counts.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
@@ -238,7 +239,7 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn left(&self, count: u64) {
         // Relaxed: as above.
-        self.counts.0.fetch_sub(count * SESSION, Ordering::Relaxed);
+        self.account.0.counts.fetch_sub(count * SESSION, Ordering::Relaxed);
     }
 
     /// Files the hint of a linked session, which is counted, under the caller's pin, or returns it.
@@ -261,7 +262,7 @@ impl<S> Shard<S> {
         self.wheel.try_push(hint, due, now, row, guard).map_err(|why| {
             if why == Unpushed::Again {
                 // Relaxed: as above.
-                self.counts.0.fetch_add(1, Ordering::Relaxed);
+                self.account.0.counts.fetch_add(1, Ordering::Relaxed);
             }
             unfiled
         })
@@ -273,7 +274,7 @@ impl<S> Shard<S> {
         for &Unfiled { hint, due, row } in unfiled {
             while !self.wheel.push(hint, due, now, row) {
                 // One more hint. Relaxed: as above.
-                self.counts.0.fetch_add(1, Ordering::Relaxed);
+                self.account.0.counts.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -281,7 +282,7 @@ impl<S> Shard<S> {
     /// Files one more hint of a linked session. Not under a pin.
     pub(crate) fn file(&self, hint: Hint, due: u64, now: u64) {
         // Relaxed: as above.
-        self.counts.0.fetch_add(1, Ordering::Relaxed);
+        self.account.0.counts.fetch_add(1, Ordering::Relaxed);
         self.file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
     }
 
@@ -470,7 +471,7 @@ impl<S> Shard<S> {
         drop(guard);
         if popped > stay {
             // Relaxed: a count.
-            self.counts.0.fetch_sub((popped - stay) as u64, Ordering::Relaxed);
+            self.account.0.counts.fetch_sub((popped - stay) as u64, Ordering::Relaxed);
         }
         if rest > 0 {
             self.file_rest(&unfiled[..rest], now);

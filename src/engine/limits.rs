@@ -173,12 +173,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         budget.lower(count);
         let mut left = count;
         // Evenly, so that the shares stay equal; then what the fuller shards have.
-        for shard in 0..shards {
+        for shard in budget.shards() {
             left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
         }
-        left -= budget.gather(0, left);
+        left -= budget.gather(budget.shards().next().unwrap_or(0), left);
         let mut panics = Panics::default();
-        for shard in (0..shards).cycle() {
+        for shard in budget.shards().cycle() {
             if left == 0 {
                 break;
             }
