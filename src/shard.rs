@@ -58,8 +58,7 @@ pub(crate) struct Shard<S> {
     gauges: &'static Gauges,
 }
 
-/// A session in `counts`. Hints never fall below zero, so they borrow nothing from the sessions; those
-/// may, for a removal may be counted before its put.
+/// A session in `counts`. Neither hints nor sessions fall below zero: both are counted before others know them.
 const SESSION: u64 = 1 << 32;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
@@ -214,12 +213,21 @@ impl<S> Shard<S> {
         self.account.0.counts.load(Ordering::Relaxed)
     }
 
-    /// Counts a session that was linked, if it took nobody's place, and its hint, if it gets one.
+    /// Counts a session that is to be linked, if it takes nobody's place, and its hint, if it gets one; returns what
+    /// [`uncount`](Self::uncount) takes.
     #[inline]
-    pub(crate) fn count_linked(&self, is_one_more: bool, has_hint: bool) {
+    pub(crate) fn count(&self, is_one_more: bool, has_hint: bool) -> u64 {
         let count = u64::from(is_one_more) * SESSION + u64::from(has_hint);
         // Relaxed: as above.
         self.account.0.counts.fetch_add(count, Ordering::Relaxed);
+        count
+    }
+
+    /// What was counted was not linked.
+    #[cold]
+    pub(crate) fn uncount(&self, count: u64) {
+        // Relaxed: as above.
+        self.account.0.counts.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
@@ -558,10 +566,10 @@ fn cells_for(share: Option<u64>, cells: usize) -> usize {
     needed.clamp(2 * cells, 16 * cells)
 }
 
-/// The sessions of [`Shard`]'s counts; none if more have left than came, for a moment.
+/// The sessions of [`Shard`]'s counts.
 #[inline]
 fn live(counts: u64) -> u64 {
-    u64::try_from(counts.cast_signed() >> SESSION.ilog2()).unwrap_or(0)
+    counts / SESSION
 }
 
 /// The hints of [`Shard`]'s counts.
