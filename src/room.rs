@@ -125,7 +125,9 @@ impl<'a> Hand<'a> {
         if self.missing(wanted) == Tokens::default() {
             return true;
         }
-        !self.room.has_large_shares(wanted.bytes) && self.gather(wanted)
+        // Who takes the place of another looks everywhere first: it evicts nobody but for its own growth.
+        let is_exact = wanted.sessions == 0 || !self.room.has_large_shares(wanted.bytes);
+        is_exact && self.gather(wanted)
     }
 
     /// Takes what is missing for `wanted` from all shards; `true` when the hand has enough.

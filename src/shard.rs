@@ -563,7 +563,7 @@ impl<S> Shard<S> {
 #[cold]
 fn cells_for(share: Option<u64>, cells: usize) -> usize {
     let needed = (2 * share.unwrap_or(0).min(1 << 40)).next_power_of_two() as usize;
-    needed.clamp(2 * cells, 16 * cells)
+    if needed > 16 * cells { 2 * cells } else { needed.max(2 * cells) }
 }
 
 /// The sessions of [`Shard`]'s counts.
@@ -647,7 +647,8 @@ mod tests {
         assert_eq!(cells_for(Some(200), 64), 512);
         assert_eq!(cells_for(Some(256), 64), 512);
         assert_eq!(cells_for(Some(257), 64), 1024);
-        assert_eq!(cells_for(Some(1 << 20), 64), 1024);
-        assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 24);
+        assert_eq!(cells_for(Some(512), 64), 1024);
+        assert_eq!(cells_for(Some(513), 64), 128, "for a limit that may never be met");
+        assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 21);
     }
 }

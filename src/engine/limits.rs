@@ -102,7 +102,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             looks.in_vain += usize::from(left == 0);
             return Ok(());
         }
-        let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
+        // By what a session takes, not by how much more than the one whose place it gets.
+        let batch = if self.room.is_exact(charge) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
         let has_room = |at| {

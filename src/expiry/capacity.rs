@@ -239,9 +239,38 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn budget(limit: u64, shards: usize) -> Budget {
+        Budget::new(Unit::Session, limit, &Account::of_shards(shards))
+    }
+
+    #[test]
+    fn shares_stay_even_in_small_steps() {
+        let budget = budget(10, 4);
+        let is_even = || {
+            let (share, limit) = (budget.limit() / 4, budget.limit());
+            (0..4).all(|at| budget.has(at, share) && !budget.has(at, share + 2))
+                && budget.used() == 0
+                && limit
+                    == 4 * share + (0..4).filter(|&at| budget.has(at, share + 1)).count() as u64
+        };
+        assert!(is_even());
+        for step in [1, 1, 3, 1, 2, 1, 7, 1] {
+            budget.raise(step);
+            assert!(is_even());
+        }
+        for step in [1, 2, 1, 1, 5, 1] {
+            budget.lower(step);
+            for shard in budget.shards().take(step as usize % 4) {
+                assert_eq!(budget.take_up_to(shard, 1), 1);
+            }
+            (0..4).for_each(|shard| assert_eq!(budget.take_up_to(shard, step / 4), step / 4));
+            assert!(is_even());
+        }
+    }
+
     #[test]
     fn tokens_are_spread_and_conserved() {
-        let budget = Budget::new(10, 4);
+        let budget = budget(10, 4);
         assert_eq!(budget.take_up_to(0, 5), 3);
         assert_eq!(budget.take_up_to(0, 1), 0);
         assert_eq!(budget.used(), 3);
@@ -253,6 +282,6 @@ mod tests {
 
     #[test]
     fn unlimited_is_a_limit_that_nobody_meets() {
-        assert_eq!(Budget::new(u64::MAX, 8).limit(), UNLIMITED);
+        assert_eq!(budget(u64::MAX, 8).limit(), UNLIMITED);
     }
 }
