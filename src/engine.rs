@@ -39,7 +39,7 @@ use self::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
-use crate::expiry::capacity::{Budget, UNLIMITED};
+use crate::expiry::capacity::{Account, Budget, SharedAccount, UNLIMITED};
 use crate::expiry::{Due, Extension, Hint, Standing};
 use crate::flight::Orphans;
 use crate::gate::Gate;
@@ -132,10 +132,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let lease = Lease::new(parts.max_waiting_headers);
         lease.gauges().set_origin(parts.clock.origin());
         let now = parts.clock.now();
-        let shards = (0..parts.shards).map(|_| Shard::new(now, lease.gauges())).collect();
+        let accounts = Account::of_shards(parts.shards);
+        let shard = |account: &SharedAccount| Shard::new(now, lease.gauges(), account.clone());
+        let shards = accounts.iter().map(shard).collect();
         let engine = Self {
             shards,
-            room: Room::new(parts.max_sessions, parts.max_bytes, parts.shards),
+            room: Room::new(parts.max_sessions, parts.max_bytes, &accounts),
             gate: Gate::new(),
             counters: Counters::new(),
             past: Past::new(parts.max_sessions),

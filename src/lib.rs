@@ -42,7 +42,8 @@
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
 //!   after n distinct puts. What handles hold after a removal is counted apart.
 //! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back in bounded steps that ride on
-//!   puts, and on a background thread. They come due for that an eighth of the lifetime and a few seconds late at most;
+//!   puts, and on a background thread. They come due for that at most 13 % of the lifetime late,
+//!   or of the time in which nothing was put and no thread ran, and a few seconds;
 //!   of many that come due at once the thread frees some hundred thousand in a second, fewer where a payload
 //!   takes long to drop ([`Builder::ticker`]).
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are

@@ -13,7 +13,7 @@ use std::fmt;
 pub use self::engine::{Engine, Waiting};
 pub use self::events::{Shard, Told};
 use self::events::{depart, next_event, store, store_with, tell};
-use crate::expiry::capacity::UNLIMITED;
+use crate::expiry::capacity::{Account, UNLIMITED};
 use crate::expiry::{self, Age, Extension, Hint, Row};
 use crate::gate;
 use crate::queue::{Queue as Words, Segment};
@@ -425,7 +425,7 @@ impl Room {
     /// Room for so many sessions in so many shards.
     #[must_use]
     pub fn new(sessions: u64, shards: usize) -> Self {
-        Self(room::Room::new(sessions, UNLIMITED, shards))
+        Self(room::Room::new(sessions, UNLIMITED, &Account::of_shards(shards)))
     }
 
     /// Takes up to `most` tokens of a shard.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::expiry::capacity::{Budget, UNLIMITED};
+use crate::expiry::capacity::{Budget, SharedAccount, UNLIMITED, Unit};
 #[cfg(loom)]
 use crate::sync::planted;
 
@@ -33,11 +33,11 @@ pub(crate) struct Hand<'a> {
 }
 
 impl Room {
-    pub(crate) fn new(max_sessions: u64, max_bytes: u64, shards: usize) -> Self {
+    pub(crate) fn new(max_sessions: u64, max_bytes: u64, accounts: &[SharedAccount]) -> Self {
         Self {
-            sessions: Budget::new(max_sessions, shards),
-            bytes: Budget::new(max_bytes, shards),
-            shards: shards as u64,
+            sessions: Budget::new(Unit::Session, max_sessions, accounts),
+            bytes: Budget::new(Unit::Byte, max_bytes, accounts),
+            shards: accounts.len() as u64,
         }
     }
 
@@ -125,7 +125,9 @@ impl<'a> Hand<'a> {
         if self.missing(wanted) == Tokens::default() {
             return true;
         }
-        !self.room.has_large_shares(wanted.bytes) && self.gather(wanted)
+        // Who takes the place of another looks everywhere first: it evicts nobody but for its own growth.
+        let is_exact = wanted.sessions == 0 || !self.room.has_large_shares(wanted.bytes);
+        is_exact && self.gather(wanted)
     }
 
     /// Takes what is missing for `wanted` from all shards; `true` when the hand has enough.
@@ -178,13 +180,18 @@ impl Drop for Hand<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::expiry::capacity::Account;
+
+    fn room(max_sessions: u64, max_bytes: u64, shards: usize) -> Room {
+        Room::new(max_sessions, max_bytes, &Account::of_shards(shards))
+    }
 
     #[test]
     fn a_shards_share_is_that_of_the_limit_which_is_met_first() {
-        assert_eq!(Room::new(8_000, UNLIMITED, 8).share(200), Some(1_000));
-        assert_eq!(Room::new(UNLIMITED, 160_000, 4).share(200), Some(200));
-        assert_eq!(Room::new(8_000, 160_000, 8).share(200), Some(100));
-        assert_eq!(Room::new(UNLIMITED, UNLIMITED, 8).share(200), None);
-        assert_eq!(Room::new(8_000, UNLIMITED, 8).share(0), Some(1_000));
+        assert_eq!(room(8_000, UNLIMITED, 8).share(200), Some(1_000));
+        assert_eq!(room(UNLIMITED, 160_000, 4).share(200), Some(200));
+        assert_eq!(room(8_000, 160_000, 8).share(200), Some(100));
+        assert_eq!(room(UNLIMITED, UNLIMITED, 8).share(200), None);
+        assert_eq!(room(8_000, UNLIMITED, 8).share(0), Some(1_000));
     }
 }

@@ -11,6 +11,7 @@ mod tells;
 use std::fmt;
 
 pub(crate) use self::tells::{ASKS, CAME, LEFT, Tells};
+use crate::expiry::capacity::SharedAccount;
 use crate::expiry::{Age, Due, Hint, List, Row, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
@@ -18,7 +19,7 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
 use crate::sync::tally::AtomicU64;
-use crate::sync::{self, AtomicSetting, Ordering, Padded, planted};
+use crate::sync::{self, AtomicSetting, Ordering, planted};
 use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -44,8 +45,8 @@ pub(crate) struct Shard<S> {
     pub(crate) table: Table<S>,
     pub(crate) wheel: Wheel,
     /// How many sessions there are, above, and how many hints, below [`SESSION`]. A hint is counted
-    /// before it is filed, and until it was found stale. Apart from the rest, which every call reads.
-    counts: Padded<AtomicU64>,
+    /// before it is filed, and until it was found stale. In `counts`, apart from the rest, which every call reads.
+    account: SharedAccount,
     /// The span of the wheel's finest slots in which nothing more was due.
     idle: AtomicU64,
     /// What callbacks there are and what the mode is, [`Tells`].
@@ -57,8 +58,7 @@ pub(crate) struct Shard<S> {
     gauges: &'static Gauges,
 }
 
-/// A session in `counts`. Hints never fall below zero, so they borrow nothing from the sessions; those
-/// may, for a removal may be counted before its put.
+/// A session in `counts`. Neither hints nor sessions fall below zero: both are counted before others know them.
 const SESSION: u64 = 1 << 32;
 
 /// Sessions that have left a shard, and why; to be accounted for outside every pin.
@@ -96,11 +96,11 @@ enum Look<S> {
 }
 
 impl<S> Shard<S> {
-    pub(crate) fn new(now: u64, gauges: &'static Gauges) -> Self {
+    pub(crate) fn new(now: u64, gauges: &'static Gauges, account: SharedAccount) -> Self {
         Self {
             table: Table::new(gauges),
             wheel: Wheel::new(now),
-            counts: Padded(AtomicU64::new(0)),
+            account,
             idle: AtomicU64::new(u64::MAX),
             tells: AtomicSetting::new(0),
             serving: sync::AtomicU64::new(0),
@@ -211,15 +211,24 @@ impl<S> Shard<S> {
     #[inline]
     fn counts(&self) -> u64 {
         // Relaxed: counts, outdated as soon as they are read.
-        self.counts.0.load(Ordering::Relaxed)
+        self.account.0.counts.load(Ordering::Relaxed)
     }
 
-    /// Counts a session that was linked, if it took nobody's place, and its hint, if it gets one.
+    /// Counts a session that is to be linked, if it takes nobody's place, and its hint, if it gets one; returns what
+    /// [`uncount`](Self::uncount) takes.
     #[inline]
-    pub(crate) fn count_linked(&self, is_one_more: bool, has_hint: bool) {
+    pub(crate) fn count(&self, is_one_more: bool, has_hint: bool) -> u64 {
         let count = u64::from(is_one_more) * SESSION + u64::from(has_hint);
         // Relaxed: as above.
-        self.counts.0.fetch_add(count, Ordering::Relaxed);
+        self.account.0.counts.fetch_add(count, Ordering::Relaxed);
+        count
+    }
+
+    /// What was counted was not linked.
+    #[cold]
+    pub(crate) fn uncount(&self, count: u64) {
+        // Relaxed: as above.
+        self.account.0.counts.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Adds cells when there is more than one session for two, and links a few of those that were added. Not
@@ -239,7 +248,7 @@ impl<S> Shard<S> {
     #[inline]
     pub(crate) fn left(&self, count: u64) {
         // Relaxed: as above.
-        self.counts.0.fetch_sub(count * SESSION, Ordering::Relaxed);
+        self.account.0.counts.fetch_sub(count * SESSION, Ordering::Relaxed);
     }
 
     /// Files the hint of a linked session, which is counted, under the caller's pin, or returns it.
@@ -262,7 +271,7 @@ impl<S> Shard<S> {
         self.wheel.try_push(hint, due, now, row, guard).map_err(|why| {
             if why == Unpushed::Again {
                 // Relaxed: as above.
-                self.counts.0.fetch_add(1, Ordering::Relaxed);
+                self.account.0.counts.fetch_add(1, Ordering::Relaxed);
             }
             unfiled
         })
@@ -274,7 +283,7 @@ impl<S> Shard<S> {
         for &Unfiled { hint, due, row } in unfiled {
             while !self.wheel.push(hint, due, now, row) {
                 // One more hint. Relaxed: as above.
-                self.counts.0.fetch_add(1, Ordering::Relaxed);
+                self.account.0.counts.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -282,7 +291,7 @@ impl<S> Shard<S> {
     /// Files one more hint of a linked session. Not under a pin.
     pub(crate) fn file(&self, hint: Hint, due: u64, now: u64) {
         // Relaxed: as above.
-        self.counts.0.fetch_add(1, Ordering::Relaxed);
+        self.account.0.counts.fetch_add(1, Ordering::Relaxed);
         self.file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
     }
 
@@ -471,7 +480,7 @@ impl<S> Shard<S> {
         drop(guard);
         if popped > stay {
             // Relaxed: a count.
-            self.counts.0.fetch_sub((popped - stay) as u64, Ordering::Relaxed);
+            self.account.0.counts.fetch_sub((popped - stay) as u64, Ordering::Relaxed);
         }
         if rest > 0 {
             self.file_rest(&unfiled[..rest], now);
@@ -555,13 +564,13 @@ impl<S> Shard<S> {
 #[cold]
 fn cells_for(share: Option<u64>, cells: usize) -> usize {
     let needed = (2 * share.unwrap_or(0).min(1 << 40)).next_power_of_two() as usize;
-    needed.clamp(2 * cells, 16 * cells)
+    if needed > 16 * cells { 2 * cells } else { needed.max(2 * cells) }
 }
 
-/// The sessions of [`Shard`]'s counts; none if more have left than came, for a moment.
+/// The sessions of [`Shard`]'s counts.
 #[inline]
 fn live(counts: u64) -> u64 {
-    u64::try_from(counts.cast_signed() >> SESSION.ilog2()).unwrap_or(0)
+    counts / SESSION
 }
 
 /// The hints of [`Shard`]'s counts.
@@ -643,8 +652,9 @@ mod tests {
         assert_eq!(cells_for(Some(200), 64), 512);
         assert_eq!(cells_for(Some(256), 64), 512);
         assert_eq!(cells_for(Some(257), 64), 1024);
-        assert_eq!(cells_for(Some(1 << 20), 64), 1024);
-        assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 24);
+        assert_eq!(cells_for(Some(512), 64), 1024);
+        assert_eq!(cells_for(Some(513), 64), 128, "for a limit that may never be met");
+        assert_eq!(cells_for(Some(u64::MAX), 1 << 20), 1 << 21);
     }
 
     /// Another session had left it, in a block that serves for this one now. Filed again as due at once, it would be

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Answer, BuildError, Clock, Connection, Found, Put, Refusal, SessionCache, Sessions,
+    Answer, BuildError, Clock, Connection, Found, Put, Refusal, Scope, SessionCache, Sessions,
 };
 
 use support::{HOUR, MINUTE, PATIENCE, id, manual, manual_of};
@@ -123,4 +123,44 @@ fn a_lifetime_is_read_back_in_whole_milliseconds() {
         cache.set_lifetime(told);
         assert_eq!(cache.lifetime(), Duration::ZERO, "set to {told:?}");
     }
+}
+
+#[test]
+fn a_session_that_grows_in_its_place_evicts_no_more_than_it_needs() {
+    const PAYLOAD: usize = 1_000;
+    let each = PAYLOAD + SessionCache::<Vec<u8>>::OVERHEAD;
+    let cache: SessionCache<Vec<u8>> = SessionCache::builder()
+        .max_bytes(900 * each)
+        .clock(Clock::manual())
+        .without_ticker()
+        .build()
+        .expect("room for some");
+    let web = cache.scope(&Scope::new("web"));
+    for at in 0..900 {
+        assert!(web.put(&id(at), vec![0; PAYLOAD]).is_stored());
+    }
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (900, 0));
+    assert!(matches!(web.put(&id(0), vec![0; 2 * PAYLOAD - 100]), Put::Replaced(_)));
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (899, 1));
+}
+
+#[test]
+fn a_limit_that_moves_one_by_one_leaves_all_shards_their_share() {
+    const FROM: u64 = 20_480;
+    const TO: u64 = 22_000;
+    let (cache, web, _clock) = manual(FROM as usize, HOUR);
+    for limit in FROM..=TO {
+        cache.set_max_sessions(limit as usize);
+    }
+    for at in 0..TO {
+        assert!(web.put(&id(at), at).is_stored());
+    }
+    assert!(cache.len() as u64 >= TO * 97 / 100, "{} of {TO}", cache.len());
+    for limit in (FROM..TO).rev() {
+        cache.set_max_sessions(limit as usize);
+    }
+    for at in TO..TO + FROM {
+        assert!(web.put(&id(at), at).is_stored());
+    }
+    assert!(cache.len() as u64 >= FROM * 97 / 100, "{} of {FROM}", cache.len());
 }

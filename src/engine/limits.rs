@@ -102,7 +102,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             looks.in_vain += usize::from(left == 0);
             return Ok(());
         }
-        let batch = if self.room.is_exact(tokens.bytes) { 1 } else { BATCH };
+        // By what a session takes, not by how much more than the one whose place it gets.
+        let batch = if self.room.is_exact(charge) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
         let has_room = |at| {
@@ -173,12 +174,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         budget.lower(count);
         let mut left = count;
         // Evenly, so that the shares stay equal; then what the fuller shards have.
-        for shard in 0..shards {
+        for shard in budget.shards() {
             left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
         }
-        left -= budget.gather(0, left);
+        left -= budget.gather(budget.shards().next().unwrap_or(0), left);
         let mut panics = Panics::default();
-        for shard in (0..shards).cycle() {
+        for shard in budget.shards().cycle() {
             if left == 0 {
                 break;
             }

@@ -142,11 +142,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         loop {
             let guard = pin();
             let entry = self.entry(&shard.table, node.node(), spot, &guard);
-            if !Self::follow(&entry, &mut node) {
-                return Err((Refusal::Present, node));
-            }
-            let Some((wanted, replaced)) = Self::wanted(&entry, node.node(), now, if_present)
-            else {
+            let has_place = Self::follow(&entry, &mut node);
+            let wanted = || Self::wanted(&entry, node.node(), now, if_present);
+            let Some((wanted, replaced)) = has_place.then(wanted).flatten() else {
                 return Err((Refusal::Present, node));
             };
             if !hand.fill(wanted) {
@@ -155,6 +153,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 now = self.clock.now();
                 continue;
             }
+            // While the tokens' line is here, and before a removal can be counted.
+            let count = shard.count(matches!(entry, Entry::Vacant(_)), !is_unseen);
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
                 Entry::Occupied(old) => {
@@ -170,6 +170,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Err(unlinked) => {
                     node = unlinked;
                     drop(guard);
+                    shard.uncount(count);
                     now = self.clock.now();
                     continue;
                 }
@@ -179,12 +180,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 shard.table.announce(new);
             }
             let unseen = if is_unseen { new.acquire(self.gauges()) } else { None };
-            shard.count_linked(old.is_none(), !is_unseen);
             let filed = if is_unseen { Ok(()) } else { shard.try_file(new, now, &guard) };
             drop(guard);
-            if let Err(unfiled) = filed {
-                shard.file_rest(&[unfiled], now);
-            }
+            filed.unwrap_or_else(|unfiled| shard.file_rest(&[unfiled], now));
             let (replaced, gone) = self.entered(at, old, charge, replaced);
             return Ok(Stored { replaced, gone, unseen });
         }

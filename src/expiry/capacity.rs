@@ -23,27 +23,60 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{AtomicU64, Ordering, Padded, planted};
+use std::sync::Arc;
+
+use crate::sync::{AtomicU64, Ordering, Padded, planted, tally};
 
 /// More than any machine holds: what "unlimited" is made of.
 pub(crate) const UNLIMITED: u64 = 1 << 60;
 
+/// What every put into a shard and every removal writes. On one line, for what two threads write costs them the way
+/// of the line from one to the other, and not the number of its words.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// The free tokens of each [`Unit`].
+    free: [AtomicU64; 2],
+    /// Of sessions and hints; the shard's.
+    pub(crate) counts: tally::AtomicU64,
+}
+
+/// A shard's account.
+pub(crate) type SharedAccount = Arc<Padded<Account>>;
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Session,
+    Byte,
+}
+
 /// A limit, as the tokens that are free in each shard.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    unit: Unit,
     limit: AtomicU64,
-    free: Box<[Padded<AtomicU64>]>,
+    accounts: Box<[SharedAccount]>,
+}
+
+impl Account {
+    /// The accounts of so many shards.
+    pub(crate) fn of_shards(shards: usize) -> Box<[SharedAccount]> {
+        (0..shards).map(|_| Arc::default()).collect()
+    }
 }
 
 impl Budget {
-    /// A budget of `limit` tokens, spread evenly over `shards`.
-    pub(crate) fn new(limit: u64, shards: usize) -> Self {
-        let budget = Self {
-            limit: AtomicU64::new(0),
-            free: (0..shards).map(|_| Padded::default()).collect(),
-        };
+    /// A budget of `limit` tokens, spread evenly over the shards of these accounts.
+    pub(crate) fn new(unit: Unit, limit: u64, accounts: &[SharedAccount]) -> Self {
+        let budget = Self { unit, limit: AtomicU64::new(0), accounts: accounts.into() };
         budget.raise(limit.min(UNLIMITED));
         budget
+    }
+
+    /// The free tokens of a shard.
+    #[inline]
+    fn free(&self, shard: usize) -> &AtomicU64 {
+        &self.accounts[shard].0.free[self.unit as usize]
     }
 
     /// The number of tokens.
@@ -60,7 +93,8 @@ impl Budget {
             // Acquire: pairs with `raise`, which gives the tokens before it raises the limit. A
             // lowering takes them after it lowered it, hence the second look.
             let limit = self.limit.load(Ordering::Acquire);
-            let free: u64 = self.free.iter().map(|free| free.0.load(Ordering::Acquire)).sum();
+            let shards = 0..self.accounts.len();
+            let free: u64 = shards.map(|shard| self.free(shard).load(Ordering::Acquire)).sum();
             let is_same = self.limit.load(Ordering::Acquire) == limit;
             if is_same || planted!("no-second-look-at-the-limit") {
                 return limit.saturating_sub(free);
@@ -72,7 +106,7 @@ impl Budget {
     #[inline]
     pub(crate) fn has(&self, shard: usize, count: u64) -> bool {
         // Relaxed: it decides whether to go on looking for more, and not that they are one's own.
-        self.free[shard].0.load(Ordering::Relaxed) >= count
+        self.free(shard).load(Ordering::Relaxed) >= count
     }
 
     /// Takes so many tokens of a shard, or none; `false` also if others change them meanwhile.
@@ -82,7 +116,7 @@ impl Budget {
         if count == 0 {
             return true;
         }
-        let free = &self.free[shard].0;
+        let free = self.free(shard);
         // Relaxed: a guess, which the exchange corrects.
         let now = free.load(Ordering::Relaxed);
         if now < count {
@@ -102,7 +136,7 @@ impl Budget {
         if most == 0 {
             return 0;
         }
-        let free = &self.free[shard].0;
+        let free = self.free(shard);
         // Relaxed: a guess, which the exchange corrects.
         let mut now = free.load(Ordering::Relaxed);
         loop {
@@ -129,7 +163,7 @@ impl Budget {
     /// Takes as many tokens as any shard has, up to `most`; begins with `shard`.
     #[must_use]
     pub(crate) fn gather(&self, shard: usize, most: u64) -> u64 {
-        let shards = self.free.len();
+        let shards = self.accounts.len();
         let mut taken = 0;
         for step in 0..shards {
             if taken == most {
@@ -146,12 +180,12 @@ impl Budget {
         if count == 0 {
             return;
         }
-        let shards = self.free.len() as u64;
+        let shards = self.accounts.len() as u64;
         // No division, which takes longer than all the rest.
         if shards > 1 && count.saturating_mul(shards * 8) > self.limit() {
             return self.spread(count);
         }
-        let free = &self.free[shard].0;
+        let free = self.free(shard);
         if planted!("give-by-load-and-store") {
             return free.store(free.load(Ordering::Acquire) + count, Ordering::Release);
         }
@@ -166,12 +200,20 @@ impl Budget {
     /// Gives tokens to all shards, evenly.
     #[cold]
     fn spread(&self, count: u64) {
-        let shards = self.free.len() as u64;
-        for (shard, free) in (0..).zip(&self.free) {
-            let share = count / shards + u64::from(shard < count % shards);
+        let shards = self.accounts.len();
+        let (share, rest) = (count / shards as u64, count % shards as u64);
+        for (nth, shard) in (0..).zip(self.shards()) {
             // Release: as in `give`.
-            free.0.fetch_add(share, Ordering::Release);
+            self.free(shard).fetch_add(share + u64::from(nth < rest), Ordering::Release);
         }
+    }
+
+    /// All shards, those first whose share is a token smaller than the others': where the next tokens that are made
+    /// go. Limits that change in small steps keep the shares even by that.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = usize> + Clone {
+        let shards = self.accounts.len();
+        let first = (self.limit() % shards as u64) as usize;
+        (first..shards).chain(0..first)
     }
 
     /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
@@ -197,9 +239,38 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn budget(limit: u64, shards: usize) -> Budget {
+        Budget::new(Unit::Session, limit, &Account::of_shards(shards))
+    }
+
+    #[test]
+    fn shares_stay_even_in_small_steps() {
+        let budget = budget(10, 4);
+        let is_even = || {
+            let (share, limit) = (budget.limit() / 4, budget.limit());
+            (0..4).all(|at| budget.has(at, share) && !budget.has(at, share + 2))
+                && budget.used() == 0
+                && limit
+                    == 4 * share + (0..4).filter(|&at| budget.has(at, share + 1)).count() as u64
+        };
+        assert!(is_even());
+        for step in [1, 1, 3, 1, 2, 1, 7, 1] {
+            budget.raise(step);
+            assert!(is_even());
+        }
+        for step in [1, 2, 1, 1, 5, 1] {
+            budget.lower(step);
+            for shard in budget.shards().take(step as usize % 4) {
+                assert_eq!(budget.take_up_to(shard, 1), 1);
+            }
+            (0..4).for_each(|shard| assert_eq!(budget.take_up_to(shard, step / 4), step / 4));
+            assert!(is_even());
+        }
+    }
+
     #[test]
     fn tokens_are_spread_and_conserved() {
-        let budget = Budget::new(10, 4);
+        let budget = budget(10, 4);
         assert_eq!(budget.take_up_to(0, 5), 3);
         assert_eq!(budget.take_up_to(0, 1), 0);
         assert_eq!(budget.used(), 3);
@@ -211,6 +282,6 @@ mod tests {
 
     #[test]
     fn unlimited_is_a_limit_that_nobody_meets() {
-        assert_eq!(Budget::new(u64::MAX, 8).limit(), UNLIMITED);
+        assert_eq!(budget(u64::MAX, 8).limit(), UNLIMITED);
     }
 }

@@ -60,10 +60,11 @@ impl Due {
             word.compare_exchange(Self::PROVISIONAL.0, due.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// `lifetime` milliseconds after `now`; a sum past the end of time never expires.
+    /// `lifetime` milliseconds after `now`; a sum past the end of time never expires. What has no lifetime is
+    /// expired since the beginning of time: also for a lookup that read the clock before `now`.
     #[inline]
     pub(crate) fn new(now: u64, lifetime: u64) -> Self {
-        let at = now.saturating_add(lifetime).min(NEVER);
+        let at = if lifetime == 0 { 0 } else { now.saturating_add(lifetime).min(NEVER) };
         Self(at | pack(at.saturating_sub(now)) << TIME_BITS)
     }
 
@@ -243,6 +244,7 @@ mod tests {
     #[test]
     fn a_zero_lifetime_is_past_at_once_and_the_longest_never() {
         assert!(Due::new(1000, 0).is_past(1000));
+        assert!(Due::new(1000, 0).is_past(999), "also for who read the clock before");
         let never = Due::new(1000, u64::MAX);
         assert!(!never.is_past(NEVER - 1) && !never.is_past(u64::MAX));
     }

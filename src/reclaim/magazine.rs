@@ -22,6 +22,10 @@ pub(super) const ROUNDS: usize = 64;
 pub(super) struct Magazine {
     bundle: Bundle,
     len: usize,
+    /// How many bytes the blocks have.
+    bytes: usize,
+    /// Where all blocks are counted, if it is one place.
+    gauges: Option<&'static Gauges>,
     blocks: [Option<Block>; ROUNDS],
 }
 
@@ -39,7 +43,13 @@ unsafe impl Send for Magazine {}
 impl Magazine {
     /// A magazine without blocks.
     pub(super) fn new() -> Box<Self> {
-        Box::new(Self { bundle: Bundle::new(), len: 0, blocks: [None; ROUNDS] })
+        Box::new(Self {
+            bundle: Bundle::new(),
+            len: 0,
+            bytes: 0,
+            gauges: None,
+            blocks: [None; ROUNDS],
+        })
     }
 
     /// Puts a block in; `false` if the magazine is full.
@@ -51,7 +61,10 @@ impl Magazine {
     pub(super) unsafe fn push(&mut self, block: Block) -> bool {
         let Some(place) = self.blocks.get_mut(self.len) else { return false };
         *place = Some(block);
+        let is_same = |gauges: &&'static Gauges| ptr::eq(*gauges, block.gauges);
+        self.gauges = if self.len == 0 { Some(block.gauges) } else { self.gauges.filter(is_same) };
         self.len += 1;
+        self.bytes += block.size;
         true
     }
 
@@ -60,6 +73,7 @@ impl Magazine {
     pub(super) fn pop_if(&mut self, is_wanted: impl Fn(&Block) -> bool) -> Option<Block> {
         let block = *self.last().filter(|block| is_wanted(block))?;
         self.len -= 1;
+        self.bytes -= block.size;
         Some(block)
     }
 
@@ -83,16 +97,20 @@ impl Magazine {
     /// The magazine without its blocks, which somebody else has now.
     pub(super) fn cleared(mut self: Box<Self>) -> Box<Self> {
         self.len = 0;
+        self.bytes = 0;
         self
     }
 
     /// How many bytes it takes to keep it, with its blocks.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.blocks().map(|block| block.size).sum::<usize>()
+        size_of::<Self>() + self.bytes
     }
 
     /// Tells `count` how many blocks in a row are counted where.
     pub(super) fn count(&self, mut count: impl FnMut(&'static Gauges, u64)) {
+        if let Some(gauges) = self.gauges {
+            return count(gauges, self.len as u64);
+        }
         let mut rest = &self.blocks[..self.len];
         while let [Some(first), ..] = rest {
             let is_same = |block: &&Option<Block>| {
@@ -139,5 +157,12 @@ mod tests {
         let mut counts = Vec::new();
         magazine.count(|gauges, count| counts.push((ptr::eq(gauges, leases[0].gauges()), count)));
         assert_eq!(counts, [(true, 2), (false, 1), (true, 1), (false, 3)]);
+        assert_eq!(magazine.bytes(), size_of::<Magazine>() + 7 * 8);
+        while magazine.pop_if(|_| true).is_some() {}
+        let gauges = leases[1].gauges();
+        // SAFETY: as above.
+        assert!(unsafe { magazine.push(Block { start: NonNull::dangling(), size: 24, gauges }) });
+        magazine.count(|at, count| assert!(ptr::eq(at, gauges) && count == 1));
+        assert_eq!(magazine.bytes(), size_of::<Magazine>() + 24);
     }
 }
