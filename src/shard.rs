@@ -663,7 +663,7 @@ mod tests {
     fn a_hint_that_leads_to_an_unseen_session_is_dropped() {
         const NOW: u64 = 1_000_000;
         let lease = Lease::new(usize::MAX);
-        let shard = Shard::new(0, lease.gauges());
+        let shard = Shard::new(0, lease.gauges(), SharedAccount::default());
         let name = Name { hash: 1 << 63 | 1, scope: 0, id: SessionId::from([1; 32]) };
         let unseen = NewNode::new(&name, 0, Due::PROVISIONAL.to_word(), 1_u64, false);
         let guard = pin();
@@ -672,7 +672,7 @@ mod tests {
         let Ok(linked) = place.insert(unseen, &guard) else { panic!("nobody else is there") };
         let hint = Hint::new(name.hash, linked.stamp());
         drop(guard);
-        shard.count_linked(true, false);
+        let _ = shard.count(true, false);
 
         shard.file(hint, 1, 0);
         let expired = shard.expire(NOW, BATCH).expect("it is due");
