@@ -254,6 +254,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`remove_faulty`](crate::Sessions::remove_faulty)) and was not in the cache, if a get callback is set: an external
     /// cache may hold what memory has evicted, and would give it again. In the mode
     /// [`NO_INTERNAL_STORE`](CacheMode::NO_INTERNAL_STORE) that needs no get callback, and what was taken is told, too.
+    /// So a callback that removes sessions itself must not answer such a call ([`session`](crate::RemovedSession::session) is
+    /// `None`) with a removal that comes back to it: there would be no end. And these calls wait with the others, so many
+    /// removals of what is not there make puts be refused until they are made.
     ///
     /// # Errors
     ///

@@ -53,8 +53,8 @@ impl<S> Session<S> {
         self.0.payload()
     }
 
-    /// When the session expires, or would have, had it stayed. Changes when the session is
-    /// extended; far times saturate.
+    /// When the session expires, or would have, had it stayed; of one without a lifetime some time before now. Changes
+    /// when the session is extended; far times saturate.
     #[must_use]
     pub fn expires_at(&self) -> Instant {
         clock::instant(self.0.origin(), Due::load(self.0.node().expiry()).at())

@@ -185,7 +185,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     ///
     /// If it was not in the cache that is `false`, also where an external cache has it. Where a get callback is set, the
     /// remove callback is told of the id nevertheless, so that this ends the session there as well, and what a get
-    /// callback is answering meanwhile does not bring it back.
+    /// callback is answering meanwhile does not bring it back. One that has expired, and was still here, is told as
+    /// *expired* and not again: an external cache is to keep no session for longer than the cache's lifetime.
     pub fn remove(&self, id: &SessionId) -> bool {
         self.engine.remove_id(&self.scope, id, Reason::Removed)
     }

@@ -145,7 +145,7 @@ fn a_session_that_grows_in_its_place_evicts_no_more_than_it_needs() {
 }
 
 #[test]
-fn a_limit_that_moves_one_by_one_leaves_all_shards_their_share() {
+fn a_limit_that_moves_in_small_steps_leaves_all_shards_their_share() {
     const FROM: u64 = 20_480;
     const TO: u64 = 22_000;
     let (cache, web, _clock) = manual(FROM as usize, HOUR);
@@ -158,6 +158,12 @@ fn a_limit_that_moves_one_by_one_leaves_all_shards_their_share() {
     assert!(cache.len() as u64 >= TO * 97 / 100, "{} of {TO}", cache.len());
     for limit in (FROM..TO).rev() {
         cache.set_max_sessions(limit as usize);
+    }
+    for step in [8, 12, 100] {
+        for _ in 0..3_000 {
+            cache.set_max_sessions((FROM - step) as usize);
+            cache.set_max_sessions(FROM as usize);
+        }
     }
     for at in TO..TO + FROM {
         assert!(web.put(&id(at), at).is_stored());

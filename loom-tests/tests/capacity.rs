@@ -115,7 +115,7 @@ const RAISE: Scenario = Scenario {
     name: "raise of the limit ∥ a look at what is used",
     preemptions: [ALL, ALL],
     // All interleavings are explored.
-    floors: [14_000, 72],
+    floors: [7_300, 100],
     run: || {
         let room = Arc::new(Room::new(1, 2));
         let ((), used) = race(&room, |r| r.raise(2), Room::used);

@@ -170,16 +170,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     fn lower(&self, budget: &Budget, count: u64) {
-        let shards = self.shards.len();
         budget.lower(count);
-        let mut left = count;
+        let (portions, mut left) = (budget.portions(count), count);
         // Evenly, so that the shares stay equal; then what the fuller shards have.
-        for shard in budget.shards() {
-            left -= budget.take_up_to(shard, (count / shards as u64 + 1).min(left));
+        for (shard, portion) in portions.clone() {
+            left -= budget.take_up_to(shard, portion);
         }
-        left -= budget.gather(budget.shards().next().unwrap_or(0), left);
+        left -= budget.gather(0, left);
         let mut panics = Panics::default();
-        for shard in budget.shards().cycle() {
+        for (shard, _) in portions.cycle() {
             if left == 0 {
                 break;
             }

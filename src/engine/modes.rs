@@ -116,7 +116,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Tells that a session which the cache does not hold is no more, where an external cache may hold it: where nothing
     /// is stored, and, of what is removed, where lookups ask. (One that was asked for a take has deleted what it gave.)
-    /// Returns whether it is told. Then whoever removes has to look once more.
+    /// What is being answered meanwhile counts for nothing, also if nobody is told of removals. Returns whether whoever
+    /// removes has to look once more.
     ///
     /// Race with a lookup that asks: it registers its flight, looks whether a leaving waits, and asks;
     /// this announces, and then marks the flight as stale. If the registration is before the mark, the
@@ -131,16 +132,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[cold]
     pub(super) fn tell_gone(&self, name: &Name, reason: Reason) -> bool {
         let shard = &self.shards[self.shard_of(name)];
-        let (tells, Some(code)) = (shard.tells(), shard.tell(reason)) else { return false };
-        let is_asked_for = tells.asks() && reason.is_removal();
-        if !(is_asked_for || tells.has(CacheMode::NO_INTERNAL_STORE)) {
+        let tells = shard.tells();
+        let is_outside =
+            tells.has(CacheMode::NO_INTERNAL_STORE) || tells.asks() && reason.is_removal();
+        let code = shard.tell(reason).filter(|_| is_outside);
+        if code.is_none() && !(reason.is_removal() && tells.has_asked()) {
             return false;
         }
-        if !planted!("gone-without-search") {
-            // What another thread has evicted may be announced later than this: the search announces it.
-            let _ = shard.table.entry(name, shard.table.spot(name.hash), &pin());
+        if let Some(code) = code {
+            if !planted!("gone-without-search") {
+                // What another thread has evicted may be announced later than this: the search announces it.
+                let _ = shard.table.entry(name, shard.table.spot(name.hash), &pin());
+            }
+            shard.table.announce_gone(name, code);
         }
-        shard.table.announce_gone(name, code);
         shard.mark_stale(name);
         !planted!("gone-without-a-second-look")
     }

@@ -200,20 +200,21 @@ impl Budget {
     /// Gives tokens to all shards, evenly.
     #[cold]
     fn spread(&self, count: u64) {
-        let shards = self.accounts.len();
-        let (share, rest) = (count / shards as u64, count % shards as u64);
-        for (nth, shard) in (0..).zip(self.shards()) {
+        for (shard, portion) in self.portions(count) {
             // Release: as in `give`.
-            self.free(shard).fetch_add(share + u64::from(nth < rest), Ordering::Release);
+            self.free(shard).fetch_add(portion, Ordering::Release);
         }
     }
 
-    /// All shards, those first whose share is a token smaller than the others': where the next tokens that are made
-    /// go. Limits that change in small steps keep the shares even by that.
-    pub(crate) fn shards(&self) -> impl Iterator<Item = usize> + Clone {
-        let shards = self.accounts.len();
-        let first = (self.limit() % shards as u64) as usize;
-        (first..shards).chain(0..first)
+    /// The shards, and how many of so many tokens each gives or gets: as many as the others, and one more if it is among
+    /// the first. A raise begins with those that the last one has left out, and a lowering takes what a raise has
+    /// given, so that limits which change in small steps keep the shares even.
+    pub(crate) fn portions(&self, count: u64) -> impl Iterator<Item = (usize, u64)> + Clone {
+        let shards = self.accounts.len() as u64;
+        let (share, rest) = (count / shards, count % shards);
+        let first = self.limit() % shards;
+        (0..shards)
+            .map(move |nth| (((first + nth) % shards) as usize, share + u64::from(nth < rest)))
     }
 
     /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
@@ -260,10 +261,9 @@ mod tests {
         }
         for step in [1, 2, 1, 1, 5, 1] {
             budget.lower(step);
-            for shard in budget.shards().take(step as usize % 4) {
-                assert_eq!(budget.take_up_to(shard, 1), 1);
+            for (shard, portion) in budget.portions(step) {
+                assert_eq!(budget.take_up_to(shard, portion), portion);
             }
-            (0..4).for_each(|shard| assert_eq!(budget.take_up_to(shard, step / 4), step / 4));
             assert!(is_even());
         }
     }

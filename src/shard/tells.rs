@@ -82,7 +82,7 @@ impl Tells {
 
     /// Whether lookups ask, or once did.
     #[inline]
-    pub(super) fn has_asked(self) -> bool {
+    pub(crate) fn has_asked(self) -> bool {
         self.0 & ASKED != 0
     }
 
