@@ -557,8 +557,8 @@ impl<S> Shard<S> {
     }
 }
 
-/// How many cells to make of `cells` when they are too few: as many as a full shard needs, if that is not more than
-/// sixteen times as many; twice as many at least, and if it is not known.
+/// How many cells to make of `cells` when they are too few: twice as many, or as many as a full shard needs, if that is
+/// more and not more than sixteen times as many.
 ///
 /// A cell that is linked before there are sessions behind it has an exact filter, and is cheaper to link.
 #[cold]

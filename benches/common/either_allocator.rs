@@ -27,7 +27,7 @@ pub(crate) fn name() -> &'static str {
 /// Gives OpenSSL the allocator, too. Has to come before anything else of OpenSSL.
 pub(crate) fn set_up() {
     if is_mimalloc() {
-        openssl_allocator::for_openssl();
+        openssl_allocator::set_up();
     }
 }
 

@@ -371,7 +371,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Want::Get => asker.land(&session, count),
             Want::Take if self.took_outside(asker) => count(),
             Want::Take => {
-                // As above.
+                // Another take was first. Its drop, as above: the flight lasts.
                 dispatch::call(|| drop(session));
                 return None;
             }
