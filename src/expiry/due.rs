@@ -104,6 +104,12 @@ impl Due {
         unpack((self.0 & !DECIDED) >> TIME_BITS).saturating_sub(self.at().saturating_sub(now))
     }
 
+    /// When the lifetime was given, or a little before, for it is rounded.
+    fn given(self) -> u64 {
+        let packed = (self.0 & !DECIDED) >> TIME_BITS;
+        self.at().saturating_sub(unpack(packed) + (1 << (packed >> MANTISSA_BITS)))
+    }
+
     /// Lets the session live for its whole lifetime again, from `now` on, unless it is expired: for the
     /// one that it was given last, also by an extension.
     ///
@@ -183,7 +189,9 @@ impl Due {
         }
     }
 
-    /// Lets the session expire `lifetime` milliseconds after `now`, unless it is expired.
+    /// Lets the session expire `lifetime` milliseconds after `now`, unless it is expired. Or after the lifetime was given
+    /// that it has, if the caller was stopped since it read the clock, and the session is younger than that: it has
+    /// come, or was extended, before this.
     pub(crate) fn extend(word: &AtomicU64, now: u64, lifetime: u64) -> Extension {
         loop {
             let due = Self::load(word);
@@ -194,7 +202,7 @@ impl Due {
                 // Another extension came first.
                 continue;
             }
-            let new = Self::new(now, lifetime);
+            let new = Self::new(now.max(due.given()), lifetime);
             if planted!("extend-by-load-and-store") {
                 word.store(new.0, Ordering::Relaxed);
                 return Extension::Later;
@@ -258,6 +266,21 @@ mod tests {
         assert_eq!(Due::load(&word).age(5_500), 500);
         Due::renew(&word, 5_500);
         assert_eq!(Due::load(&word).at(), 6_500, "no more than the last lifetime that was given");
+    }
+
+    #[test]
+    fn a_late_extension_counts_from_the_lifetime_that_it_finds() {
+        for lifetime in [10, 20_000, 365 * 86_400_000] {
+            let word = AtomicU64::new(Due::new(1_000_000, lifetime).to_word());
+            let is_sooner = Due::extend(&word, 1_000, 5_000) == Extension::Sooner;
+            assert_eq!(is_sooner, lifetime > 5_000);
+            let at = Due::load(&word).at();
+            // As exactly as the lifetime is kept.
+            assert!(
+                (1_005_000 - (lifetime >> 15) - 1..=1_005_000).contains(&at),
+                "{lifetime}: {at}"
+            );
+        }
     }
 
     #[test]
