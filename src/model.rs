@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use self::engine::{Engine, Waiting};
 pub use self::events::{Shard, Told};
-use self::events::{depart, next_event, store, store_with, tell};
+use self::events::{depart, serve, store, store_with};
 use crate::expiry::capacity::{Account, UNLIMITED};
 use crate::expiry::{self, Age, Extension, Hint, Row};
 use crate::gate;
@@ -129,9 +129,7 @@ impl<S: Send + Sync + 'static> Table<S> {
 
     /// Tells all events that wait. For one thread at a time.
     pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
-        while let Some(event) = next_event(&self.table) {
-            tell(&self.table, event, &self.lease, &mut hear);
-        }
+        serve(&self.table, &self.lease, &mut hear);
     }
 
     /// How many events are counted.

@@ -19,7 +19,7 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
 use crate::sync::tally::AtomicU64;
-use crate::sync::{self, AtomicSetting, Ordering, planted};
+use crate::sync::{AtomicSetting, Ordering};
 use crate::table::{Found, Name, Node, Pinned, Table, Unlinked};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -51,8 +51,6 @@ pub(crate) struct Shard<S> {
     idle: AtomicU64,
     /// What callbacks there are and what the mode is, [`Tells`].
     tells: AtomicSetting,
-    /// How many have asked to serve the events since one began; zero when nobody serves.
-    serving: sync::AtomicU64,
     /// Lookups that ask the get callback.
     pub(crate) flights: Flights<S>,
     gauges: &'static Gauges,
@@ -103,7 +101,6 @@ impl<S> Shard<S> {
             account,
             idle: AtomicU64::new(u64::MAX),
             tells: AtomicSetting::new(0),
-            serving: sync::AtomicU64::new(0),
             flights: Flights::new(gauges),
             gauges,
         }
@@ -172,29 +169,6 @@ impl<S> Shard<S> {
     /// Whether a session akin to `name` has left, and that is not told yet.
     pub(crate) fn is_leaving(&self, name: &Name) -> bool {
         self.table.is_leaving(name, &pin())
-    }
-
-    /// Asks to serve the events; `true` when nobody does. Who is told `false` may go away: the one
-    /// who serves sees that it asked.
-    pub(crate) fn begin_serving(&self) -> bool {
-        // AcqRel: Acquire pairs with `end_serving`, so that a server goes on where the last one ended;
-        // Release shows the server the event that this thread has announced.
-        self.serving.fetch_add(1, Ordering::AcqRel) == 0
-    }
-
-    /// Ends serving, unless others have asked since the count was `asked`; then returns the new
-    /// count.
-    ///
-    /// Race with `begin_serving`: both change one word. If the other one's asking is first, this fails
-    /// and its event is served; if this is first, the other one serves.
-    pub(crate) fn end_serving(&self, asked: u64) -> Result<(), u64> {
-        if planted!("end-serving-by-store") {
-            self.serving.store(0, Ordering::Release);
-            return Ok(());
-        }
-        // AcqRel, Acquire: as above.
-        let ended = self.serving.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire);
-        ended.map(drop)
     }
 
     /// How many sessions there are, about.
@@ -331,8 +305,12 @@ impl<S> Shard<S> {
     /// hints in their hands, or were stopped with them. The last resort before a put is refused.
     pub(crate) fn evict_any(&self, spare: &Name) -> Departed<S> {
         let mut departed = Departed::with_capacity(1);
-        let mut from = Some(0);
+        // Cells stay when sessions leave: there may be millions to go through, and nothing behind them. A session is
+        // counted before it is linked.
+        let mut from = (self.live() > 0).then_some(0);
         while let Some(key) = from.filter(|_| departed.sessions.is_empty()) {
+            #[cfg(all(test, not(loom)))]
+            BATCHES.with(|batches| batches.set(batches.get() + 1));
             let guard = pin();
             from = self.table.batch(key, PER_PIN, &guard, |node| {
                 if departed.sessions.is_empty()
@@ -636,6 +614,12 @@ impl<S> fmt::Debug for Shard<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+thread_local!(
+    /// Batches of the table that [`Shard::evict_any`] has gone through in this thread.
+    pub(crate) static BATCHES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) }
+);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

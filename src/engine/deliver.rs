@@ -112,44 +112,35 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Serves up to `most` events of a shard, and one more for each thread that asks meanwhile, for that goes away.
     /// None if another thread serves them, or this one does, further up: that one comes around again.
     fn serve(&self, at: usize, mut most: usize) -> Served {
-        let (shard, mut all) = (&self.shards[at], Served::default());
-        if shard.table.events().backlog() == 0 || !shard.begin_serving() {
+        let (table, mut all) = (&self.shards[at].table, Served::default());
+        if table.events().backlog() == 0 {
             return all;
         }
-        let (mut served, mut asked) = (0, 1);
+        let Some(mut server) = table.server() else { return all };
         loop {
+            // User code, all of it: the callbacks, and the drops of callbacks and payloads. One that
+            // panics keeps no other from being called.
+            let mut tell = |event: &Event<S>| {
+                all.calls += self.caught(|| dispatch::call(|| self.tell_came(event))).unwrap_or(1);
+                all.calls += self.caught(|| dispatch::call(|| self.tell_left(event))).unwrap_or(1);
+            };
+            let mut served = 0;
             while served < most
-                && let Some(event) = self.next_event(at)
+                && let Some(event) = server.next(&mut tell)
             {
-                // User code, all of it: the callbacks, and the drops of callbacks and payloads. One that
-                // panics keeps no other from being called.
-                all.calls += self.caught(|| dispatch::call(|| self.tell_came(&event))).unwrap_or(1);
-                all.calls += self.caught(|| dispatch::call(|| self.tell_left(&event))).unwrap_or(1);
-                let node = shard.table.event_done(event, &pin());
-                let _ = contained(|| dispatch::call(|| drop(node)));
+                let _ = contained(|| dispatch::call(|| drop(event)));
                 served += 1;
                 if served.is_multiple_of(COUNTED) {
-                    shard.table.events().served(COUNTED);
+                    table.events().served(COUNTED);
                 }
             }
-            shard.table.events().served(served % COUNTED);
+            table.events().served(served % COUNTED);
             most -= served;
             all.events += served;
-            served = 0;
-            match shard.end_serving(asked) {
-                Ok(()) => return all,
-                Err(now) => {
-                    most = most.saturating_add(usize::try_from(now - asked).unwrap_or(usize::MAX));
-                    asked = now;
-                }
-            }
+            let Some((again, asked)) = server.end() else { return all };
+            server = again;
+            most = most.saturating_add(usize::try_from(asked).unwrap_or(usize::MAX));
         }
-    }
-
-    /// The oldest event of a shard. The pin ends here: callbacks come next.
-    fn next_event(&self, at: usize) -> Option<Event<S>> {
-        let guard = pin();
-        self.shards[at].table.next_event(&guard)
     }
 
     /// Tells that an event's node came, if that is to be told; returns how many calls were made. Also

@@ -71,19 +71,7 @@ impl<S: Send + Sync + 'static> Shard<S> {
 
     /// Tells the events that wait, unless another thread does. As `Engine::serve`.
     pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
-        let (shard, mut asked) = (&self.shard, 1);
-        if shard.table.events().backlog() == 0 || !shard.begin_serving() {
-            return;
-        }
-        loop {
-            while let Some(event) = next_event(&shard.table) {
-                tell(&shard.table, event, &self.lease, &mut hear);
-            }
-            match shard.end_serving(asked) {
-                Ok(()) => return,
-                Err(now) => asked = now,
-            }
-        }
+        serve(&self.shard.table, &self.lease, &mut hear);
     }
 
     /// How many events are counted.
@@ -168,16 +156,28 @@ pub(super) fn depart<S>(table: &Table<S>, key: u64, tell: Option<Reason>) -> Opt
     }
 }
 
-/// As `Engine::next_event`.
-pub(super) fn next_event<S>(table: &Table<S>) -> Option<Event<S>> {
-    let guard = pin();
-    table.next_event(&guard)
+/// As `Engine::serve`.
+pub(super) fn serve<S: Send + Sync + 'static>(
+    table: &Table<S>,
+    lease: &Lease,
+    hear: &mut impl FnMut(u64, Told, Option<&S>),
+) {
+    if table.events().backlog() == 0 {
+        return;
+    }
+    let mut server = table.server();
+    while let Some(mut serving) = server {
+        while let Some(event) = serving.next(|event| tell(event, lease, hear)) {
+            table.events().served(1);
+            drop(event);
+        }
+        server = serving.end().map(|(again, _)| again);
+    }
 }
 
-/// Tells an event, and is done with it. As `Engine::tell_came`, `tell_left` and what follows them.
-pub(super) fn tell<S: Send + Sync + 'static>(
-    table: &Table<S>,
-    event: Event<S>,
+/// As `Engine::tell_came` and `tell_left`.
+fn tell<S: Send + Sync + 'static>(
+    event: &Event<S>,
     lease: &Lease,
     hear: &mut impl FnMut(u64, Told, Option<&S>),
 ) {
@@ -195,9 +195,6 @@ pub(super) fn tell<S: Send + Sync + 'static>(
     if !event.came() && node.tell_left().is_some() {
         call(Told::Left, None);
     }
-    let node = table.event_done(event, &pin());
-    table.events().served(1);
-    drop(node);
 }
 
 impl<S> fmt::Debug for Shard<S> {

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `size` load | Acquire | the exchange in `grow`: the segment behind it is visible |
 //! | `size` exchange | AcqRel | the loads; the earlier exchanges |
-//! | segment exchange | Release | the exchange of `size`, then its loads |
+//! | segment load and exchange | Acquire, AcqRel | each other; the exchange of `size`, then its loads |
 //!
 //! Model: `loom-tests/tests/grow.rs`.
 
@@ -92,18 +92,29 @@ impl Cells {
         if given.is_ok() { from..to } else { 0..0 }
     }
 
-    /// The cell of this index, which has to be below a size that the caller has read.
+    /// The cell of a hash, and how many cells there are. Every lookup begins here, hence without a check.
     #[inline]
-    pub(super) fn get(&self, index: usize) -> &AtomicLink {
+    pub(super) fn of(&self, hash: u64) -> (&AtomicLink, usize) {
+        let size = self.size();
+        let index = index(hash, size);
         let segment = segment_of(index);
-        debug_assert!(segment < SEGMENTS, "C1: a cell below the size has a segment");
-        // SAFETY: C1: `grow` makes no cells beyond the last segment.
+        // SAFETY: C1, C2: the index is below the size, so there is such a segment.
         let first = unsafe { self.segments.get_unchecked(segment) };
-        // Relaxed: the caller's Acquire load of the size made the pointer visible (C1).
+        // Relaxed: the Acquire load of the size made the pointer visible (C1).
         let first = first.load(Ordering::Relaxed).cast::<AtomicLink>();
         debug_assert!(!first.is_null(), "C1: a cell below the size has a segment");
         // SAFETY: C1: the segment is allocated, and the index is below its end.
-        unsafe { &*first.add(index - segment_start(segment)) }
+        (unsafe { &*first.add(index - segment_start(segment)) }, size)
+    }
+
+    /// The cell of this index, which is below a size that the caller has read.
+    pub(super) fn get(&self, index: usize) -> &AtomicLink {
+        let segment = segment_of(index);
+        // Relaxed: as above.
+        let first = NonNull::new(self.segments[segment].load(Ordering::Relaxed));
+        let first = first.expect("C1: a cell below the size has a segment").cast::<AtomicLink>();
+        // SAFETY: the segment is allocated, and the index below its end.
+        unsafe { first.add(index - segment_start(segment)).as_ref() }
     }
 
     /// The index of a cell of this table, from its address.
@@ -171,6 +182,12 @@ impl Drop for Cells {
             }
         }
     }
+}
+
+/// The index of a hash's cell among so many.
+#[inline]
+pub(super) fn index(hash: u64, size: usize) -> usize {
+    hash as usize & (size - 1)
 }
 
 #[inline]

@@ -33,11 +33,12 @@
 
 use std::ptr::{self, NonNull};
 
+use super::Table;
 use super::link::ADDRESS_BITS;
 use super::node::{Context, Hollow, Name, Node, NodeRef, Pinned, WithContext};
 use crate::queue::{Queue, Segment};
-use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
+use crate::reclaim::{Guard, pin};
 use crate::sync::{AtomicU64, Ordering, planted};
 
 /// Set in the lowest bit of a coming's word; nodes are aligned to more.
@@ -60,6 +61,15 @@ pub(crate) struct Events {
     /// How many events wait, and [`ASLEEP`]. An event is counted before it is pushed, and until it was
     /// served: with a count of zero the queue is empty.
     backlog: AtomicU64,
+    /// How many have asked to serve since one began; zero when nobody serves.
+    serving: AtomicU64,
+}
+
+/// The right to serve the events of a table, which one thread has at a time. Only it removes them.
+pub(crate) struct Server<'t, S> {
+    table: &'t Table<S>,
+    /// How many had asked to serve when it last looked.
+    asked: u64,
 }
 
 /// An event at the front of the queue.
@@ -82,7 +92,7 @@ pub(crate) struct Coming {
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { queue: Queue::new(), backlog: AtomicU64::new(0) }
+        Self { queue: Queue::new(), backlog: AtomicU64::new(0), serving: AtomicU64::new(0) }
     }
 
     /// Announces that a node came; the event takes the reference that the node was born with for it.
@@ -163,8 +173,8 @@ impl Events {
         self.backlog.fetch_and(!ASLEEP, Ordering::AcqRel);
     }
 
-    /// The oldest event, which stays. For the thread that serves the queue.
-    pub(super) fn front<S>(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Event<S>> {
+    /// The oldest event, which stays. For the server.
+    fn front<S>(&self, guard: &Guard, gauges: &'static Gauges) -> Option<Event<S>> {
         let word = self.queue.front(guard, gauges)? as usize;
         Some(Event { node: node_of(word), came: word & CAME != 0 })
     }
@@ -189,21 +199,48 @@ impl Events {
         // Relaxed: a count. Before `fall_asleep` by the same thread.
         self.backlog.fetch_sub(count as u64, Ordering::Relaxed);
     }
+}
 
-    /// Removes the oldest event; returns its reference. The caller counts it as served.
+impl<'t, S> Server<'t, S> {
+    /// The server of a table; `None` when another thread is. Who is told that may go away: the one who serves sees
+    /// that it asked.
+    pub(super) fn begin(table: &'t Table<S>) -> Option<Self> {
+        // AcqRel: Acquire pairs with `end`, so that a server goes on where the last one ended;
+        // Release shows the server the event that this thread has announced.
+        let asked = table.list.events.serving.fetch_add(1, Ordering::AcqRel);
+        (asked == 0).then_some(Self { table, asked: 1 })
+    }
+
+    /// The server of a table that no other thread has any more.
+    pub(super) fn of_exclusive(table: &'t mut Table<S>) -> Self {
+        Self { table, asked: 1 }
+    }
+
+    /// Shows `tell` the oldest event, under no pin, and then removes it. Returns its reference, to be dropped under no
+    /// pin, too; the caller counts it as served. `None` when there is no event.
+    pub(crate) fn next(&mut self, tell: impl FnOnce(&Event<S>)) -> Option<Served<S>> {
+        let (events, gauges) = (&self.table.list.events, self.table.gauges);
+        let event = events.front(&pin(), gauges)?;
+        tell(&event);
+        events.queue.advance(&pin());
+        // SAFETY: the event owned a reference. It was at the front still, for only the server removes events; so it is
+        // met once.
+        Some(Served(unsafe { NodeRef::from_owned(event.node, gauges) }))
+    }
+
+    /// Ends serving, unless others have asked since: then it goes on, and is told how many.
     ///
-    /// # Safety
-    ///
-    /// `event` is what `front` returned last, to this thread.
-    pub(super) unsafe fn done<S>(
-        &self,
-        event: Event<S>,
-        guard: &Guard,
-        gauges: &'static Gauges,
-    ) -> Served<S> {
-        self.queue.advance(guard);
-        // SAFETY: the event owned a reference, and is not met again.
-        Served(unsafe { NodeRef::from_owned(event.node, gauges) })
+    /// Race with `begin`: both change one word. If the other one's asking is first, this fails
+    /// and its event is served; if this is first, the other one serves.
+    pub(crate) fn end(self) -> Option<(Self, u64)> {
+        let serving = &self.table.list.events.serving;
+        if planted!("end-serving-by-store") {
+            serving.store(0, Ordering::Release);
+            return None;
+        }
+        // AcqRel, Acquire: as in `begin`.
+        let ended = serving.compare_exchange(self.asked, 0, Ordering::AcqRel, Ordering::Acquire);
+        ended.err().map(|asked| (Self { asked, ..self }, asked - self.asked))
     }
 }
 
@@ -238,8 +275,7 @@ impl<S> Event<S> {
         unsafe { self.node.as_ref() }
     }
 
-    /// The node's coming, if that has to be told now, by the caller. For the thread that serves the
-    /// events.
+    /// The node's coming, if that has to be told now, by the caller.
     pub(crate) fn tell_came(&self) -> Option<Coming> {
         let node = self.node();
         if !node.tell_came() {

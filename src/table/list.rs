@@ -52,7 +52,7 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::cells::Cells;
+use super::cells::{Cells, index};
 use super::events::Events;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{Name, Node, Pinned};
@@ -244,8 +244,7 @@ impl List {
 
     #[inline(always)]
     fn spot_by(&self, hash: u64, ask: impl Fn(*const AtomicLink)) -> Spot<'_> {
-        let size = self.cells.size();
-        let cell = self.cells.get(index(hash, size));
+        let (cell, size) = self.cells.of(hash);
         if !cfg!(loom) {
             ask(cell);
         }
@@ -632,12 +631,6 @@ fn unlink(previous: &AtomicLink, link: Link, next: Link) -> Option<Link> {
         return Some(skip);
     }
     previous.replace(link, skip).then_some(skip)
-}
-
-/// The index of a hash's cell among `size`.
-#[inline]
-fn index(hash: u64, size: usize) -> usize {
-    hash as usize & (size - 1)
 }
 
 /// Whether a hash stands behind another one in the list, whose order is that of the reversed bits: the

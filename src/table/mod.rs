@@ -37,7 +37,7 @@ pub(crate) use list::Found;
 pub(crate) use node::{Context, Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 pub(crate) use spot::Spot;
 
-use self::events::{Event, Events, Served};
+use self::events::{Events, Server};
 use self::link::Link;
 use self::list::{List, Place};
 use self::node::Hollow;
@@ -262,16 +262,9 @@ impl<S> Table<S> {
         &self.list.events
     }
 
-    /// The oldest event, which stays. For one thread at a time.
-    pub(crate) fn next_event(&self, guard: &Guard) -> Option<Event<S>> {
-        self.list.events.front(guard, self.gauges)
-    }
-
-    /// Removes the oldest event, which the caller has from [`next_event`](Self::next_event); returns
-    /// its reference, to be dropped under no pin.
-    pub(crate) fn event_done(&self, event: Event<S>, guard: &Guard) -> Served<S> {
-        // SAFETY: by the caller's promise; an event cannot be made elsewhere.
-        unsafe { self.list.events.done(event, guard, self.gauges) }
+    /// The right to serve the events; `None` when another thread has it, which then serves those of now, too.
+    pub(crate) fn server(&self) -> Option<Server<'_, S>> {
+        Server::begin(self)
     }
 
     /// The number of cells.
@@ -408,12 +401,9 @@ impl<S> Drop for Table<S> {
         // A payload that panics must not keep the others from being dropped and wiped.
         let mut panics = Panics::default();
         // Events that nobody has asked for.
-        loop {
-            let guard = pin();
-            let Some(event) = self.next_event(&guard) else { break };
-            let node = self.event_done(event, &guard);
-            drop(guard);
-            panics.drop_all([node]);
+        let mut server = Server::of_exclusive(self);
+        while let Some(event) = server.next(|_| {}) {
+            panics.drop_all([event]);
         }
         self.list.drain(|node| {
             // SAFETY: N3: the table's reference; no other thread has the table any more, so
