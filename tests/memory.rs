@@ -4,9 +4,11 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use resumption::{Scope, SecretBytes, SessionCache};
+use resumption::{Clock, Scope, SecretBytes, SessionCache};
 
 use support::{HOUR, id};
 
@@ -21,6 +23,9 @@ static ALLOCATOR: Counting = Counting;
 
 /// Bytes that are allocated, as glibc rounds them. Relaxed: read when nobody writes.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// What one test allocates is not another's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -55,6 +60,7 @@ fn usable(block: *mut u8) -> usize {
 /// Full, and when as many have come once more, and half of these were taken.
 #[test]
 fn a_session_takes_as_much_beside_its_payload_as_is_promised_at_most() {
+    let _alone = ALONE.lock();
     let before = BYTES.load(Ordering::Relaxed);
     let builder = SessionCache::builder().max_sessions(SESSIONS).lifetime(HOUR);
     let cache: SessionCache = builder.without_ticker().build().expect("sane settings");
@@ -71,4 +77,39 @@ fn a_session_takes_as_much_beside_its_payload_as_is_promised_at_most() {
             assert!(each <= PROMISED, "{each} bytes beside the payload");
         }
     }
+}
+
+/// Each list of the wheel that was ever used keeps a segment, whatever comes and goes: with one lifetime those of the
+/// slots that this reaches, and of finer ones, to which compaction files what is left. Then there are no more.
+#[test]
+fn the_wheel_takes_no_more_after_hours_than_its_lists() {
+    /// A segment and its queue, as glibc rounds them.
+    const LIST: usize = 512 + 8 + 24;
+    /// Four levels, in each of eight shards.
+    const LISTS: usize = 8 * 4 * 64;
+    const FEW: usize = 20_480;
+    let _alone = ALONE.lock();
+    let clock = Clock::manual();
+    let builder = SessionCache::builder().max_sessions(FEW).lifetime(2 * HOUR);
+    let cache: SessionCache = builder.clock(clock.clone()).without_ticker().build().expect("sane");
+    let web = cache.scope(&Scope::new("web"));
+    let (mut number, mut after_hours) = (0, [0; 25]);
+    for (hour, bytes) in after_hours.iter_mut().enumerate() {
+        for _ in 0..120 {
+            clock.advance(Duration::from_secs(30));
+            for _ in 0..64 {
+                assert!(web.put(&id(number), SecretBytes::from(&[7; PAYLOAD])).is_stored());
+                let _ = web.get(&id(number.saturating_sub(100)));
+                if number.is_multiple_of(4) {
+                    assert!(web.take(&id(number)).is_some());
+                }
+                number += 1;
+            }
+        }
+        *bytes = BYTES.load(Ordering::Relaxed);
+        println!("{bytes} bytes after {} hours, {} sessions", hour + 1, cache.len());
+    }
+    // After three hours as many expire as come.
+    assert!(after_hours[24] - after_hours[2] < LIST * LISTS, "{after_hours:?}");
+    assert!(after_hours[24] < after_hours[14] + after_hours[14] / 20, "{after_hours:?}");
 }

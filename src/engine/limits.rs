@@ -93,6 +93,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if charge > self.room.bytes.limit() {
             return Err(Refusal::TooLarge);
         }
+        if tokens.sessions > self.room.sessions.limit() {
+            return Err(Refusal::Full);
+        }
         let (own, shards) = (hand.shard(), self.shards.len());
         // What is expired goes before what is not, also if eviction has spared it for its use. Where all that
         // is due was extended, one put does not look at all of it.
@@ -119,7 +122,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if hand.gather(tokens) || evicted || met_room.get() {
             return Ok(());
         }
-        if (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
+        // It goes through the table: hence at first, and once more before the put is refused.
+        let is_last_resort = matches!(looks.attempts, 0 | ATTEMPTS);
+        if is_last_resort && (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
             return Ok(());
         }
         if looks.attempts == ATTEMPTS {
@@ -198,5 +203,67 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let one = Wanted { sessions: 1, weight: u64::MAX };
         self.evict(shard, one, &Name::NOBODY, || false) > 0
             || self.evict_any(shard, &Name::NOBODY) > 0
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::reclaim::pin;
+    use crate::shard::BATCHES;
+    use crate::{Put, Scope, SessionCache, SessionId, Sessions};
+
+    const MANY: u64 = 100_000;
+
+    /// A cache that is full, in which at most so many headers wait.
+    fn full(most_waiting: usize) -> (SessionCache<u64>, Sessions<u64>) {
+        let builder = SessionCache::builder().max_sessions(MANY as usize).without_ticker();
+        let cache = builder.max_waiting_headers(most_waiting).build().expect("sane settings");
+        let web = cache.scope(&Scope::new("web"));
+        (0..MANY).for_each(|number| drop(web.put(&id(number), number)));
+        (cache, web)
+    }
+
+    fn id(number: u64) -> SessionId {
+        SessionId::try_from(&number.to_le_bytes()[..]).expect("eight bytes")
+    }
+
+    /// The cells of many sessions stay.
+    #[test]
+    fn nobody_goes_through_a_table_without_sessions() {
+        let (cache, web) = full(usize::MAX);
+        cache.set_max_sessions(0);
+        assert!(matches!(web.put(&id(0), 0), Put::Refused(Refusal::Full, 0)));
+        // Which looks for a place in each shard, and in vain in all but one.
+        cache.set_max_sessions(1);
+        assert!(web.put(&id(0), 0).is_stored());
+        assert_eq!((cache.len(), BATCHES.get()), (1, 0));
+    }
+
+    #[test]
+    fn puts_are_taken_soon_after_a_stopped_thread_goes_on() {
+        let (_cache, web) = full(2_000);
+        let (stopped, wait) = channel();
+        let (go_on, resumed) = channel::<()>();
+        let stop = thread::spawn(move || {
+            let guard = pin();
+            stopped.send(()).expect("the test waits");
+            resumed.recv().expect("the test goes on");
+            drop(guard);
+        });
+        wait.recv().expect("the thread stops");
+        (0..MANY).for_each(|number| drop(web.take(&id(number))));
+        let put = || web.put(&id(0), 0);
+        for _ in 0..200 {
+            assert!(matches!(put(), Put::Refused(Refusal::HeadersWaiting, 0)));
+        }
+        go_on.send(()).expect("the thread waits");
+        stop.join().expect("the thread ends");
+        // Each frees up to 512; by one in 64 it would take 12 000.
+        let refused = (0..MANY).take_while(|_| !put().is_stored()).count();
+        assert!(refused < 3_000, "{refused} puts were refused");
     }
 }

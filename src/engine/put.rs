@@ -119,9 +119,23 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[cold]
     fn is_still_over(&self) -> bool {
         if self.gauges().is_time_to_free() {
-            flush();
+            self.free_some();
         }
         self.gauges().recount()
+    }
+
+    /// Frees some of what waits for the epoch, as much as one step of it; `false` if that is nothing, because a thread
+    /// has stopped, or is slow. If it is something, the next put above the limit tries again, too.
+    #[cold]
+    pub(super) fn free_some(&self) -> bool {
+        let gauges = self.gauges();
+        let before = gauges.waiting();
+        flush();
+        let is_less = gauges.waiting() < before;
+        if is_less {
+            gauges.free_again();
+        }
+        is_less
     }
 
     /// Links a node, or puts it in the place of its name's live one. One that is provisional is linked

@@ -192,6 +192,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 return false;
             }
         }
+        // Puts are refused meanwhile.
+        while self.gauges().is_over() && self.free_some() && self.gauges().recount() {
+            if is_enough() {
+                return false;
+            }
+        }
         *tick = Tick::default();
         reap();
         true

@@ -96,11 +96,16 @@ impl Gauges {
         over
     }
 
-    /// Whether to try to free some of what waits, above the limit: at first, and then once in
+    /// Whether to try to free some of what waits, above the limit: at first, as long as it helps, and then once in
     /// [`ATTEMPTS`]. The epoch takes what a thread has retired in bags for 64, however few are in it; one
     /// for each refused put would be many times the memory that waits.
     pub(crate) fn is_time_to_free(&self) -> bool {
         self.attempts.fetch_add(1, Ordering::Relaxed).is_multiple_of(ATTEMPTS)
+    }
+
+    /// The last attempt to free some has helped.
+    pub(crate) fn free_again(&self) {
+        self.attempts.store(0, Ordering::Relaxed);
     }
 
     /// Headers that wait for the epoch.
