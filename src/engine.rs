@@ -22,7 +22,6 @@ pub(crate) mod limits;
 mod many;
 mod modes;
 mod outdated;
-mod payload;
 mod put;
 mod settings;
 pub(crate) mod sweep;
@@ -35,7 +34,6 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use self::ask::Asked;
-use self::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
@@ -45,6 +43,7 @@ use crate::flight::Orphans;
 use crate::gate::Gate;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
+use crate::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
 use crate::reclaim::gauge::{Gauges, Lease};
 use crate::reclaim::panics::Panics;
 use crate::reclaim::{pin, region_bytes};
@@ -394,16 +393,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// Removes the live session of `name` for `reason`, or because it is expired.
+    /// Removes the live session of `name` for `reason`, or because it is expired. Inlined always: through memory, the
+    /// result is read by other pieces than it was written by, and waits for each.
+    #[inline(always)]
     fn depart(&self, name: &Name, reason: Reason) -> Result<Left<'_, S>, Missing> {
         let at = self.shard_of(name);
         let table = &self.shards[at].table;
         let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
+        self.past.ask(name.hash);
         // The hint is going to be stale. First, while a panic of another payload's drop loses nothing.
         self.compact(at, now);
         loop {
             let guard = pin();
-            let node = table.get(name, spot, &guard).ok_or(Missing::Unknown)?;
+            let Some(node) = table.get(name, spot, &guard) else { return Err(Missing::Unknown) };
             // Before the removal, so that no extension comes after the session was found expired;
             // what the word says after the removal decides.
             let standing = Due::standing(node.node().expiry(), now);
@@ -421,7 +423,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 }
                 continue;
             };
-            prefetch_payload(unlinked.payload());
+            prefetch_to_drop(unlinked.payload());
             let reason = reason_of(unlinked.node(), reason);
             drop(guard);
             let left = self.left(at, unlinked, reason);
@@ -474,7 +476,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     /// Accounts for a session that has left shard `at`.
-    #[inline]
+    #[inline(always)]
     fn left(&self, at: usize, unlinked: Unlinked<S>, reason: Reason) -> Left<'_, S> {
         let tokens = self.account(at, [(&unlinked, reason)].into_iter());
         Left { unlinked, _refund: Hand::holding(&self.room, at, tokens) }
@@ -482,9 +484,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Accounts for sessions that have left shard `at`, then drops them; returns how many.
     fn leave(&self, at: usize, departed: Departed<S>) -> usize {
-        for (unlinked, _) in departed.iter() {
-            prefetch_to_drop(unlinked.payload());
-        }
         let tokens = self.account(at, departed.iter());
         let mut refund = Some(Hand::holding(&self.room, at, tokens));
         if planted!("room-before-the-drop") {

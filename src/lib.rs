@@ -113,6 +113,7 @@ mod mode;
 #[doc(hidden)]
 pub mod model;
 mod outcome;
+mod payload;
 mod portable;
 mod queue;
 mod reclaim;

@@ -15,6 +15,7 @@ use crate::expiry::capacity::SharedAccount;
 use crate::expiry::{Age, Due, Hint, List, Row, Standing, Unpushed, Wheel};
 use crate::flight::Flights;
 use crate::mode::CacheMode;
+use crate::payload::prefetch_to_drop;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::stats::Reason;
@@ -93,7 +94,7 @@ enum Look<S> {
     },
 }
 
-impl<S> Shard<S> {
+impl<S: 'static> Shard<S> {
     pub(crate) fn new(now: u64, gauges: &'static Gauges, account: SharedAccount) -> Self {
         Self {
             table: Table::new(gauges),
@@ -440,8 +441,10 @@ impl<S> Shard<S> {
         most: usize,
         mut look: impl FnMut(Found<'_, S>) -> Option<(u64, Row)>,
     ) -> usize {
-        let (mut words, mut stay) = ([0; BATCH], 0);
-        let (mut unfiled, mut rest) = ([Unfiled::NONE; BATCH], 0);
+        // One by one, for arrays in a tuple are copied.
+        let mut words = [0; BATCH];
+        let mut unfiled = [Unfiled::NONE; BATCH];
+        let (mut stay, mut rest) = (0, 0);
         let guard = pin();
         let hints = self.wheel.pop(list, &mut words[..most], &guard, self.gauges);
         let popped = hints.len();
@@ -583,7 +586,7 @@ impl Wanted {
     }
 }
 
-impl<S> Departed<S> {
+impl<S: 'static> Departed<S> {
     /// Room for `capacity` sessions, so that keeping them under a pin allocates nothing.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self { sessions: Vec::with_capacity(capacity), weight: 0 }
@@ -592,6 +595,8 @@ impl<S> Departed<S> {
     #[inline]
     pub(crate) fn push(&mut self, unlinked: Unlinked<S>, reason: Reason) {
         self.weight += u64::from(unlinked.node().weight());
+        // One after the other: a processor has room for some sixteen lines on their way.
+        prefetch_to_drop(unlinked.payload());
         self.sessions.push((unlinked, reason));
     }
 
@@ -605,7 +610,7 @@ impl<S> Departed<S> {
     }
 }
 
-impl<S> fmt::Debug for Shard<S> {
+impl<S: 'static> fmt::Debug for Shard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard")
             .field("live", &self.live())

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::reclaim::prefetch::prefetch_to_write;
 use crate::sync::tally::AtomicU64;
 use crate::sync::{Ordering, Striped};
 
@@ -333,6 +334,12 @@ impl Past {
         };
         // Relaxed: a memory that may forget.
         self.place(hash).store(hash & !3 | kind, Ordering::Relaxed);
+    }
+
+    /// Asks the processor for what [`note`](Self::note) writes.
+    #[inline]
+    pub(crate) fn ask(&self, hash: u64) {
+        prefetch_to_write(self.place(hash));
     }
 
     /// What became of the session of `hash`, as far as is remembered.

@@ -396,7 +396,7 @@ impl List {
         } else {
             self.start_cold::<S>(index(hash, spot.size), spot.size, guard)
         };
-        self.find_on(start, hash, guard, is_match)
+        self.find_on(start, hash, guard, is_match).map(Found::from)
     }
 
     /// The rest of [`find`](Self::find) where the cell was not linked, or there are more cells now.
@@ -408,10 +408,10 @@ impl List {
         hash: u64,
         guard: &'g Guard,
         is_match: impl Fn(Pinned<'g, S>) -> bool,
-    ) -> Option<Found<'g, S>> {
+    ) -> Option<Pinned<'g, S>> {
         loop {
             if let Some(found) = self.find_from(start, hash, guard, &is_match) {
-                return found;
+                return found.map(|found| found.pinned());
             }
             start = self.start_anew::<S>(hash, guard);
         }

@@ -206,13 +206,19 @@ impl<S> Table<S> {
         let node = found.pinned();
         let events = tell.map(|_| &self.list.events);
         if !found.unlink(next, events) && !planted!("no-second-search") {
-            // L3: this search passes the node and takes it out, if nobody else has.
-            let name = node.node().name();
-            let is_match = |node: &Node<S>| node.is(&name);
-            let _ = self.list.search(name.hash, self.spot(name.hash), node.guard(), is_match);
+            self.take_out(node);
         }
         // SAFETY: N3: the removal was won by the caller, and the node is unreachable now.
         unsafe { Unlinked::from_won(node.ptr(), self.gauges) }
+    }
+
+    /// Takes a removed node out of the list, if nobody else has: L3: this search passes it.
+    #[cold]
+    #[inline(never)]
+    fn take_out(&self, node: Pinned<'_, S>) {
+        let name = node.node().name();
+        let is_match = |node: &Node<S>| node.is(&name);
+        let _ = self.list.search(name.hash, self.spot(name.hash), node.guard(), is_match);
     }
 
     /// Shows `visit` the next live nodes from `from` on, in the order of keys, and returns where to

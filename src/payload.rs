@@ -12,7 +12,7 @@ const LINES: usize = 8;
 
 /// The bytes that a payload of bytes points to.
 #[inline]
-pub(super) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
+pub(crate) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
     let payload: &dyn Any = payload;
     if let Some(bytes) = payload.downcast_ref::<SecretBytes>() {
         return Some(bytes);
@@ -26,7 +26,7 @@ pub(super) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
 /// Asks the processor for the first of the bytes that a payload points to: the caller reads them next, and the
 /// processor goes on by itself.
 #[inline]
-pub(super) fn prefetch_payload<S: 'static>(payload: &S) {
+pub(crate) fn prefetch_payload<S: 'static>(payload: &S) {
     if let Some(bytes) = bytes_of(payload).filter(|_| !cfg!(loom)) {
         prefetch(bytes.as_ptr());
     }
@@ -35,10 +35,13 @@ pub(super) fn prefetch_payload<S: 'static>(payload: &S) {
 /// Asks the processor for the bytes of a payload that is going to be dropped: secret ones are wiped, and mostly
 /// another processor has written them.
 #[inline]
-pub(super) fn prefetch_to_drop<S: 'static>(payload: &S) {
+pub(crate) fn prefetch_to_drop<S: 'static>(payload: &S) {
     let any: &dyn Any = payload;
     let Some(bytes) = any.downcast_ref::<SecretBytes>().filter(|_| !cfg!(loom)) else {
         return prefetch_payload(payload);
     };
-    bytes.chunks(CACHE_LINE).take(LINES).for_each(|line| prefetch_to_write(line.as_ptr()));
+    // From the line's beginning: a step of a line leads into each one.
+    let first = bytes.as_ptr().map_addr(|address| address & !(CACHE_LINE - 1));
+    let lines = (bytes.as_ptr().addr() + bytes.len() - first.addr()).div_ceil(CACHE_LINE);
+    (0..lines.min(LINES)).for_each(|line| prefetch_to_write(first.wrapping_add(line * CACHE_LINE)));
 }
