@@ -1,10 +1,10 @@
 //! Contestants that take turns, in one process, round after round.
 //!
-//! All caches are filled and kept busy first. Then each contestant has its turn in each round, and
-//! rounds begin with another one each time. A turn begins with a quarter as many calls that are not
-//! timed, which bring back what the others have displaced from the processor's caches. Ids, and what is
-//! not a cache's own work, are made outside the timed part. Where memory does not hold all of them at once they come one after the other, each
-//! beside ours, in as many rounds.
+//! All caches are filled and kept busy first. Then each contestant has its turn in each round, in
+//! another order each time, so that nobody always follows the same one. A turn begins with a quarter as
+//! many calls that are not timed, which bring back what the others have displaced from the processor's
+//! caches. Ids, and what is not a cache's own work, are made outside the timed part. Where memory does
+//! not hold all of them at once they come one after the other, each beside ours, in as many rounds.
 
 use std::sync::Barrier;
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
+use super::ids::shuffled;
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::memory::available_bytes;
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -67,13 +68,24 @@ fn ask_at(
         }
         return;
     }
-    let mut alone = warm(report, &[*ours], load, sessions);
+    let mut alone = Vec::new();
     for other in others {
         let need = need(&[*ours, *other]);
         if need > available / 10 * 9 {
             let why = format!("needs {} MB, {} MB are free", need >> 20, available >> 20);
             report.not_run(&format!("{} at {} sessions", other.name, grouped(sessions)), &why);
             continue;
+        }
+        if load.is_at_capacity() {
+            // Each pairing changes what is in the caches: ours begins anew as the other does.
+            let mut both = warm(report, &[*ours, *other], load, sessions);
+            for &question in questions {
+                measure(args, report, question, &mut [&mut both[..]], sessions);
+            }
+            continue;
+        }
+        if alone.is_empty() {
+            alone = warm(report, &[*ours], load, sessions);
         }
         let mut beside = warm(report, &[*other], load, sessions);
         for &question in questions {
@@ -160,7 +172,11 @@ fn warm(report: &mut Report, contestants: &[Contestant], load: Load, sessions: u
             rates: Vec::new(),
             found: Vec::new(),
         };
-        side.stir(load, sessions);
+        if load == Load::Tls12 {
+            side.settle(sessions);
+        } else {
+            side.stir(load, sessions);
+        }
         sides.push(side);
     }
     let lens = sides.iter().map(|side| side.len(sessions));
@@ -187,9 +203,8 @@ fn measure(
             side.begin(load, threads, time);
         }
         for round in 0..args.rounds() {
-            let count = sides.len();
-            for place in 0..count {
-                let side = &mut sides[(round + place) % count];
+            for place in shuffled(sides.len(), round as u64) {
+                let side = &mut sides[place];
                 let round = side.round(load, threads, side.steps);
                 side.rates.push(round.rate);
                 side.found.push(round.found);
@@ -200,7 +215,27 @@ fn measure(
 }
 
 impl Side {
-    /// Keeps a full cache busy until a half of it has come anew, or for a second.
+    /// Lets clients come back, and some of them put new sessions, until as many have been put as the
+    /// cache holds: by then what is in it, and so how many are found, is its own order's choice, and
+    /// no longer the fill's, which had each client's session. The puts of the rounds alone would be a
+    /// twentieth of that at a million sessions.
+    ///
+    /// All of it would take many minutes at ten million, so there are fewer gets beside the puts there.
+    fn settle(&mut self, sessions: usize) {
+        const MOST_CALLS: usize = 20_000_000;
+        let threads = self.lanes.len();
+        let calls_per_put = (MOST_CALLS / sessions).clamp(2, load::TLS12_CALLS_PER_PUT);
+        self.lanes.iter_mut().for_each(|lane| lane.put_one_of(calls_per_put));
+        let mut steps = sessions * calls_per_put / threads;
+        while steps > 0 {
+            let some = steps.min(MAX_CALLS / 10);
+            self.round(Load::Tls12, threads, some);
+            steps -= some;
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.put_one_of(load::TLS12_CALLS_PER_PUT));
+    }
+
+    /// Keeps a full cache busy until some of it has come anew, at most a third, or for a second.
     fn stir(&mut self, load: Load, sessions: usize) {
         let mut steps = sessions / 2 / load.calls();
         let start = Instant::now();
