@@ -104,9 +104,9 @@ impl Figure {
         self.ratio[1].filter(|ratio| ratio.is_finite() && *ratio > 0.0)
     }
 
-    /// Whether the contestant found what it was given, all but one in a hundred.
+    /// Whether the contestant found as many as ours did, but a point.
     pub(super) fn finds(&self) -> bool {
-        self.found.is_none_or(|[_, theirs]| theirs >= 99.0)
+        self.found.is_none_or(|[ours, theirs]| theirs >= ours - 1.0)
     }
 
     /// What the two were asked, as a phrase.
