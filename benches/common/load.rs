@@ -61,7 +61,7 @@ pub enum Pace {
 pub const TLS12_CALLS_PER_PUT: usize = 10;
 
 /// Gets that are handed over at a time.
-const TOGETHER: usize = 16;
+pub const TOGETHER: usize = 16;
 
 /// One call to be made.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,11 @@ impl Load {
             Self::HitMany => Pace::Many,
             _ => Pace::Rush,
         }
+    }
+
+    /// Whether what it asks is how long it takes to get at a payload.
+    pub fn is_about_payloads(self) -> bool {
+        matches!(self, Self::HitChained | Self::Hot)
     }
 
     /// Calls of one step.

@@ -21,6 +21,9 @@ use super::rounds::{Better, Found, Spread, median};
 /// Calls that a thread has ready at once, at most: their ids are to stay in the memory of a round.
 const MAX_CALLS: usize = 400_000;
 
+/// Calls that bring a cache of TLS 1.2 into its steady state, at most.
+const SETTLING_CALLS: usize = 20_000_000;
+
 /// Lanes fill a cache in turn, in so many parts each: none has older sessions than the other.
 const PARTS: u64 = 64;
 
@@ -41,6 +44,18 @@ pub fn args(about: &'static str, sizes: [&[usize]; 2], contestants: &[Contestant
 
 /// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.
 pub fn ask(args: &Args, report: &mut Report, questions: &[Question], contestants: &[Contestant]) {
+    report.note(&format!(
+        "A round lasts {} ms, or as long as {} calls of each thread take, where that is less.",
+        round_time(args).as_millis(),
+        grouped(MAX_CALLS)
+    ));
+    if questions[0].load == Load::Tls12 {
+        report.note(&format!(
+            "Before the rounds clients come back until as many new sessions were put as the cache holds: nine gets \
+             to a put as in the rounds, but from {} sessions on fewer, so that it ends.",
+            grouped(SETTLING_CALLS / load::TLS12_CALLS_PER_PUT)
+        ));
+    }
     for &sessions in &args.sizes {
         ask_at(args, report, questions, contestants, sessions);
     }
@@ -72,7 +87,11 @@ fn ask_at(
     for other in others {
         let need = need(&[*ours, *other]);
         if need > available / 10 * 9 {
-            let why = format!("needs {} MB, {} MB are free", need >> 20, available >> 20);
+            let why = format!(
+                "beside ours it needs {} MB, and nine tenths of the {} MB that are free are used at most",
+                need >> 20,
+                available >> 20
+            );
             report.not_run(&format!("{} at {} sessions", other.name, grouped(sessions)), &why);
             continue;
         }
@@ -195,10 +214,16 @@ fn measure(
     sessions: usize,
 ) {
     let load = question.load;
-    let time = args.round_time(Duration::from_millis(200), Duration::from_millis(40));
+    let time = round_time(args);
+    let is_meant = |side: &&mut Side| !load.is_about_payloads() || side.contestant.hands_out();
+    for side in all(groups).filter(|side| !is_meant(side)) {
+        let what =
+            format!("{}, {}, {} sessions", side.contestant.name, question.name, grouped(sessions));
+        report.not_run(&what, "its lookup says that a session is there, and hands out no payload");
+    }
     let counts = if question.is_threaded { threads() } else { vec![1] };
     for threads in counts {
-        let mut sides: Vec<_> = groups.iter_mut().flat_map(|group| group.iter_mut()).collect();
+        let mut sides: Vec<_> = all(groups).filter(is_meant).collect();
         for side in &mut sides {
             side.begin(load, threads, time);
         }
@@ -214,6 +239,16 @@ fn measure(
     }
 }
 
+/// The sides of all groups.
+fn all<'a>(groups: &'a mut [&mut [Side]]) -> impl Iterator<Item = &'a mut Side> {
+    groups.iter_mut().flat_map(|group| group.iter_mut())
+}
+
+/// How long a round is to be.
+fn round_time(args: &Args) -> Duration {
+    args.round_time(Duration::from_millis(200), Duration::from_millis(40))
+}
+
 impl Side {
     /// Lets clients come back, and some of them put new sessions, until as many have been put as the
     /// cache holds: by then what is in it, and so how many are found, is its own order's choice, and
@@ -222,9 +257,8 @@ impl Side {
     ///
     /// All of it would take many minutes at ten million, so there are fewer gets beside the puts there.
     fn settle(&mut self, sessions: usize) {
-        const MOST_CALLS: usize = 20_000_000;
         let threads = self.lanes.len();
-        let calls_per_put = (MOST_CALLS / sessions).clamp(2, load::TLS12_CALLS_PER_PUT);
+        let calls_per_put = (SETTLING_CALLS / sessions).clamp(2, load::TLS12_CALLS_PER_PUT);
         self.lanes.iter_mut().for_each(|lane| lane.put_one_of(calls_per_put));
         let mut steps = sessions * calls_per_put / threads;
         while steps > 0 {

@@ -240,9 +240,9 @@ impl Goal {
     }
 
     /// What is wanted, in words, and the worst that there is of it.
-    fn reached(&self, these: &[&Figure]) -> (String, Option<Reached>) {
+    fn reached<'a>(&self, these: &[&'a Figure]) -> (String, Option<Reached<'a>>) {
         let least_of = |is_meant: &dyn Fn(&Figure) -> bool| {
-            let meant = these.iter().filter(|figure| is_meant(figure));
+            let meant = these.iter().copied().filter(|figure| is_meant(figure));
             let all = meant.filter_map(|figure| Some(Reached::at(figure, figure.times()?)));
             all.min_by(Reached::by_value)
         };
@@ -279,25 +279,33 @@ impl Goal {
         }
     }
 
-    /// The number; and of how many sessions it is, where the goal does not say that.
-    fn shown(&self, Reached { value, sessions }: Reached) -> String {
-        if self.sessions.len() == 1 {
-            return rounded(value);
+    /// The number; of how many sessions it is, where the goal does not say that; and whether the one
+    /// that decides holds more than it was asked to.
+    fn shown(&self, Reached { value, sessions, contestant }: Reached<'_>) -> String {
+        let mut shown = rounded(value);
+        if self.sessions.len() != 1 {
+            shown += &format!(" at {} sessions", grouped(sessions));
         }
-        format!("{} at {} sessions", rounded(value), grouped(sessions))
+        let holds = sessions.next_power_of_two();
+        if contestant == "scc HashCache" && holds * 20 > sessions * 21 {
+            shown += &format!(" (scc HashCache, which holds up to {})", grouped(holds));
+        }
+        shown
     }
 }
 
-/// A number, and in which size it was measured.
+/// A number, and where it was measured.
 #[derive(Clone, Copy)]
-struct Reached {
+struct Reached<'a> {
     value: f64,
     sessions: u64,
+    /// Against whom.
+    contestant: &'a str,
 }
 
-impl Reached {
-    fn at(figure: &Figure, value: f64) -> Self {
-        Self { value, sessions: figure.sessions }
+impl<'a> Reached<'a> {
+    fn at(figure: &'a Figure, value: f64) -> Self {
+        Self { value, sessions: figure.sessions, contestant: &figure.contestant }
     }
 
     fn by_value(&self, other: &Self) -> std::cmp::Ordering {
@@ -306,7 +314,7 @@ impl Reached {
 }
 
 /// Our rate of two threads against that of one.
-fn second_thread(figures: &[&Figure]) -> Option<Reached> {
+fn second_thread<'a>(figures: &[&'a Figure]) -> Option<Reached<'a>> {
     let of = |threads| figures.iter().find(|figure| figure.threads == threads);
     let [one, two] = [of(1)?, of(2)?];
     Some(Reached::at(two, two.ours[1]? / one.ours[1]?))
@@ -357,6 +365,14 @@ mod tests {
         assert_eq!(of(&[narrow.clone()])[2..], reached);
         let missed = ["0.80 at 1 000 000 sessions", "**missed**"];
         assert_eq!(of(&[narrow, wide])[2..], missed);
+    }
+
+    #[test]
+    fn who_decides_and_holds_more_is_named() {
+        let mut scc = figure("tls13", "scc HashCache", 0.7);
+        scc.sessions = 20_000;
+        let reached = "0.70 (scc HashCache, which holds up to 32 768)";
+        assert_eq!(row("tls13, 20 000 sessions", &[scc])[2], reached);
     }
 
     #[test]
