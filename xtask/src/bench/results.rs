@@ -27,6 +27,7 @@ pub(super) enum Part {
 pub(super) struct Figure {
     pub(super) question: String,
     pub(super) unit: String,
+    pub(super) better: Better,
     pub(super) sessions: u64,
     pub(super) threads: u64,
     pub(super) contestant: String,
@@ -42,6 +43,14 @@ pub(super) struct Figure {
     /// What ours and theirs found of what they were asked for, in percent, where that is asked.
     #[serde(default)]
     pub(super) found: Option<[f64; 2]>,
+}
+
+/// What is good of a figure.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Better {
+    More,
+    Less,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -148,6 +157,7 @@ pub(super) mod tests {
         Figure {
             question: question.to_owned(),
             unit: "million calls/s".to_owned(),
+            better: Better::More,
             sessions: 1_000_000,
             threads: 2,
             contestant: contestant.to_owned(),
@@ -174,6 +184,7 @@ pub(super) mod tests {
         assert_eq!(results.parts.len(), 3);
         assert_eq!(results.figures[0].asked(), "hit, 1 000 sessions, 1 thread");
         assert_eq!(results.figures[0].times(), Some(2.0));
+        assert_eq!(results.figures[0].better, Better::More);
         assert_eq!(results.figures[0].found, Some([99.5, 100.0]));
     }
 
