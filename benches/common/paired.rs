@@ -22,7 +22,7 @@ use super::rounds::{Better, Found, Spread, median};
 const MAX_CALLS: usize = 400_000;
 
 /// Calls that bring a cache of TLS 1.2 into its steady state, at most.
-const SETTLING_CALLS: usize = 20_000_000;
+const SETTLING_CALLS: usize = 10_000_000;
 
 /// Lanes fill a cache in turn, in so many parts each: none has older sessions than the other.
 const PARTS: u64 = 64;
@@ -52,8 +52,9 @@ pub fn ask(args: &Args, report: &mut Report, questions: &[Question], contestants
     if questions[0].load == Load::Tls12 {
         report.note(&format!(
             "Before the rounds clients come back until as many new sessions were put as the cache holds: nine gets \
-             to a put as in the rounds, but from {} sessions on fewer, so that it ends.",
-            grouped(SETTLING_CALLS / load::TLS12_CALLS_PER_PUT)
+             to a put as in the rounds, above {} sessions fewer, from {} on none, so that it ends.",
+            grouped(SETTLING_CALLS / load::TLS12_CALLS_PER_PUT),
+            grouped(SETTLING_CALLS)
         ));
     }
     for &sessions in &args.sizes {
@@ -255,15 +256,15 @@ impl Side {
     /// no longer the fill's, which had each client's session. The puts of the rounds alone would be a
     /// twentieth of that at a million sessions.
     ///
-    /// All of it would take many minutes at ten million, so there are fewer gets beside the puts there.
+    /// All of it would take many minutes at ten million: the more sessions the fewer gets are beside the
+    /// puts, and none there. One thread makes them all: where a lock is, two would take longer.
     fn settle(&mut self, sessions: usize) {
-        let threads = self.lanes.len();
-        let calls_per_put = (SETTLING_CALLS / sessions).clamp(2, load::TLS12_CALLS_PER_PUT);
+        let calls_per_put = (SETTLING_CALLS / sessions).clamp(1, load::TLS12_CALLS_PER_PUT);
         self.lanes.iter_mut().for_each(|lane| lane.put_one_of(calls_per_put));
-        let mut steps = sessions * calls_per_put / threads;
+        let mut steps = sessions * calls_per_put;
         while steps > 0 {
             let some = steps.min(MAX_CALLS / 10);
-            self.round(Load::Tls12, threads, some);
+            self.round(Load::Tls12, 1, some);
             steps -= some;
         }
         self.lanes.iter_mut().for_each(|lane| lane.put_one_of(load::TLS12_CALLS_PER_PUT));
