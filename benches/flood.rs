@@ -17,6 +17,7 @@ fn main() {
     let args = paired::args(ABOUT, sizes, &contestants::all());
     allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
+    report.not_run("10 000 000 sessions", "as what the hostile lookups touch grows with the cache, `miss` shows them there, and `tls13` the traffic beside them");
     let question = Question { name: "flood", load: Load::Flood, is_threaded: true };
     ask(&args, &mut report, &[question], &contestants::all());
 }

@@ -20,6 +20,10 @@ fn main() {
     allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
     contestants::show_set_up(&mut report);
+    report.not_run(
+        "many at once and one by one, 2 threads",
+        "they ask how one thread waits for memory; what threads cost each other is in `hit`",
+    );
     let questions = [
         Question { name: "hit", load: Load::Hit, is_threaded: true },
         Question { name: "hit, many at once", load: Load::HitMany, is_threaded: false },

@@ -17,6 +17,10 @@ fn main() {
     let args = paired::args(ABOUT, sizes, &contestants::all());
     allocator::set_up();
     let mut report = Report::begin(&args, ABOUT);
+    report.not_run(
+        "10 000 000 sessions",
+        "one session is in the processor's caches, however many others there are",
+    );
     let question = Question { name: "hot session", load: Load::Hot, is_threaded: true };
     ask(&args, &mut report, &[question], &contestants::all());
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use resumption::{Scope, SecretBytes, Session, SessionCache, SessionId, Sessions};
 
+use super::load::TOGETHER;
 use super::report::{Kind, Report, Table};
 use honest::Id;
 
@@ -31,7 +32,8 @@ pub trait Cache: Send + Sync {
     fn put(&self, id: &Id, payload: &[u8]);
     /// The first byte of the session's payload, if the session is there.
     fn get(&self, id: &Id) -> Option<u8>;
-    /// How many of these are found: one after the other, where there is no call for many.
+    /// How many of these, at most [`TOGETHER`], are found: one after the other, where there is no call
+    /// for many.
     fn get_many(&self, ids: &mut dyn Iterator<Item = &Id>) -> usize {
         ids.filter(|id| self.get(id).is_some()).count()
     }
@@ -86,6 +88,13 @@ pub fn names(is_meant: impl Fn(&Contestant) -> bool) -> Vec<&'static str> {
     all().iter().filter(|one| is_meant(one)).map(|one| one.name).collect()
 }
 
+impl Contestant {
+    /// Whether a get hands out the payload. OpenSSL's only says that the session is there.
+    pub fn hands_out(&self) -> bool {
+        self.name != openssl::OPENSSL.name
+    }
+}
+
 /// Shows how each is set up.
 pub fn show_set_up(report: &mut Report) {
     let header = ["contestant", "capacity", "expiry", "shards", "hasher", "maintenance"];
@@ -94,6 +103,11 @@ pub fn show_set_up(report: &mut Report) {
         table.row(&[&[contestant.name], &contestant.set_up[..]].concat());
     }
     report.table(&table);
+    report.note(
+        "All contestants, OpenSSL included, allocate from mimalloc, with a `purge_delay` of -1, which is not its \
+         default: it keeps what is free. By default it gives memory back in the middle of huge pages, which fall \
+         apart by it, and whose cache then lies in small pages is an accident, worth up to half of its rate.",
+    );
     report.note(
         "`rustls default` has no interface but that of rustls: each put is handed an id and a payload in \
          vectors, which are made in the timed part, and each get makes a copy of the payload. Resumption is \
@@ -130,8 +144,14 @@ impl Cache for Ours {
     }
 
     fn get_many(&self, ids: &mut dyn Iterator<Item = &Id>) -> usize {
-        let ids: Vec<_> = ids.map(|id| SessionId::from(*id)).collect();
-        let found = self.sessions.get_many(&ids);
+        // On the stack, as a server would have them.
+        let mut some = [SessionId::from([0; 32]); TOGETHER];
+        let mut count = 0;
+        for (place, id) in some.iter_mut().zip(ids) {
+            *place = SessionId::from(*id);
+            count += 1;
+        }
+        let found = self.sessions.get_many(&some[..count]);
         found.iter().flatten().filter(|session| session.payload()[0] != 0).count()
     }
 

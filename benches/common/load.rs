@@ -57,8 +57,11 @@ pub enum Pace {
     Many,
 }
 
+/// Of so many calls of `Tls12` one is a put.
+pub const TLS12_CALLS_PER_PUT: usize = 10;
+
 /// Gets that are handed over at a time.
-const TOGETHER: usize = 16;
+pub const TOGETHER: usize = 16;
 
 /// One call to be made.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,11 @@ impl Load {
         }
     }
 
+    /// Whether what it asks is how long it takes to get at a payload.
+    pub fn is_about_payloads(self) -> bool {
+        matches!(self, Self::HitChained | Self::Hot)
+    }
+
     /// Calls of one step.
     pub fn calls(self) -> usize {
         match self {
@@ -112,6 +120,8 @@ pub struct Lane {
     random: u64,
     /// How often each client has made a full handshake (`Tls12`).
     clients: Vec<u32>,
+    /// Of so many calls one is a put (`Tls12`).
+    calls_per_put: u64,
     zipf: Zipf<f64>,
     rng: SmallRng,
 }
@@ -128,6 +138,7 @@ impl Lane {
             delay: 1 << delay.ilog2(),
             random: mix(lane as u64),
             clients: vec![0; share],
+            calls_per_put: TLS12_CALLS_PER_PUT as u64,
             zipf: Zipf::new(share as f64, 0.9).expect("the numbers are valid"),
             rng: SmallRng::seed_from_u64(lane as u64),
         }
@@ -156,6 +167,11 @@ impl Lane {
         }
         // They were the tickets of connections, or the first sessions of clients.
         self.step = count / 2;
+    }
+
+    /// From now on one of so many calls is a put (`Tls12`).
+    pub fn put_one_of(&mut self, calls: usize) {
+        self.calls_per_put = calls as u64;
     }
 
     /// Appends the calls of the next step.
@@ -187,7 +203,7 @@ impl Lane {
     }
 
     fn tls12(&mut self) -> Op {
-        if self.random_below(10) == 0 {
+        if self.random_below(self.calls_per_put) == 0 {
             let client = self.random_below(self.share);
             self.clients[client as usize] += 1;
             let id = self.session_of(client, self.clients[client as usize]);

@@ -1,10 +1,10 @@
 //! Contestants that take turns, in one process, round after round.
 //!
-//! All caches are filled and kept busy first. Then each contestant has its turn in each round, and
-//! rounds begin with another one each time. A turn begins with a quarter as many calls that are not
-//! timed, which bring back what the others have displaced from the processor's caches. Ids, and what is
-//! not a cache's own work, are made outside the timed part. Where memory does not hold all of them at once they come one after the other, each
-//! beside ours, in as many rounds.
+//! All caches are filled and kept busy first. Then each contestant has its turn in each round, in
+//! another order each time, so that nobody always follows the same one. A turn begins with a quarter as
+//! many calls that are not timed, which bring back what the others have displaced from the processor's
+//! caches. Ids, and what is not a cache's own work, are made outside the timed part. Where memory does
+//! not hold all of them at once they come one after the other, each beside ours, in as many rounds.
 
 use std::sync::Barrier;
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
+use super::ids::shuffled;
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::memory::available_bytes;
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -19,6 +20,9 @@ use super::rounds::{Better, Found, Spread, median};
 
 /// Calls that a thread has ready at once, at most: their ids are to stay in the memory of a round.
 const MAX_CALLS: usize = 400_000;
+
+/// Calls that bring a cache of TLS 1.2 into its steady state, at most.
+const SETTLING_CALLS: usize = 10_000_000;
 
 /// Lanes fill a cache in turn, in so many parts each: none has older sessions than the other.
 const PARTS: u64 = 64;
@@ -40,6 +44,19 @@ pub fn args(about: &'static str, sizes: [&[usize]; 2], contestants: &[Contestant
 
 /// Asks the questions, at each size, all of them of the same caches. The first contestant is ours.
 pub fn ask(args: &Args, report: &mut Report, questions: &[Question], contestants: &[Contestant]) {
+    report.note(&format!(
+        "A round lasts {} ms, or as long as {} calls of each thread take, where that is less.",
+        round_time(args).as_millis(),
+        grouped(MAX_CALLS)
+    ));
+    if questions[0].load == Load::Tls12 {
+        report.note(&format!(
+            "Before the rounds clients come back until as many new sessions were put as the cache holds: nine gets \
+             to a put as in the rounds, above {} sessions fewer, from {} on none, so that it ends.",
+            grouped(SETTLING_CALLS / load::TLS12_CALLS_PER_PUT),
+            grouped(SETTLING_CALLS)
+        ));
+    }
     for &sessions in &args.sizes {
         ask_at(args, report, questions, contestants, sessions);
     }
@@ -67,13 +84,28 @@ fn ask_at(
         }
         return;
     }
-    let mut alone = warm(report, &[*ours], load, sessions);
+    let mut alone = Vec::new();
     for other in others {
         let need = need(&[*ours, *other]);
         if need > available / 10 * 9 {
-            let why = format!("needs {} MB, {} MB are free", need >> 20, available >> 20);
+            let why = format!(
+                "beside ours it needs {} MB, and nine tenths of the {} MB that are free are used at most",
+                need >> 20,
+                available >> 20
+            );
             report.not_run(&format!("{} at {} sessions", other.name, grouped(sessions)), &why);
             continue;
+        }
+        if load.is_at_capacity() {
+            // Each pairing changes what is in the caches: ours begins anew as the other does.
+            let mut both = warm(report, &[*ours, *other], load, sessions);
+            for &question in questions {
+                measure(args, report, question, &mut [&mut both[..]], sessions);
+            }
+            continue;
+        }
+        if alone.is_empty() {
+            alone = warm(report, &[*ours], load, sessions);
         }
         let mut beside = warm(report, &[*other], load, sessions);
         for &question in questions {
@@ -160,7 +192,11 @@ fn warm(report: &mut Report, contestants: &[Contestant], load: Load, sessions: u
             rates: Vec::new(),
             found: Vec::new(),
         };
-        side.stir(load, sessions);
+        if load == Load::Tls12 {
+            side.settle(sessions);
+        } else {
+            side.stir(load, sessions);
+        }
         sides.push(side);
     }
     let lens = sides.iter().map(|side| side.len(sessions));
@@ -179,17 +215,22 @@ fn measure(
     sessions: usize,
 ) {
     let load = question.load;
-    let time = args.round_time(Duration::from_millis(200), Duration::from_millis(40));
+    let time = round_time(args);
+    let is_meant = |side: &&mut Side| !load.is_about_payloads() || side.contestant.hands_out();
+    for side in all(groups).filter(|side| !is_meant(side)) {
+        let what =
+            format!("{}, {}, {} sessions", side.contestant.name, question.name, grouped(sessions));
+        report.not_run(&what, "its lookup says that a session is there, and hands out no payload");
+    }
     let counts = if question.is_threaded { threads() } else { vec![1] };
     for threads in counts {
-        let mut sides: Vec<_> = groups.iter_mut().flat_map(|group| group.iter_mut()).collect();
+        let mut sides: Vec<_> = all(groups).filter(is_meant).collect();
         for side in &mut sides {
             side.begin(load, threads, time);
         }
         for round in 0..args.rounds() {
-            let count = sides.len();
-            for place in 0..count {
-                let side = &mut sides[(round + place) % count];
+            for place in shuffled(sides.len(), round as u64) {
+                let side = &mut sides[place];
                 let round = side.round(load, threads, side.steps);
                 side.rates.push(round.rate);
                 side.found.push(round.found);
@@ -199,8 +240,37 @@ fn measure(
     }
 }
 
+/// The sides of all groups.
+fn all<'a>(groups: &'a mut [&mut [Side]]) -> impl Iterator<Item = &'a mut Side> {
+    groups.iter_mut().flat_map(|group| group.iter_mut())
+}
+
+/// How long a round is to be.
+fn round_time(args: &Args) -> Duration {
+    args.round_time(Duration::from_millis(200), Duration::from_millis(40))
+}
+
 impl Side {
-    /// Keeps a full cache busy until a half of it has come anew, or for a second.
+    /// Lets clients come back, and some of them put new sessions, until as many have been put as the
+    /// cache holds: by then what is in it, and so how many are found, is its own order's choice, and
+    /// no longer the fill's, which had each client's session. The puts of the rounds alone would be a
+    /// twentieth of that at a million sessions.
+    ///
+    /// All of it would take many minutes at ten million: the more sessions the fewer gets are beside the
+    /// puts, and none there. One thread makes them all: where a lock is, two would take longer.
+    fn settle(&mut self, sessions: usize) {
+        let calls_per_put = (SETTLING_CALLS / sessions).clamp(1, load::TLS12_CALLS_PER_PUT);
+        self.lanes.iter_mut().for_each(|lane| lane.put_one_of(calls_per_put));
+        let mut steps = sessions * calls_per_put;
+        while steps > 0 {
+            let some = steps.min(MAX_CALLS / 10);
+            self.round(Load::Tls12, 1, some);
+            steps -= some;
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.put_one_of(load::TLS12_CALLS_PER_PUT));
+    }
+
+    /// Keeps a full cache busy until some of it has come anew, at most a third, or for a second.
     fn stir(&mut self, load: Load, sessions: usize) {
         let mut steps = sessions / 2 / load.calls();
         let start = Instant::now();

@@ -82,7 +82,13 @@ pub(super) const ALL: [Contestant; 8] = [
     Contestant {
         name: "TinyUFO",
         kind: Kind::Bounded,
-        set_up: ["about; S3-FIFO and TinyLFU", "none", "a lock a bin", "ahash", "with puts"],
+        set_up: [
+            "about; S3-FIFO and TinyLFU",
+            "none",
+            "a lock a bin",
+            "ahash; compares no ids, only hashes",
+            "with puts",
+        ],
         len: "it does not count",
         bytes: 600,
         make: |max| Box::new(TinyUfo(tinyufo::TinyUfo::new(max, max))),

@@ -27,6 +27,7 @@ pub(super) enum Part {
 pub(super) struct Figure {
     pub(super) question: String,
     pub(super) unit: String,
+    pub(super) better: Better,
     pub(super) sessions: u64,
     pub(super) threads: u64,
     pub(super) contestant: String,
@@ -42,6 +43,14 @@ pub(super) struct Figure {
     /// What ours and theirs found of what they were asked for, in percent, where that is asked.
     #[serde(default)]
     pub(super) found: Option<[f64; 2]>,
+}
+
+/// What is good of a figure.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Better {
+    More,
+    Less,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -104,9 +113,9 @@ impl Figure {
         self.ratio[1].filter(|ratio| ratio.is_finite() && *ratio > 0.0)
     }
 
-    /// Whether the contestant found what it was given, all but one in a hundred.
+    /// Whether the contestant found as many as ours did, but a point.
     pub(super) fn finds(&self) -> bool {
-        self.found.is_none_or(|[_, theirs]| theirs >= 99.0)
+        self.found.is_none_or(|[ours, theirs]| theirs >= ours - 1.0)
     }
 
     /// What the two were asked, as a phrase.
@@ -148,6 +157,7 @@ pub(super) mod tests {
         Figure {
             question: question.to_owned(),
             unit: "million calls/s".to_owned(),
+            better: Better::More,
             sessions: 1_000_000,
             threads: 2,
             contestant: contestant.to_owned(),
@@ -174,6 +184,7 @@ pub(super) mod tests {
         assert_eq!(results.parts.len(), 3);
         assert_eq!(results.figures[0].asked(), "hit, 1 000 sessions, 1 thread");
         assert_eq!(results.figures[0].times(), Some(2.0));
+        assert_eq!(results.figures[0].better, Better::More);
         assert_eq!(results.figures[0].found, Some([99.5, 100.0]));
     }
 

@@ -49,6 +49,42 @@ fn the_lowest_and_the_highest_round_are_left_out() {
 }
 
 #[test]
+fn the_more_rounds_the_more_are_left_out() {
+    let ends = |count: u32| {
+        let rounds: Vec<_> = (1..=count).map(f64::from).collect();
+        let spread = Spread::of(&rounds);
+        (spread.low, spread.median, spread.high)
+    };
+    assert_eq!(ends(7), (2.0, 4.0, 6.0));
+    assert_eq!(ends(9), (2.0, 5.0, 8.0));
+    assert_eq!(ends(11), (2.0, 6.0, 10.0));
+    assert_eq!(ends(81), (30.0, 41.0, 52.0));
+}
+
+#[test]
+fn a_few_slow_rounds_of_many_are_no_tie() {
+    let (mut ours, theirs) = ([2.0; 81], [1.0; 81]);
+    ours[..5].fill(0.5);
+    assert_eq!(verdict(&ours, &theirs, Better::More), Verdict::Win);
+    assert_eq!(verdict(&theirs, &ours, Better::More), Verdict::Loss);
+    // Of seven, two are enough.
+    let (mut ours, theirs) = ([2.0; 7], [1.0; 7]);
+    ours[..2].fill(0.5);
+    assert_eq!(verdict(&ours, &theirs, Better::More), Verdict::Tie);
+    let (mut ours, theirs) = ([2.0; 9], [1.0; 9]);
+    ours[0] = 0.5;
+    assert_eq!(verdict(&ours, &theirs, Better::More), Verdict::Win);
+}
+
+#[test]
+fn one_sample_says_little() {
+    assert_eq!(verdict(&[124.0], &[122.0], Better::Less), Verdict::Tie);
+    assert_eq!(verdict(&[122.0], &[124.0], Better::Less), Verdict::Tie);
+    assert_eq!(verdict(&[100.0], &[106.0], Better::Less), Verdict::Win);
+    assert_eq!(verdict(&[106.0], &[100.0], Better::Less), Verdict::Loss);
+}
+
+#[test]
 fn shares_that_differ_are_both_told_whoever_finds_fewer() {
     let found = Found { ours: 71.6, theirs: 96.1 };
     assert_eq!(found.note(), "finds 96.1 %, ours 71.6 %");
