@@ -11,7 +11,7 @@ use std::{
     ffi::{c_int, c_uint},
     io::Read,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -226,27 +226,52 @@ fn a_closed_cache_ends_in_full_handshakes() {
 }
 
 #[test]
-fn the_object_of_a_tls12_session_is_kept_and_lent() {
-    let cache = cache();
-    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
-    let session = session(&client, &server);
-    let kept = cache.iter().next().expect("it is there").payload().session().as_ptr();
-    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
-    assert_eq!(link.run(), Kind::Resumed);
-    assert_eq!(link.server.ssl().session().unwrap().as_ptr(), kept);
+fn the_object_of_a_session_is_shared_with_no_connection() {
+    for version in BOTH {
+        let cache = cache();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        let mut first = Link::new(client.connection(Some(HOST), None), &server);
+        assert_eq!(first.run(), Kind::Full);
+        let made = first.server.ssl().session().unwrap();
+        let id = cache_id(first.server.ssl()).expect("in TLS 1.3 the last ticket's");
+        let kept = web(&cache).get(&id).expect("it is there");
+        assert_eq!(kept.payload().session().id(), made.id());
+        assert_ne!(kept.payload().session().as_ptr(), made.as_ptr());
+
+        let silent = server_with(&web(&cache), |builder| builder.set_num_tickets(0).unwrap());
+        let offer = client.session();
+        let mut second = Link::new(client.connection(Some(HOST), Some(&offer)), &silent);
+        assert_eq!(second.run(), Kind::Resumed);
+        let lent = second.server.ssl().session().unwrap();
+        assert_eq!(cache_id(second.server.ssl()), Some(id), "a removal finds it");
+        assert!(![kept.payload().session().as_ptr(), made.as_ptr()].contains(&lent.as_ptr()));
+    }
 }
 
+/// In OpenSSL's own cache both have one object, and the second would send its client an empty session id.
 #[test]
-fn the_object_of_a_tls13_session_is_shared_with_no_connection() {
+fn a_bad_end_does_not_disturb_a_handshake_that_resumes_the_same_session() {
     let cache = cache();
-    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
-    let mut link = Link::new(client.connection(Some(HOST), None), &server);
-    assert_eq!(link.run(), Kind::Full);
-    let of_connection = link.server.ssl().session().unwrap();
-    let id = cache_id(link.server.ssl()).expect("the last ticket's");
-    let kept = web(&cache).get(&id).expect("it is there");
-    assert_eq!(kept.payload().session().id(), of_connection.id());
-    assert_ne!(kept.payload().session().as_ptr(), of_connection.as_ptr());
+    // It is called between the lookup and the answer.
+    let first: Arc<Mutex<Option<Link>>> = Arc::default();
+    let ends = Arc::clone(&first);
+    let server = server_with(&web(&cache), |builder| {
+        builder.set_servername_callback(move |_, _| {
+            drop(ends.lock().unwrap().take());
+            Ok(())
+        });
+    });
+    let client = Client::new(TLS12);
+    let session = session(&client, &server);
+    let connection = || client.connection(Some(HOST), Some(&session));
+    let mut link = Link::new(connection(), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    *first.lock().unwrap() = Some(link);
+    let mut second = Link::new(connection(), &server);
+    assert_eq!(second.run(), Kind::Resumed);
+    assert_eq!(cache.stats().removals.faulty, 1, "the first one has ended");
+    second.close();
+    assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
 }
 
 #[test]

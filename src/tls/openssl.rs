@@ -59,17 +59,19 @@
 //! what one of them made after a HelloRetryRequest, and the handshake is a full one. What else than the host decides how clients are verified belongs
 //! into the scope.
 //!
-//! *TLS 1.2* sessions are found by a get, until they expire. The object that OpenSSL made is kept,
-//! and lent again and again: counted, never copied or parsed.
+//! *TLS 1.2* sessions are found by a get, until they expire.
 //!
-//! *TLS 1.3* sessions are found by a take, which has exactly one winner. They are copied when they
-//! come and when they are lent, for OpenSSL marks the object of a connection's last ticket as not
-//! resumable if the connection ends without a close_notify. OpenSSL looks up twice if it answers
-//! the first ClientHello with a HelloRetryRequest; what the first look-up has taken is then found
-//! once more. (Not with `SSL_stateless`, which forgets the first ClientHello: that handshake
-//! becomes a full one.) OpenSSL looks up before it knows whether the client has the session's
-//! secret: who has seen a ticket on the wire can spend it. Its owner then makes a full handshake,
-//! and nobody gains a session.
+//! *TLS 1.3* sessions are found by a take, which has exactly one winner. OpenSSL looks up twice if
+//! it answers the first ClientHello with a HelloRetryRequest; what the first look-up has taken is
+//! then found once more. (Not with `SSL_stateless`, which forgets the first ClientHello: that
+//! handshake becomes a full one.) OpenSSL looks up before it knows whether the client has the
+//! session's secret: who has seen a ticket on the wire can spend it. Its owner then makes a full
+//! handshake, and nobody gains a session.
+//!
+//! *Sessions are copied* when they come and when they are lent; they are not parsed. A connection
+//! that ends without a close_notify has OpenSSL mark its session's object as not resumable. Were
+//! that one object for all, as in OpenSSL's own cache, another connection that is just resuming the
+//! session would send its client an empty session id, and the client would break off.
 //!
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
@@ -274,8 +276,7 @@ impl Attachment {
         builder.set_remove_session_callback(move |_, session| {
             called(|| removed.forget(session));
         });
-        // SAFETY: what is returned is linked into no context's list: a context that has one gets
-        // copies.
+        // SAFETY: what is returned is linked into no other context's list, for it is a copy.
         unsafe {
             builder
                 .set_get_session_callback(move |ssl, id| called(|| server.find(ssl, id)).flatten());
@@ -320,9 +321,9 @@ impl Server {
             return;
         }
         let host = ssl.servername_raw(NameType::HOST_NAME);
-        let Some(session) = self.own(session, host) else { return };
-        let session = if is_tls13 { self.ticket(&session) } else { Some(session) };
-        let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
+        let Some(made) = self.own(session, host) else { return };
+        let Some(session) = self.copy_of(&made) else { return };
+        let session = session.with_chain_of(ssl);
         let mut connection = (self.attachment.connection)(ssl);
         // OpenSSL resumes it for no longer than that.
         let seconds = u64::try_from(session.session().timeout()).unwrap_or(0);
@@ -353,12 +354,14 @@ impl Server {
         unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
-    /// The cache's copy of a TLS 1.3 session, with the timeout of this context: OpenSSL has copied that of the session
-    /// that was resumed.
-    fn ticket(&self, session: &OpensslSession) -> Option<OpensslSession> {
-        let copy = session.lend(true)?;
-        // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
-        unsafe { self.context.give_timeout_to(copy.session()) };
+    /// The cache's copy of a session that was made, with the timeout of this context: OpenSSL gives a TLS 1.3 session
+    /// that of the one that was resumed.
+    fn copy_of(&self, made: &OpensslSession) -> Option<OpensslSession> {
+        let copy = made.copy()?;
+        if copy.session().protocol_version() == SslVersion::TLS1_3 {
+            // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
+            unsafe { self.context.give_timeout_to(copy.session()) };
+        }
         Some(copy)
     }
 
@@ -375,8 +378,7 @@ impl Server {
     fn find(&self, ssl: &mut SslRef, id: &[u8]) -> Option<SslSession> {
         let host = requested_host(ssl)?;
         let cache_id = session::cache_id(ffi::version(ssl), host, id);
-        let is_tls13 = ssl.version2() == Some(SslVersion::TLS1_3);
-        let found = if is_tls13 {
+        let found = if ssl.version2() == Some(SslVersion::TLS1_3) {
             self.take(ssl, &cache_id)?
         } else {
             self.attachment.sessions.get(&cache_id)?
@@ -388,9 +390,7 @@ impl Server {
             self.attachment.sessions.remove_faulty(&cache_id);
             return None;
         }
-        // SAFETY: the context lives, for this is a call of its callback.
-        let as_copy = is_tls13 || unsafe { self.context.stores() };
-        session.lend(as_copy).map(OpensslSession::into_session)
+        session.copy().map(OpensslSession::into_session)
     }
 
     /// Takes a session, once for both ClientHellos.

@@ -120,17 +120,14 @@ impl OpensslSession {
         self.cache_id == cache_id && self.session.id() == id
     }
 
-    /// Whether OpenSSL would resume it. It marks the object of a connection that ended badly, which
-    /// somebody may have kept and given again.
+    /// Whether OpenSSL would resume it. It marks the object of a connection that ended badly, of which
+    /// somebody may have put or given a copy.
     pub(super) fn is_resumable(&self) -> bool {
         ffi::is_resumable(&self.session)
     }
 
-    /// Another reference of it, or a copy.
-    pub(super) fn lend(&self, as_copy: bool) -> Option<Self> {
-        if !as_copy {
-            return Some(self.clone());
-        }
+    /// A copy, which OpenSSL may mark and change: it means a connection then, and not the session.
+    pub(super) fn copy(&self) -> Option<Self> {
         let session = ffi::dup(&self.session).ok()?;
         Some(Self { session, cache_id: self.cache_id, chain: self.chain })
     }
