@@ -19,10 +19,13 @@ use std::{
 
 use common::{
     BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock,
-    demand_certificates, server, server_builder, server_with, session, visit, web,
+    demand_certificates, server, server_builder, server_with, session, step, visit, web,
 };
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
+use openssl::{
+    error::ErrorStack,
+    ssl::{ErrorCode, SslMethod, SslOptions},
+};
 use resumption::Answer;
 use resumption::tls::openssl::{Attachment, MOST_LOOKUPS, OpensslSession, cache_id};
 
@@ -379,6 +382,37 @@ fn a_session_that_was_put_by_hand_resumes() {
             assert!(web(&cache).put(&by_hand.cache_id(), by_hand).is_stored());
         }
         assert_eq!(visit(&client, &server(&web(&cache)), Some(&session)), Kind::Resumed);
+    }
+}
+
+/// OpenSSL reads the cipher of a session that a client comes back to, and does not look whether there is one.
+#[test]
+fn a_session_is_put_by_hand_once_it_has_a_cipher() {
+    for version in BOTH {
+        let too_early: Arc<Mutex<Vec<String>>> = Arc::default();
+        let refusals = Arc::clone(&too_early);
+        let cache = cache();
+        let server = server_with(&web(&cache), |builder| {
+            builder.set_servername_callback(move |ssl, _| {
+                let made = ssl.session().map(|session| OpensslSession::new(session, Some(HOST)));
+                let errors = made.and_then(Result::err).map(|error| error.to_string());
+                refusals.lock().unwrap().extend(errors);
+                Ok(())
+            });
+        });
+        let mut link = Link::new(Client::new(version).connection(Some(HOST), None), &server);
+        assert!(!step(link.client.do_handshake()).unwrap());
+        assert!(!step(link.server.do_handshake()).unwrap(), "it has sent its ServerHello");
+        let too_early = too_early.lock().unwrap();
+        assert!(too_early.len() == 1 && too_early[0].contains("no cipher yet"), "{too_early:?}");
+        let by_hand =
+            |link: &Link| OpensslSession::new(link.server.ssl().session().unwrap(), Some(HOST));
+        // TLS 1.3 has keys by now.
+        assert_eq!(by_hand(&link).is_err(), version == TLS12);
+        assert!(ErrorStack::get().errors().is_empty());
+        assert_eq!(link.run(), Kind::Full);
+        assert!(by_hand(&link).is_ok());
+        link.close();
     }
 }
 

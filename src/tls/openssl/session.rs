@@ -55,9 +55,13 @@ impl OpensslSession {
     ///
     /// # Errors
     ///
-    /// OpenSSL has no memory for a copy.
+    /// OpenSSL has no memory for a copy; or the handshake has not come to its keys yet, as in a servername callback,
+    /// or has failed before. A client that came back to such a session would make OpenSSL read through a null pointer.
     pub fn new(session: &SslSessionRef, host: Option<&str>) -> Result<Self, ErrorStack> {
         let copy = ffi::dup(session)?;
+        if !ffi::has_cipher(&copy) {
+            return Err(ffi::no_cipher());
+        }
         // SAFETY: nobody else knows the copy.
         unsafe { Self::unshared(copy, host.map(str::as_bytes)) }
     }
@@ -157,8 +161,7 @@ pub(super) fn cache_id(version: c_int, host: Option<&[u8]>, id: &[u8]) -> Sessio
 impl Portable for OpensslSession {
     type Error = DecodeError;
 
-    /// Empty for a session whose handshake has not chosen a cipher yet; that is read back as an
-    /// error.
+    /// Empty for a session that OpenSSL cannot write; that is read back as an error.
     fn to_bytes(&self) -> SecretBytes {
         ffi::encode(self.cache_id.as_bytes(), &self.session).unwrap_or_default()
     }
