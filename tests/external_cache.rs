@@ -396,7 +396,8 @@ fn a_drive_without_a_database_is_not_good() {
     assert_eq!(end.status.code(), Some(1), "{end:?}");
     assert!(end.err.iter().any(|line| line.contains("the database failed")), "{end:?}");
     let summary: Value = serde_json::from_str(end.out.last().unwrap()).unwrap();
-    assert!(summary["failures"].as_u64() > Some(0), "{summary}");
+    assert_eq!(summary["failures"], 0, "no client has noticed: {summary}");
+    assert!(summary["database_failures"].as_u64() > Some(0), "{summary}");
 }
 
 /// The scope's name alone would let who has shown no certificate resume where one is asked for.

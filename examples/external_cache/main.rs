@@ -92,7 +92,7 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
         all["get_answered"] = json!(stats.get_answered);
         all["rows_at_start"] = json!(found);
         all["rows_at_end"] = json!(left);
-        all["failures"] = json!(rows.failures());
+        all["database_failures"] = json!(rows.failures());
         run::say(all);
     } else {
         run::say(&summary);
