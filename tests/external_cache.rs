@@ -379,7 +379,8 @@ fn a_drive_sums_up_what_the_database_did() {
     let summary: Value = serde_json::from_str(end.out.last().unwrap()).unwrap();
     let number = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {summary}"));
     assert!(number("handshakes") > number("returning") && number("resumed") > 0, "{summary}");
-    assert!(number("get_called") >= number("get_answered"), "{summary}");
+    // For tickets that were used: they are nowhere, and all others are in memory.
+    assert!(number("get_called") > 0 && number("get_answered") == 0, "{summary}");
     assert!(number("rows_at_start") == 0 && number("rows_at_end") > 0, "{summary}");
 }
 
