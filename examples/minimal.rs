@@ -7,16 +7,26 @@ use std::{
     env,
     error::Error,
     io::{self, Write},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use resumption::{Scope, SessionCache};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a handshake may take, and a connection as a whole.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const CONNECTION: Duration = Duration::from_secs(600);
+
+/// Connections at once; more of them wait.
+const CONNECTIONS: usize = 512;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -36,21 +46,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
         std::process::exit(1)
     });
     println!("Echoing on {}", listener.local_addr()?);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = places.clone().acquire_owned().await?;
         // A client that is gone again, or no descriptors left: other clients are waiting.
         let Ok((tcp, client)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
             continue;
         };
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            let tls = tokio::time::timeout(PATIENCE, acceptor.accept(tcp)).await??;
-            let kind = tls.get_ref().1.handshake_kind();
-            let _ = writeln!(io::stdout(), "{client}: {kind:?}");
-            let (mut from, mut to) = tokio::io::split(tls);
-            tokio::io::copy(&mut from, &mut to).await?;
-            to.shutdown().await?;
-            io::Result::Ok(())
+            let _ = timeout(CONNECTION, echo(&acceptor, tcp, client)).await;
+            drop(place);
         });
     }
+}
+
+async fn echo(acceptor: &TlsAcceptor, tcp: TcpStream, client: SocketAddr) -> io::Result<()> {
+    let tls = timeout(HANDSHAKE, acceptor.accept(tcp)).await??;
+    let kind = tls.get_ref().1.handshake_kind();
+    let _ = writeln!(io::stdout(), "{client}: {kind:?}");
+    let (mut from, mut to) = tokio::io::split(tls);
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }

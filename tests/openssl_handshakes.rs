@@ -11,7 +11,7 @@ use std::{
     ffi::{c_int, c_uint},
     io::Read,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -19,10 +19,13 @@ use std::{
 
 use common::{
     BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, cache_and_clock,
-    demand_certificates, server, server_builder, server_with, session, visit, web,
+    demand_certificates, server, server_builder, server_with, session, step, visit, web,
 };
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{ErrorCode, SslMethod, SslOptions};
+use openssl::{
+    error::ErrorStack,
+    ssl::{ErrorCode, SslMethod, SslOptions},
+};
 use resumption::Answer;
 use resumption::tls::openssl::{Attachment, MOST_LOOKUPS, OpensslSession, cache_id};
 
@@ -213,6 +216,28 @@ fn a_session_does_not_outlive_the_lifetime_of_the_cache() {
     }
 }
 
+/// Nothing was said of a timeout, so that the cache decides.
+#[test]
+fn a_lifetime_that_is_set_later_is_that_of_new_sessions() {
+    for (version, seconds) in BOTH.into_iter().flat_map(|version| [(version, 60), (version, 86_400)]) {
+        let (cache, clock) = cache_and_clock();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        cache.set_lifetime(Duration::from_secs(seconds));
+        let offer = session(&client, &server);
+        let kept = |cache: &Cache| {
+            cache.iter().map(|kept| kept.payload().session().timeout()).collect::<Vec<_>>()
+        };
+        assert!(!kept(&cache).is_empty());
+        assert!(kept(&cache).iter().all(|&timeout| timeout == seconds as i64), "{:?}", kept(&cache));
+        clock.advance(Duration::from_secs(seconds - 1));
+        assert_eq!(visit(&client, &server, Some(&offer)), Kind::Resumed);
+        assert!(kept(&cache).iter().all(|&timeout| timeout == seconds as i64), "{:?}", kept(&cache));
+        clock.advance(Duration::from_secs(seconds + 1));
+        cache.flush_expired();
+        assert!(cache.is_empty());
+    }
+}
+
 #[test]
 fn a_closed_cache_ends_in_full_handshakes() {
     for version in BOTH {
@@ -226,27 +251,52 @@ fn a_closed_cache_ends_in_full_handshakes() {
 }
 
 #[test]
-fn the_object_of_a_tls12_session_is_kept_and_lent() {
-    let cache = cache();
-    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
-    let session = session(&client, &server);
-    let kept = cache.iter().next().expect("it is there").payload().session().as_ptr();
-    let mut link = Link::new(client.connection(Some(HOST), Some(&session)), &server);
-    assert_eq!(link.run(), Kind::Resumed);
-    assert_eq!(link.server.ssl().session().unwrap().as_ptr(), kept);
+fn the_object_of_a_session_is_shared_with_no_connection() {
+    for version in BOTH {
+        let cache = cache();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        let mut first = Link::new(client.connection(Some(HOST), None), &server);
+        assert_eq!(first.run(), Kind::Full);
+        let made = first.server.ssl().session().unwrap();
+        let id = cache_id(first.server.ssl()).expect("in TLS 1.3 the last ticket's");
+        let kept = web(&cache).get(&id).expect("it is there");
+        assert_eq!(kept.payload().session().id(), made.id());
+        assert_ne!(kept.payload().session().as_ptr(), made.as_ptr());
+
+        let silent = server_with(&web(&cache), |builder| builder.set_num_tickets(0).unwrap());
+        let offer = client.session();
+        let mut second = Link::new(client.connection(Some(HOST), Some(&offer)), &silent);
+        assert_eq!(second.run(), Kind::Resumed);
+        let lent = second.server.ssl().session().unwrap();
+        assert_eq!(cache_id(second.server.ssl()), Some(id), "a removal finds it");
+        assert!(![kept.payload().session().as_ptr(), made.as_ptr()].contains(&lent.as_ptr()));
+    }
 }
 
+/// In OpenSSL's own cache both have one object, and the second would send its client an empty session id.
 #[test]
-fn the_object_of_a_tls13_session_is_shared_with_no_connection() {
+fn a_bad_end_does_not_disturb_a_handshake_that_resumes_the_same_session() {
     let cache = cache();
-    let (client, server) = (Client::new(TLS13), server(&web(&cache)));
-    let mut link = Link::new(client.connection(Some(HOST), None), &server);
-    assert_eq!(link.run(), Kind::Full);
-    let of_connection = link.server.ssl().session().unwrap();
-    let id = cache_id(link.server.ssl()).expect("the last ticket's");
-    let kept = web(&cache).get(&id).expect("it is there");
-    assert_eq!(kept.payload().session().id(), of_connection.id());
-    assert_ne!(kept.payload().session().as_ptr(), of_connection.as_ptr());
+    // It is called between the lookup and the answer.
+    let first: Arc<Mutex<Option<Link>>> = Arc::default();
+    let ends = Arc::clone(&first);
+    let server = server_with(&web(&cache), |builder| {
+        builder.set_servername_callback(move |_, _| {
+            drop(ends.lock().unwrap().take());
+            Ok(())
+        });
+    });
+    let client = Client::new(TLS12);
+    let session = session(&client, &server);
+    let connection = || client.connection(Some(HOST), Some(&session));
+    let mut link = Link::new(connection(), &server);
+    assert_eq!(link.run(), Kind::Resumed);
+    *first.lock().unwrap() = Some(link);
+    let mut second = Link::new(connection(), &server);
+    assert_eq!(second.run(), Kind::Resumed);
+    assert_eq!(cache.stats().removals.faulty, 1, "the first one has ended");
+    second.close();
+    assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);
 }
 
 #[test]
@@ -354,6 +404,37 @@ fn a_session_that_was_put_by_hand_resumes() {
             assert!(web(&cache).put(&by_hand.cache_id(), by_hand).is_stored());
         }
         assert_eq!(visit(&client, &server(&web(&cache)), Some(&session)), Kind::Resumed);
+    }
+}
+
+/// OpenSSL reads the cipher of a session that a client comes back to, and does not look whether there is one.
+#[test]
+fn a_session_is_put_by_hand_once_it_has_a_cipher() {
+    for version in BOTH {
+        let too_early: Arc<Mutex<Vec<String>>> = Arc::default();
+        let refusals = Arc::clone(&too_early);
+        let cache = cache();
+        let server = server_with(&web(&cache), |builder| {
+            builder.set_servername_callback(move |ssl, _| {
+                let made = ssl.session().map(|session| OpensslSession::new(session, Some(HOST)));
+                let errors = made.and_then(Result::err).map(|error| error.to_string());
+                refusals.lock().unwrap().extend(errors);
+                Ok(())
+            });
+        });
+        let mut link = Link::new(Client::new(version).connection(Some(HOST), None), &server);
+        assert!(!step(link.client.do_handshake()).unwrap());
+        assert!(!step(link.server.do_handshake()).unwrap(), "it has sent its ServerHello");
+        let too_early = too_early.lock().unwrap();
+        assert!(too_early.len() == 1 && too_early[0].contains("no cipher yet"), "{too_early:?}");
+        let by_hand =
+            |link: &Link| OpensslSession::new(link.server.ssl().session().unwrap(), Some(HOST));
+        // TLS 1.3 has keys by now.
+        assert_eq!(by_hand(&link).is_err(), version == TLS12);
+        assert!(ErrorStack::get().errors().is_empty());
+        assert_eq!(link.run(), Kind::Full);
+        assert!(by_hand(&link).is_ok());
+        link.close();
     }
 }
 

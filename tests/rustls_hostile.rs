@@ -10,8 +10,13 @@ mod tls;
 use std::sync::Arc;
 
 use resumption::{SessionCache, Stats};
-use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, PeerMisbehaved, ServerConfig};
-use tls::{ONLY_12, ONLY_13, Pki, accept, answer, cache, feed, sent, start, store, verdict, visit};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, PeerMisbehaved,
+    ServerConfig, pki_types::ServerName,
+};
+use tls::{
+    Link, ONLY_12, ONLY_13, Pki, accept, answer, cache, feed, sent, start, store, verdict, visit,
+};
 
 struct Setup {
     cache: SessionCache,
@@ -99,6 +104,30 @@ fn who_has_only_seen_a_ticket_can_spend_it_and_gains_nothing() {
 
     // The owner is not let in with it, and not kept out either.
     assert_eq!(verdict(&server, &owners_hello), HandshakeKind::Full);
+}
+
+/// rustls looks whether it can resume a session, by its host and cipher suite, once it has taken it.
+#[test]
+fn each_ticket_that_is_found_and_cannot_be_resumed_is_spent() {
+    let (pki, cache) = (Pki::new(), cache());
+    let server = Arc::new(pki.public(store(&cache, "web")));
+    let client = Arc::new(tls::credulous_client());
+    let elsewhere = || {
+        let host = ServerName::try_from("elsewhere.test").unwrap();
+        ClientConnection::new(client.clone(), host).unwrap()
+    };
+    let mut link = Link { client: elsewhere(), server: accept(&server) };
+    link.run().unwrap();
+    assert_eq!((link.kind(), cache.len()), (HandshakeKind::Full, 2));
+
+    let hellos = [(); 2].map(|()| sent(&mut elsewhere()));
+    let both = hellos.iter().map(|hello| offered_ticket(hello));
+    let asked = answer(&server, &hello::with_identities(both));
+    assert_eq!(asked.handshake_kind(), Some(HandshakeKind::Full));
+    assert_eq!((cache.stats().takes, cache.len()), (2, 0));
+    for hello in &hellos {
+        assert_eq!(verdict(&server, hello), HandshakeKind::Full);
+    }
 }
 
 /// The ticket in a real ClientHello: its last extension is `pre_shared_key`, which ends with the

@@ -11,7 +11,7 @@ mod process;
 #[path = "../examples/common/drive/summary.rs"]
 mod summary;
 
-use std::time::Duration;
+use std::{net::TcpStream, time::Duration};
 
 use process::{End, Program};
 use rustls::HandshakeKind;
@@ -140,6 +140,32 @@ fn a_signal_ends_a_drive_early_with_its_summary() {
         assert!(number(&summary, "handshakes") > 0, "{summary}");
         assert!(summary["seconds"].as_f64().unwrap() < 3600.0, "{summary}");
     }
+}
+
+/// Its client waits for a place, and would for ten seconds.
+#[test]
+fn a_second_signal_ends_a_drive_at_once() {
+    let places = ["--clients", "1", "--max-connections", "1"];
+    let program = Program::start("server", &[&["--drive", "3600"], &places[..]].concat());
+    let line = program.complaint();
+    let address = line.strip_prefix("Driving https://").and_then(|rest| rest.split('/').next());
+    let address = address.unwrap_or_else(|| panic!("no address: {line}"));
+    let _crowd: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut seen = String::new();
+    loop {
+        let line = program.complaint();
+        let (_, handshakes) = line.split_once(": ").expect("a line of progress");
+        if handshakes == seen {
+            break;
+        }
+        handshakes.clone_into(&mut seen);
+    }
+    program.signal("INT");
+    assert!(program.complaint().starts_with("Ending"));
+    program.signal("INT");
+    let end = program.end();
+    assert_eq!(end.status.code(), Some(1), "{end:?}");
+    assert_eq!(end.err.last().map(String::as_str), Some("error: the drive was broken off"));
 }
 
 #[test]

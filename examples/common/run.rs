@@ -10,14 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
     time::Duration,
 };
 
 use resumption::{Scope, SessionCache, Sessions};
 use tokio::{
     net::TcpListener,
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
+    sync::{oneshot, watch},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -107,7 +108,7 @@ pub(crate) async fn run<T: Tls>(
         tickets: (options.max_sessions.get() / 8).min(4_096),
         pins: server.tls.pins(),
     };
-    let summary = drive(plan, signals, server).await;
+    let summary = drive(plan, signals, server).await?;
     stop.send_replace(true);
     finish(serving, signals).await;
     Ok(Some(summary))
@@ -144,8 +145,12 @@ async fn obey<T: Tls>(signals: &mut Signals, server: &Server<T>) {
     }
 }
 
-/// Drives in threads of its own; a signal ends it early.
-async fn drive<T: Tls>(plan: Plan, signals: &mut Signals, server: &Server<T>) -> Summary {
+/// Drives in threads of its own; a signal ends it early, and a second one at once.
+async fn drive<T: Tls>(
+    plan: Plan,
+    signals: &mut Signals,
+    server: &Server<T>,
+) -> Result<Summary, String> {
     let Plan { address, clients, time, .. } = plan;
     tell(format_args!(
         "Driving https://{address}/ with {clients} clients for {} s.",
@@ -153,22 +158,32 @@ async fn drive<T: Tls>(plan: Plan, signals: &mut Signals, server: &Server<T>) ->
     ));
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
-    let mut driving = spawn_blocking(move || drive::run(&plan, &stopped));
-    let summary = tokio::select! {
-        summary = &mut driving => summary,
-        () = obey(signals, server) => {
-            stop.store(true, Relaxed);
-            driving.await
-        }
-    };
-    summary.expect("the drive does not panic")
+    let mut driving = aside(move || drive::run(&plan, &stopped));
+    tokio::select! {
+        summary = &mut driving => return Ok(summary.expect("the drive does not panic")),
+        () = obey(signals, server) => stop.store(true, Relaxed),
+    }
+    tell("Ending when the clients have done what they have begun; another signal ends at once.");
+    tokio::select! {
+        summary = driving => Ok(summary.expect("the drive does not panic")),
+        () = signals.stop() => Err("the drive was broken off".to_owned()),
+    }
+}
+
+/// Runs what may take long in a thread that the end of the program does not wait for, as it would for a blocking task.
+pub(crate) fn aside<R: Send + 'static>(
+    run: impl FnOnce() -> R + Send + 'static,
+) -> oneshot::Receiver<R> {
+    let (done, result) = oneshot::channel();
+    thread::spawn(move || done.send(run()));
+    result
 }
 
 /// Waits for running connections, or no longer than until the next signal to stop.
 async fn finish(serving: JoinHandle<()>, signals: &mut Signals) {
     tokio::select! {
         _ = serving => {}
-        () = async { while signals.next().await != Order::Stop {} } => {}
+        () = signals.stop() => {}
     }
 }
 

@@ -28,6 +28,11 @@ impl Signals {
         })
     }
 
+    /// Waits for the next one that says stop.
+    pub(crate) async fn stop(&mut self) {
+        while self.next().await != Order::Stop {}
+    }
+
     pub(crate) async fn next(&mut self) -> Order {
         tokio::select! {
             _ = self.hangup.recv() => Order::Reload,

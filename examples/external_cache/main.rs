@@ -67,7 +67,12 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
     // First of all, so that no signal from here on ends the process in another way.
     let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
     let cache = run::cache(options)?;
-    let rows = Rows::open(&settings.database)?;
+    let path = settings.database.clone();
+    let rows = tokio::select! {
+        // A file whose server was killed is repaired first, which may take long.
+        rows = run::aside(move || Rows::open(&path)) => rows.expect("it does not panic")?,
+        () = signals.stop() => return Err("ended before the database was open".to_owned()),
+    };
     let found = rows.len();
     rows.attach(&cache).map_err(|error| format!("cannot start the callbacks: {error}"))?;
     let mut server = run::server(options, cache.clone(), Rustls::new)?;
@@ -92,7 +97,7 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
         all["get_answered"] = json!(stats.get_answered);
         all["rows_at_start"] = json!(found);
         all["rows_at_end"] = json!(left);
-        all["failures"] = json!(rows.failures());
+        all["database_failures"] = json!(rows.failures());
         run::say(all);
     } else {
         run::say(&summary);

@@ -59,17 +59,19 @@
 //! what one of them made after a HelloRetryRequest, and the handshake is a full one. What else than the host decides how clients are verified belongs
 //! into the scope.
 //!
-//! *TLS 1.2* sessions are found by a get, until they expire. The object that OpenSSL made is kept,
-//! and lent again and again: counted, never copied or parsed.
+//! *TLS 1.2* sessions are found by a get, until they expire.
 //!
-//! *TLS 1.3* sessions are found by a take, which has exactly one winner. They are copied when they
-//! come and when they are lent, for OpenSSL marks the object of a connection's last ticket as not
-//! resumable if the connection ends without a close_notify. OpenSSL looks up twice if it answers
-//! the first ClientHello with a HelloRetryRequest; what the first look-up has taken is then found
-//! once more. (Not with `SSL_stateless`, which forgets the first ClientHello: that handshake
-//! becomes a full one.) OpenSSL looks up before it knows whether the client has the session's
-//! secret: who has seen a ticket on the wire can spend it. Its owner then makes a full handshake,
-//! and nobody gains a session.
+//! *TLS 1.3* sessions are found by a take, which has exactly one winner. OpenSSL looks up twice if
+//! it answers the first ClientHello with a HelloRetryRequest; what the first look-up has taken is
+//! then found once more. (Not with `SSL_stateless`, which forgets the first ClientHello: that
+//! handshake becomes a full one.) OpenSSL looks up before it knows whether the client has the
+//! session's secret: who has seen a ticket on the wire can spend it. Its owner then makes a full
+//! handshake, and nobody gains a session.
+//!
+//! *Sessions are copied* when they come and when they are lent; they are not parsed. A connection
+//! that ends without a close_notify has OpenSSL mark its session's object as not resumable. Were
+//! that one object for all, as in OpenSSL's own cache, another connection that is just resuming the
+//! session would send its client an empty session id, and the client would break off.
 //!
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
@@ -83,9 +85,9 @@
 //! takes early data.
 //!
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which is
-//! that of the context it was made in. So [`extend`](crate::Sessions::extend) and
-//! [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it up to that: see
-//! [`Attachment::timeout`].
+//! the lifetime that the cache had when the session was made, or [`Attachment::timeout`]. So
+//! [`extend`](crate::Sessions::extend) and [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it
+//! up to that.
 //!
 //! *A session that an external cache gives* has to be what was asked for: the same version, host
 //! and id (openssl#30517). Otherwise the handshake is a full one.
@@ -132,6 +134,7 @@ mod ffi;
 mod handshake;
 mod session;
 
+use std::ffi::c_long;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,7 +202,7 @@ pub fn cache_id(ssl: &SslRef) -> Option<SessionId> {
 pub struct Attachment {
     sessions: Sessions<OpensslSession>,
     faulty_tickets_end: bool,
-    timeout: Duration,
+    timeout: Option<Duration>,
     connection: Arc<dyn Fn(&SslRef) -> Connection + Send + Sync>,
 }
 
@@ -209,7 +212,7 @@ impl Attachment {
         Self {
             sessions: sessions.clone(),
             faulty_tickets_end: false,
-            timeout: sessions.lifetime(),
+            timeout: None,
             connection: Arc::new(|_| Connection::server()),
         }
     }
@@ -223,11 +226,13 @@ impl Attachment {
     }
 
     /// The most that a session lives, however often it is extended, in whole seconds, rounded up: one at
-    /// least, also of zero, and 2³¹ - 1 at most, 68 years. It is what TLS 1.3 clients are told, too (of more than a
-    /// week, a week); but a client that resumes is told that of the session it resumed, which another context may have
-    /// made. The lifetime of the cache, as it is now, unless this is called.
+    /// least, also of zero, and 2³¹ - 1 at most, 68 years. Unless this is called, the lifetime that the cache has when
+    /// the session is made.
+    ///
+    /// TLS 1.3 clients are told it, too (of more than a week, a week), or the lifetime that the cache has when this is
+    /// attached; but a client that resumes is told that of the session it resumed, which another context may have made.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -256,14 +261,14 @@ impl Attachment {
                 | SslSessionCacheMode::NO_AUTO_CLEAR,
         );
         builder.set_options(SslOptions::NO_TICKET | ffi::NO_ANTI_REPLAY);
-        let second = Duration::from_secs(1);
-        let seconds = self.timeout.saturating_add(second - Duration::from_nanos(1)).as_secs();
-        ffi::set_timeout(builder, i32::try_from(seconds.max(1)).unwrap_or(i32::MAX));
+        let timeout = whole_seconds(self.timeout.unwrap_or_else(|| self.sessions.lifetime()));
+        ffi::set_timeout(builder, timeout);
 
         let context = ffi::Context::of(builder);
         let server = Arc::new(Server {
             attachment: self,
             context,
+            timeout,
             handshake,
             has_warned: AtomicBool::new(false),
         });
@@ -274,14 +279,20 @@ impl Attachment {
         builder.set_remove_session_callback(move |_, session| {
             called(|| removed.forget(session));
         });
-        // SAFETY: what is returned is linked into no context's list: a context that has one gets
-        // copies.
+        // SAFETY: what is returned is linked into no other context's list, for it is a copy.
         unsafe {
             builder
                 .set_get_session_callback(move |ssl, id| called(|| server.find(ssl, id)).flatten());
         }
         Ok(())
     }
+}
+
+/// A timeout as OpenSSL has it.
+fn whole_seconds(timeout: Duration) -> i32 {
+    let almost = Duration::from_nanos(999_999_999);
+    let seconds = timeout.saturating_add(almost).as_secs();
+    i32::try_from(seconds.max(1)).unwrap_or(i32::MAX)
 }
 
 /// Runs what OpenSSL calls, and user code in it; `None` if it panicked.
@@ -303,6 +314,8 @@ fn called<R>(run: impl FnOnce() -> R) -> Option<R> {
 struct Server {
     attachment: Attachment,
     context: ffi::Context,
+    /// The context's timeout when it was attached, in seconds.
+    timeout: i32,
     handshake: Index<Ssl, Handshake>,
     /// That the context's own cache is on was logged.
     has_warned: AtomicBool,
@@ -320,9 +333,9 @@ impl Server {
             return;
         }
         let host = ssl.servername_raw(NameType::HOST_NAME);
-        let Some(session) = self.own(session, host) else { return };
-        let session = if is_tls13 { self.ticket(&session) } else { Some(session) };
-        let Some(session) = session.map(|session| session.with_chain_of(ssl)) else { return };
+        let Some(made) = self.own(session, host) else { return };
+        let Some(session) = self.copy_of(&made) else { return };
+        let session = session.with_chain_of(ssl);
         let mut connection = (self.attachment.connection)(ssl);
         // OpenSSL resumes it for no longer than that.
         let seconds = u64::try_from(session.session().timeout()).unwrap_or(0);
@@ -353,12 +366,22 @@ impl Server {
         unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
-    /// The cache's copy of a TLS 1.3 session, with the timeout of this context: OpenSSL has copied that of the session
-    /// that was resumed.
-    fn ticket(&self, session: &OpensslSession) -> Option<OpensslSession> {
-        let copy = session.lend(true)?;
-        // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
-        unsafe { self.context.give_timeout_to(copy.session()) };
+    /// The cache's copy of a session that was made, with the timeout that it is to have.
+    fn copy_of(&self, made: &OpensslSession) -> Option<OpensslSession> {
+        let copy = made.copy()?;
+        let session = copy.session();
+        let mut seconds = ffi::timeout(session);
+        if session.protocol_version() == SslVersion::TLS1_3 {
+            // That of the session that was resumed, if one was.
+            // SAFETY: the context lives, for this is a call of its callback.
+            seconds = unsafe { self.context.timeout() }.unwrap_or(seconds);
+        }
+        // The lifetime of the cache may be another one since the context was attached.
+        if self.attachment.timeout.is_none() && seconds == c_long::from(self.timeout) {
+            seconds = whole_seconds(self.attachment.sessions.lifetime()).into();
+        }
+        // SAFETY: nobody else knows the copy.
+        unsafe { ffi::set_timeout_of(session, seconds) };
         Some(copy)
     }
 
@@ -375,8 +398,7 @@ impl Server {
     fn find(&self, ssl: &mut SslRef, id: &[u8]) -> Option<SslSession> {
         let host = requested_host(ssl)?;
         let cache_id = session::cache_id(ffi::version(ssl), host, id);
-        let is_tls13 = ssl.version2() == Some(SslVersion::TLS1_3);
-        let found = if is_tls13 {
+        let found = if ssl.version2() == Some(SslVersion::TLS1_3) {
             self.take(ssl, &cache_id)?
         } else {
             self.attachment.sessions.get(&cache_id)?
@@ -388,9 +410,7 @@ impl Server {
             self.attachment.sessions.remove_faulty(&cache_id);
             return None;
         }
-        // SAFETY: the context lives, for this is a call of its callback.
-        let as_copy = is_tls13 || unsafe { self.context.stores() };
-        session.lend(as_copy).map(OpensslSession::into_session)
+        session.copy().map(OpensslSession::into_session)
     }
 
     /// Takes a session, once for both ClientHellos.

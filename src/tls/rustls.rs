@@ -10,7 +10,7 @@
 //! | | TLS 1.3 | TLS 1.2 |
 //! |---|---|---|
 //! | at the end of a handshake | `put`, once for each ticket (two, unless `send_tls13_tickets` says otherwise) | `put`, after a full handshake only |
-//! | when a client returns | `take`, for each identity that its ClientHello offers, until one is found | `get` |
+//! | when a client returns | `take`, for each identity that its ClientHello offers, until one is found that can be resumed; the others that were found are spent | `get` |
 //! | key | 32 random bytes, sent as the ticket | 32 random bytes, sent as the session id |
 //! | refused `put` | the ticket is not sent | the session id is sent, and will not be found |
 //! | store closed | no tickets | no session id |

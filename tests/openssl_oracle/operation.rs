@@ -131,8 +131,6 @@ pub(crate) struct Given {
     pub(crate) expires: i64,
     /// Whether OpenSSL has marked the object as what must not be resumed.
     pub(crate) is_marked: bool,
-    /// Whether what the engine is given has been so marked, by OpenSSL too.
-    pub(crate) is_marked_here: bool,
 }
 
 /// A sequence: how the cache is made, and what happens to it.

@@ -346,17 +346,6 @@ impl Ours {
         Some(self.expires(&handle))
     }
 
-    /// Whether OpenSSL has marked what an external cache keeps as not resumable.
-    pub(crate) fn is_marked(&self, answer: Answer, version: Version) -> bool {
-        let heard = self.heard();
-        let payload = match answer {
-            Answer::Shared => Some(heard.handles[&version].payload()),
-            Answer::Kept => heard.kept.get(&version),
-            _ => None,
-        };
-        payload.is_some_and(|payload| !Object::of_payload(payload).is_resumable())
-    }
-
     /// A copy of a session that is in the cache, with its life.
     pub(crate) fn copy(&self, id: Id) -> Object {
         let There { expires, payload, .. } = &self.there[&id];

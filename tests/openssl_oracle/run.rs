@@ -110,9 +110,8 @@ impl Run {
             Operation::Lookup(id, answer, end, by_handshake) => {
                 let given = self.listening.to_get.then(|| self.given(id, answer)).flatten();
                 let proposed = self.proposed(id, given.as_ref());
-                // The engine alone does not know OpenSSL's mark, and TLS 1.2 has no take.
-                let is_marked = given.as_ref().is_some_and(|given| given.is_marked_here);
-                let by_handshake = (by_handshake || is_marked) && end != End::Taken;
+                // TLS 1.2 has no take.
+                let by_handshake = by_handshake && end != End::Taken;
                 Action::Lookup { id, proposed, given, end, by_handshake }
             }
             Operation::Flush(at) => Action::Flush(at),
@@ -169,15 +168,8 @@ impl Run {
             self.kept.insert(id, session.clone());
         }
         let (expires, is_marked) = (session.object.expires(), !session.object.is_resumable());
-        let is_marked_here = self.ours.is_marked(answer, session.version);
         // As in `resolve`.
-        (expires != self.now).then_some(Given {
-            session,
-            answer,
-            expires,
-            is_marked,
-            is_marked_here,
-        })
+        (expires != self.now).then_some(Given { session, answer, expires, is_marked })
     }
 
     /// A copy of what is there and not expired, so that the client can finish the handshake; or else of what will be

@@ -178,7 +178,7 @@ fn config(pins: Arc<Pins>, tickets: Arc<Tickets>) -> ClientConfig {
     config
 }
 
-/// The certificates that the server has had, each as good as the last: the drive knows them from
+/// The certificates that the server has had, each once and as good as the last: the drive knows them from
 /// the server itself, and accepts these and no others.
 #[derive(Debug)]
 pub(crate) struct Pins {
@@ -192,7 +192,10 @@ impl Pins {
     }
 
     pub(crate) fn add(&self, certificate: CertificateDer<'static>) {
-        self.known.lock().unwrap().push(certificate);
+        let mut known = self.known.lock().unwrap();
+        if !known.contains(&certificate) {
+            known.push(certificate);
+        }
     }
 }
 

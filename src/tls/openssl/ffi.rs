@@ -28,6 +28,12 @@ const GET_SESS_CACHE_MODE: c_int = 45;
 /// `CRYPTO_EX_INDEX_SSL_SESSION` of `<openssl/crypto.h>`.
 const EX_INDEX_SSL_SESSION: c_int = 2;
 
+/// `ERR_LIB_SSL` of `<openssl/err.h>`.
+const LIB_SSL: c_int = 20;
+
+/// `SSL_R_UNINITIALIZED` of `<openssl/sslerr.h>`.
+const UNINITIALIZED: c_int = 276;
+
 /// `TLSEXT_TYPE_server_name` of `<openssl/tls1.h>`.
 const SERVER_NAME: c_uint = 0;
 
@@ -37,6 +43,7 @@ unsafe extern "C" {
     fn SSL_CTX_get_timeout(ctx: *const sys::SSL_CTX) -> c_long;
     fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     fn SSL_SESSION_is_resumable(session: *const sys::SSL_SESSION) -> c_int;
+    fn SSL_SESSION_get0_cipher(session: *const sys::SSL_SESSION) -> *const sys::SSL_CIPHER;
     fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
     fn SSL_SESSION_set_timeout(session: *mut sys::SSL_SESSION, seconds: c_long) -> c_long;
     fn SSL_SESSION_get_ex_data(session: *const sys::SSL_SESSION, index: c_int) -> *mut c_void;
@@ -72,19 +79,16 @@ impl Context {
         mode & NO_INTERNAL_STORE == 0
     }
 
-    /// Lets a session live as long as those that the context makes in full handshakes.
+    /// How long the sessions live that the context makes in full handshakes, in seconds; `None` for OpenSSL's own
+    /// timeout, which who sets 0 wants.
     ///
     /// # Safety
     ///
-    /// The context lives, and no other thread uses the session meanwhile.
-    pub(super) unsafe fn give_timeout_to(self, session: &SslSessionRef) {
+    /// The context lives.
+    pub(super) unsafe fn timeout(self) -> Option<c_long> {
         // SAFETY: the context lives, as the caller says; the call reads a field.
         let seconds = unsafe { SSL_CTX_get_timeout(self.0) };
-        // 0 stands for OpenSSL's own, which who sets that wants.
-        if seconds > 0 {
-            // SAFETY: the session lives, and nobody else is at its fields, as the caller says.
-            unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds) };
-        }
+        Some(seconds).filter(|&seconds| seconds > 0)
     }
 }
 
@@ -92,6 +96,22 @@ impl Context {
 pub(super) fn set_timeout(builder: &mut SslContextBuilder, seconds: i32) {
     // SAFETY: the builder owns a context; the call sets a field.
     unsafe { SSL_CTX_set_timeout(builder.as_ptr(), c_long::from(seconds)) };
+}
+
+/// How long a session lives, in seconds.
+pub(super) fn timeout(session: &SslSessionRef) -> c_long {
+    // SAFETY: the session lives; the call reads a field.
+    unsafe { sys::SSL_SESSION_get_timeout(session.as_ptr()) }
+}
+
+/// Sets how long a session lives, in seconds.
+///
+/// # Safety
+///
+/// No other thread uses the session meanwhile.
+pub(super) unsafe fn set_timeout_of(session: &SslSessionRef, seconds: c_long) {
+    // SAFETY: the session lives, and nobody else is at its fields, as the caller says.
+    unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds) };
 }
 
 /// Empties this thread's queue of errors.
@@ -136,10 +156,27 @@ pub(super) fn server_name_extension(ssl: &SslRef) -> Option<&[u8]> {
     Some(unsafe { std::slice::from_raw_parts(start, len) })
 }
 
-/// Whether OpenSSL has not marked a session as not resumable.
+/// Whether OpenSSL has not marked a session as not resumable, and there is something to resume.
 pub(super) fn is_resumable(session: &SslSessionRef) -> bool {
     // SAFETY: the session lives; the call reads fields.
-    unsafe { SSL_SESSION_is_resumable(session.as_ptr()) == 1 }
+    has_cipher(session) && unsafe { SSL_SESSION_is_resumable(session.as_ptr()) == 1 }
+}
+
+/// Whether the handshake that makes a session has come to its keys. OpenSSL does not ask: it reads the cipher of what it
+/// is lent, be there one or not.
+pub(super) fn has_cipher(session: &SslSessionRef) -> bool {
+    // SAFETY: the session lives; the call reads a field.
+    !unsafe { SSL_SESSION_get0_cipher(session.as_ptr()) }.is_null()
+}
+
+/// The error for a session that has no cipher.
+pub(super) fn no_cipher() -> ErrorStack {
+    // SAFETY: the queue is the thread's own, and the text is copied; it asks for no further argument.
+    unsafe {
+        sys::ERR_new();
+        sys::ERR_set_error(LIB_SSL, UNINITIALIZED, c"the session has no cipher yet".as_ptr());
+    }
+    ErrorStack::get()
 }
 
 /// A copy that shares nothing with `session`: OpenSSL may mark one of them as not resumable, and
@@ -155,8 +192,8 @@ pub(super) fn dup(session: &SslSessionRef) -> Result<SslSession, ErrorStack> {
     Ok(unsafe { SslSession::from_ptr(copy) })
 }
 
-/// `head`, and then the session in OpenSSL's encoding; `None` if it has none, which is so before
-/// its handshake has chosen a cipher. No copy of the bytes stays behind.
+/// `head`, and then the session in OpenSSL's encoding; `None` if it has none. No copy of the bytes
+/// stays behind.
 pub(super) fn encode(head: &[u8], session: &SslSessionRef) -> Option<SecretBytes> {
     let len = encoded_len(session);
     if len == 0 {

@@ -55,9 +55,13 @@ impl OpensslSession {
     ///
     /// # Errors
     ///
-    /// OpenSSL has no memory for a copy.
+    /// OpenSSL has no memory for a copy; or the handshake has not come to its keys yet, as in a servername callback,
+    /// or has failed before. A client that came back to such a session would make OpenSSL read through a null pointer.
     pub fn new(session: &SslSessionRef, host: Option<&str>) -> Result<Self, ErrorStack> {
         let copy = ffi::dup(session)?;
+        if !ffi::has_cipher(&copy) {
+            return Err(ffi::no_cipher());
+        }
         // SAFETY: nobody else knows the copy.
         unsafe { Self::unshared(copy, host.map(str::as_bytes)) }
     }
@@ -98,7 +102,8 @@ impl OpensslSession {
     }
 
     /// How many bytes it takes, about, with the client's certificate and those that came with it: for
-    /// [`Builder::weigher`](crate::Builder::weigher).
+    /// [`Builder::weigher`](crate::Builder::weigher). Those that came with it are not in the weight of what
+    /// [`new`](Self::new) has made, for OpenSSL tells them of a connection alone.
     ///
     /// ```
     /// use resumption::SessionCache;
@@ -120,17 +125,14 @@ impl OpensslSession {
         self.cache_id == cache_id && self.session.id() == id
     }
 
-    /// Whether OpenSSL would resume it. It marks the object of a connection that ended badly, which
-    /// somebody may have kept and given again.
+    /// Whether OpenSSL would resume it. It marks the object of a connection that ended badly, of which
+    /// somebody may have put or given a copy.
     pub(super) fn is_resumable(&self) -> bool {
         ffi::is_resumable(&self.session)
     }
 
-    /// Another reference of it, or a copy.
-    pub(super) fn lend(&self, as_copy: bool) -> Option<Self> {
-        if !as_copy {
-            return Some(self.clone());
-        }
+    /// A copy, which OpenSSL may mark and change: it means a connection then, and not the session.
+    pub(super) fn copy(&self) -> Option<Self> {
         let session = ffi::dup(&self.session).ok()?;
         Some(Self { session, cache_id: self.cache_id, chain: self.chain })
     }
@@ -160,8 +162,7 @@ pub(super) fn cache_id(version: c_int, host: Option<&[u8]>, id: &[u8]) -> Sessio
 impl Portable for OpensslSession {
     type Error = DecodeError;
 
-    /// Empty for a session whose handshake has not chosen a cipher yet; that is read back as an
-    /// error.
+    /// Empty for a session that OpenSSL cannot write; that is read back as an error.
     fn to_bytes(&self) -> SecretBytes {
         ffi::encode(self.cache_id.as_bytes(), &self.session).unwrap_or_default()
     }

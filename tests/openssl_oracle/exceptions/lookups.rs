@@ -10,8 +10,8 @@ pub(super) const MARKED: Exception = Exception {
     name: "a session that has left may be given again by whoever has kept it",
     behaviour: "B4, B6, B8, B12",
     reason: "OpenSSL marks the shared object as not resumable when it leaves, also when it was only \
-             evicted (openssl#18690); whether a session may come back is for the external cache to \
-             decide, which is told why it left",
+             evicted (openssl#18690); the engine keeps and lends copies, and whether a session may come \
+             back is for the external cache to decide, which is told why it left",
     explain: marked,
 };
 
@@ -50,14 +50,6 @@ pub(super) const OTHER_GIVEN: Exception = Exception {
     reason: "a client would resume a session that it did not propose (openssl#30517, corrected in 3.6.3); \
              OpenSSL stores it all the same",
     explain: other_given,
-};
-
-pub(super) const FAULTY_GIVEN: Exception = Exception {
-    name: "a session whose connection failed is found when it is given, and then removed as faulty",
-    behaviour: "B12",
-    reason: "the mark is OpenSSL's, which the engine does not know: it has found the session when the \
-             adapter sees the mark. Nobody resumes it on either side",
-    explain: faulty_given,
 };
 
 pub(super) const SHARED: Exception = Exception {
@@ -181,21 +173,6 @@ fn other_given(step: &Step<'_>, outcome: &mut Outcome) -> bool {
     }
     outcome.counts.callback_hits -= 1;
     step.unstore(given.session.id, outcome);
-    true
-}
-
-fn faulty_given(step: &Step<'_>, outcome: &mut Outcome) -> bool {
-    let Action::Lookup { by_handshake: true, .. } = step.action else { return false };
-    let Some((id, given, _)) = asked(step, outcome) else { return false };
-    if !given.is_marked_here || !has_found(given, outcome) {
-        return false;
-    }
-    outcome.returned = Returned::Found(None);
-    let told = Event::Removed(id, given.session.version, Reason::Faulty);
-    if !outcome.has(told) {
-        outcome.events.push(told);
-    }
-    outcome.contents.remove(&id);
     true
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Known {
 }
 
 /// All of them, in the order in which they are applied.
-pub(crate) const ALL: [Exception; 24] = [
+pub(crate) const ALL: [Exception; 23] = [
     lookups::MARKED,
     lookups::LAST_SECOND,
     lookups::EXPIRED_ASKED,
@@ -70,7 +70,6 @@ pub(crate) const ALL: [Exception; 24] = [
     lookups::OTHER_GIVEN,
     lookups::SHARED,
     lookups::GIVEN_TO_A_TAKE,
-    lookups::FAULTY_GIVEN,
     stores::REPLACED_TOLD,
     stores::BY_HAND_TOLD,
     stores::REJECTED,
