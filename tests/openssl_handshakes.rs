@@ -219,7 +219,9 @@ fn a_session_does_not_outlive_the_lifetime_of_the_cache() {
 /// Nothing was said of a timeout, so that the cache decides.
 #[test]
 fn a_lifetime_that_is_set_later_is_that_of_new_sessions() {
-    for (version, seconds) in BOTH.into_iter().flat_map(|version| [(version, 60), (version, 86_400)]) {
+    for (version, seconds) in
+        BOTH.into_iter().flat_map(|version| [(version, 60), (version, 86_400)])
+    {
         let (cache, clock) = cache_and_clock();
         let (client, server) = (Client::new(version), server(&web(&cache)));
         cache.set_lifetime(Duration::from_secs(seconds));
@@ -228,10 +230,18 @@ fn a_lifetime_that_is_set_later_is_that_of_new_sessions() {
             cache.iter().map(|kept| kept.payload().session().timeout()).collect::<Vec<_>>()
         };
         assert!(!kept(&cache).is_empty());
-        assert!(kept(&cache).iter().all(|&timeout| timeout == seconds as i64), "{:?}", kept(&cache));
+        assert!(
+            kept(&cache).iter().all(|&timeout| timeout == seconds as i64),
+            "{:?}",
+            kept(&cache)
+        );
         clock.advance(Duration::from_secs(seconds - 1));
         assert_eq!(visit(&client, &server, Some(&offer)), Kind::Resumed);
-        assert!(kept(&cache).iter().all(|&timeout| timeout == seconds as i64), "{:?}", kept(&cache));
+        assert!(
+            kept(&cache).iter().all(|&timeout| timeout == seconds as i64),
+            "{:?}",
+            kept(&cache)
+        );
         clock.advance(Duration::from_secs(seconds + 1));
         cache.flush_expired();
         assert!(cache.is_empty());

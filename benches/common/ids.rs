@@ -16,10 +16,3 @@ pub fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 31
 }
-
-/// The numbers below `count`, in an order that looks random, another one for each seed.
-pub fn shuffled(count: usize, seed: u64) -> Vec<usize> {
-    let mut places: Vec<_> = (0..count).collect();
-    places.sort_by_key(|place| mix(mix(seed) ^ *place as u64));
-    places
-}

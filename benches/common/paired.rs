@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Args, Takes};
 use super::contestants::{Cache, Contestant};
-use super::ids::shuffled;
+use super::ids::mix;
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::memory::available_bytes;
 use super::report::{Figure, Kind, Report, Rounds, Table, grouped};
@@ -243,6 +243,13 @@ fn measure(
 /// The sides of all groups.
 fn all<'a>(groups: &'a mut [&mut [Side]]) -> impl Iterator<Item = &'a mut Side> {
     groups.iter_mut().flat_map(|group| group.iter_mut())
+}
+
+/// The numbers below `count`, in an order that looks random, another one for each seed.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut places: Vec<_> = (0..count).collect();
+    places.sort_by_key(|place| mix(mix(seed) ^ *place as u64));
+    places
 }
 
 /// How long a round is to be.

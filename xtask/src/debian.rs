@@ -318,7 +318,8 @@ mod tests {
     fn where_openssl_is_may_be_told() {
         let lock = "[[package]]\nname = \"openssl-sys\"\n";
         for package in ["pkg-config", "libssl-dev"] {
-            let is_needed = |set: &[&str]| is_needed(need(package), lock, |name| set.contains(&name));
+            let is_needed =
+                |set: &[&str]| is_needed(need(package), lock, |name| set.contains(&name));
             assert!(is_needed(&[]) && is_needed(&["OPENSSL_LIB_DIR"]));
             assert!(!is_needed(&["OPENSSL_DIR"]));
             assert!(!is_needed(&["OPENSSL_LIB_DIR", "OPENSSL_INCLUDE_DIR"]));
