@@ -140,7 +140,7 @@ fn small(calls: &Arc<Mutex<Vec<Option<Reason>>>>) -> Engine<Payload> {
 const EVICT_REMOVE: Scenario = Scenario {
     name: "a put that evicts ∥ the removal of what it evicts, by the engine",
     preemptions: [1, 2],
-    floors: [3_400, 990],
+    floors: [3_030, 890],
     run: || {
         let calls = Arc::default();
         let engine = Arc::new(small(&calls));

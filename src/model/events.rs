@@ -197,7 +197,7 @@ fn tell<S: Send + Sync + 'static>(
     }
 }
 
-impl<S> fmt::Debug for Shard<S> {
+impl<S: 'static> fmt::Debug for Shard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shard.fmt(f)
     }
