@@ -160,8 +160,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches.
     ///
     /// *Where several servers share an external cache, that alone may decide*: it deletes what it gives, in one step, and
-    /// each server asks it for each take, in the mode [`NO_INTERNAL`](crate::CacheMode::NO_INTERNAL) or
-    /// [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP). In the default mode a take that finds does not ask: a
+    /// each server asks it for each take, in the [mode](crate::CacheMode) `CacheMode::SERVER | CacheMode::NO_INTERNAL`, or
+    /// with `NO_INTERNAL_LOOKUP` beside `SERVER`. In the default mode a take that finds does not ask: a
     /// session that was put here, or that a get has brought here, is found though another server has taken it since.
     /// Several servers take no early data then.
     ///
