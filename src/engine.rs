@@ -35,6 +35,8 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use self::ask::Asked;
+#[cfg(not(loom))]
+pub(crate) use self::payload::weighs_itself;
 use self::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};

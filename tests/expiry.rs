@@ -391,11 +391,12 @@ fn expired_sessions_do_not_stay_for_long() {
     }
 }
 
-/// A cache of one shard, so that each put looks after all that is due: it has room for few bytes.
+/// A cache of one shard, so that each put looks after all that is due: it has room for few bytes, and its payloads
+/// weigh nothing.
 fn one_shard<S: Send + Sync + 'static>(
     max_sessions: usize,
 ) -> (SessionCache<S>, Sessions<S>, Clock) {
-    manual_of(SessionCache::builder().max_sessions(max_sessions).max_bytes(15 << 20))
+    manual_of(SessionCache::builder().max_sessions(max_sessions).max_bytes(15 << 20).weigher(|_| 0))
 }
 
 /// A few puts a minute, each of its own time, and every session extended: more hints come due than

@@ -320,6 +320,22 @@ fn own_payloads_are_weighed() {
     assert!(matches!(web.put(&id(1), 0), Put::Refused(Refusal::TooLarge, 0)));
 }
 
+/// Else the limit would bound nothing, and nobody would notice.
+#[test]
+fn a_limit_on_bytes_needs_to_know_what_payloads_weigh() {
+    fn is_built<S: Send + Sync + 'static>() -> bool {
+        let built = SessionCache::<S>::builder().max_bytes(1 << 20).without_ticker().build();
+        assert!(built.is_ok() || matches!(built, Err(BuildError::NoWeigher)));
+        built.is_ok()
+    }
+    assert!(is_built::<SecretBytes>() && is_built::<Vec<u8>>() && is_built::<Box<[u8]>>());
+    assert!(is_built::<u64>() && is_built::<&str>(), "they own nothing");
+    assert!(!is_built::<String>() && !is_built::<Arc<u64>>() && !is_built::<Option<Vec<u8>>>());
+    let weighed = SessionCache::<Arc<u64>>::builder().max_bytes(1 << 20).weigher(|_| 0).build();
+    assert!(weighed.is_ok());
+    assert!(SessionCache::<String>::builder().max_sessions(10).build().is_ok());
+}
+
 #[test]
 fn a_weigher_that_panics_leaves_nothing_behind() {
     let builder = SessionCache::<u8>::builder().max_bytes(10_000).without_ticker();
@@ -386,7 +402,10 @@ fn settings_that_make_no_sense_are_errors() {
         let error = Cache::builder().lifetime(none).build().expect_err("no lifetime");
         assert!(error.to_string().contains("lifetime is less than a millisecond"), "{error}");
     }
-    assert!(matches!(Cache::builder().ticker(Duration::ZERO).build(), Err(BuildError::NoTick)));
+    for none in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
+        assert!(matches!(Cache::builder().ticker(none).build(), Err(BuildError::NoTick)), "{none:?}");
+    }
+    assert!(Cache::builder().ticker(Duration::from_millis(1)).build().is_ok());
     let huge = Cache::builder().max_sessions(usize::MAX).max_bytes(usize::MAX).build();
     assert!(huge.is_ok_and(|cache| cache.scope(&Scope::new("a")).put(&id(1), 1).is_stored()));
 }

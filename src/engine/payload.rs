@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::mem::needs_drop;
 
 use crate::reclaim::prefetch::{CACHE_LINE, prefetch, prefetch_to_write};
 use crate::secret::SecretBytes;
@@ -21,6 +22,13 @@ pub(super) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
         return Some(bytes);
     }
     payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
+}
+
+/// Whether the weight of such payloads is known without a weigher: bytes have their length, and what needs no drop
+/// owns nothing beside itself.
+pub(crate) fn weighs_itself<S: 'static>() -> bool {
+    let of_bytes = [TypeId::of::<SecretBytes>(), TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()];
+    !needs_drop::<S>() || of_bytes.contains(&TypeId::of::<S>())
 }
 
 /// Asks the processor for the first of the bytes that a payload points to: the caller reads them next, and the

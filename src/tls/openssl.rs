@@ -28,8 +28,10 @@
 //! use resumption::{Scope, SessionCache};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let cache: SessionCache<OpensslSession> =
-//!     SessionCache::builder().max_sessions(1_000_000).build()?;
+//! let cache: SessionCache<OpensslSession> = SessionCache::builder()
+//!     .max_bytes(256 << 20) // with the weigher; or .max_sessions(1_000_000), without
+//!     .weigher(OpensslSession::weight)
+//!     .build()?;
 //!
 //! let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
 //! attach(&mut acceptor, &cache.scope(&Scope::new("public-web")))?;
