@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::callbacks::{OnGet, OnNew, OnRemove};
-use crate::dispatch::{Dispatch, hold, is_held, is_in_callback};
+use crate::dispatch::{Dispatch, Undelivered, hold, is_held, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
 use crate::iter::Iter;
@@ -35,22 +34,6 @@ use crate::threads::{start_ticker, start_worker};
 pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
     engine: Arc<Engine<S>>,
 }
-
-/// A cache was closed before all its callbacks were called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Undelivered {
-    /// How many calls wait.
-    pub waiting: u64,
-}
-
-impl fmt::Display for Undelivered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "callbacks of the session cache that wait to be called: {}", self.waiting)
-    }
-}
-
-impl Error for Undelivered {}
 
 impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Bytes that a session is charged beyond its payload's weight: its header, its share of cells
@@ -417,12 +400,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// let cache: SessionCache = SessionCache::builder().build()?;
     /// cache.set_on_get(Some(Arc::new(|proposed| {
-    ///     Answer::Give(Found {
-    ///         id: *proposed.id(),
-    ///         scope: proposed.scope().clone(),
-    ///         payload: b"from a database".into(),
-    ///         lifetime: Duration::from_secs(60),
-    ///     })
+    ///     let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    ///     Answer::Give(Found::new(id, scope, b"from a database".into(), Duration::from_secs(60)))
     /// })));
     /// let web = cache.scope(&Scope::new("web"));
     /// let id = SessionId::from([1; 32]);
@@ -470,12 +449,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///         Want::Get => map.get(&key).cloned(),
     ///         Want::Take => map.remove(&key),
     ///     };
-    ///     found.map_or(Answer::Nothing, |bytes| Answer::Give(Found {
-    ///         id: *proposed.id(),
-    ///         scope: proposed.scope().clone(),
-    ///         payload: bytes.into(),
-    ///         lifetime: Duration::from_secs(60),
-    ///     }))
+    ///     let Some(bytes) = found else { return Answer::Nothing };
+    ///     Answer::Give(Found::new(key.1, key.0, bytes.into(), Duration::from_secs(60)))
     /// })));
     ///
     /// let web = cache.scope(&Scope::new("web"));

@@ -137,14 +137,14 @@ pub mod tls;
 #[cfg(not(loom))]
 pub use builder::{BuildError, Builder};
 #[cfg(not(loom))]
-pub use cache::{SessionCache, Undelivered};
+pub use cache::SessionCache;
 pub use callbacks::{
     Answer, Found, Later, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict,
     Want,
 };
 pub use clock::Clock;
 pub use connection::Connection;
-pub use dispatch::Dispatch;
+pub use dispatch::{Dispatch, Undelivered};
 #[cfg(not(loom))]
 pub use iter::Iter;
 #[cfg(not(loom))]

@@ -47,7 +47,7 @@ fn cache(database: &Database, mode: CacheMode) -> SessionCache<u64> {
             Want::Take => rows.remove(&key),
         };
         row.map_or(Answer::Nothing, |payload| {
-            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+            Answer::Give(Found::new(id, scope, payload, MINUTE))
         })
     })));
     cache

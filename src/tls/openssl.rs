@@ -138,6 +138,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ::openssl;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::sha::sha256;

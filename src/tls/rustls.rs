@@ -109,6 +109,7 @@
 
 use std::sync::Arc;
 
+pub use ::rustls;
 use rustls::server::StoresServerSessions;
 
 use crate::dispatch::contained;
@@ -123,6 +124,7 @@ impl Sessions<SecretBytes> {
     /// is offered to clients: in full, but for sessions that a get callback still answers with.
     ///
     /// Leave `ServerConfig::ticketer` as it is (disabled): rustls asks a ticketer first.
+    #[must_use]
     pub fn rustls(&self) -> Arc<dyn StoresServerSessions> {
         Arc::new(Store { sessions: self.clone() })
     }
@@ -191,12 +193,8 @@ mod tests {
 
     /// What is right to answer.
     fn given(proposed: &Proposed<'_>) -> Found {
-        Found {
-            id: *proposed.id(),
-            scope: proposed.scope().clone(),
-            payload: b"from outside".into(),
-            lifetime: Duration::from_secs(60),
-        }
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        Found::new(id, scope, b"from outside".into(), Duration::from_secs(60))
     }
 
     fn key(byte: u8) -> Vec<u8> {

@@ -198,7 +198,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort => f.write_str("the bytes of a session begin with an id of 32 bytes"),
-            Self::Openssl(error) => write!(f, "OpenSSL reads no session in these bytes: {error}"),
+            Self::Openssl(_) => f.write_str("OpenSSL reads no session in these bytes"),
         }
     }
 }
