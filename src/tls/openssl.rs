@@ -20,7 +20,7 @@
 //! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
 //! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
 //! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
-//! cache.
+//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero.
 //!
 //! ```
 //! use openssl::ssl::{SslAcceptor, SslMethod};
@@ -76,8 +76,8 @@
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
 //! is found once cannot be replayed. That reaches as far as the cache does. Servers that share an external one are safe
-//! only if that deletes what it gives for a take atomically, and each of them asks it for each take, in the
-//! [mode](crate::CacheMode) `NO_INTERNAL` or `NO_INTERNAL_LOOKUP` of the cache: in the default one the server that made a
+//! only if that deletes what it gives for a take atomically, and each of them asks it for each take, in the cache's
+//! [mode](crate::CacheMode) `CacheMode::SERVER | CacheMode::NO_INTERNAL` (or with `NO_INTERNAL_LOOKUP` beside `SERVER`): in the default one the server that made a
 //! session finds it in memory, though another one has taken it out of the database; there, take no early data. (An
 //! external cache that answers [later](crate::Answer::Later) than the lookup waits leaves a session in the cache whose
 //! client has gone on without it, and which its first flight, sent again, would find: give such answers no longer than the
