@@ -84,6 +84,12 @@
 //!   bounded, [`Builder::max_waiting_callbacks`].
 //! * 64-bit systems only, whose user space ends at 2⁴⁸: the bits above have other uses.
 //!
+//! # Whose types are in the interface
+//!
+//! `bitflags` 2 in [`CacheMode`]; `rustls` 0.23 and `openssl` 0.10 in the adapters of these features, which show
+//! the crates that they are made for as `tls::rustls::rustls` and `tls::openssl::openssl`. A new major version of one of them
+//! is one of this crate.
+//!
 //! # Inside
 //!
 //! Data goes down the layers and comes back: `sessions` and `cache` (the face), `engine` (how a
@@ -91,6 +97,8 @@
 //! other, `reclaim`, and `sync`, the only door to atomics. Each lock-free module begins with its
 //! invariants, its orderings and its races, and names the loom model that checks them.
 
+// The documentation says which feature an item is of.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The models use a part of the crate.
 #![cfg_attr(loom, allow(dead_code))]
 

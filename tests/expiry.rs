@@ -63,6 +63,7 @@ fn a_handle_knows_the_instant_of_its_expiry() {
     let expires = web.get(&id(1)).expect("it was put").expires_at();
     // The coarse clock is some milliseconds behind.
     assert!((before + HOUR - SECOND..=after + HOUR + SECOND).contains(&expires));
+    assert!((before - SECOND..=after + SECOND).contains(&Clock::monotonic().instant()));
 }
 
 #[test]
@@ -75,6 +76,7 @@ fn an_extension_counts_from_now_on() {
         assert!(web.extend(&id(1), lifetime), "in the last millisecond");
         let session = web.get(&id(1)).expect("it was extended");
         assert_eq!(session.expires_at() - at_first, lifetime - MILLISECOND);
+        assert_eq!(session.expires_at() - clock.instant(), lifetime);
         clock.advance(MILLISECOND);
         assert!(!web.extend(&id(2), lifetime), "one too late");
         assert!(web.contains(&id(1)) && !web.contains(&id(2)));

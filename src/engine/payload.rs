@@ -27,7 +27,8 @@ pub(super) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
 /// Whether the weight of such payloads is known without a weigher: bytes have their length, and what needs no drop
 /// owns nothing beside itself.
 pub(crate) fn weighs_itself<S: 'static>() -> bool {
-    let of_bytes = [TypeId::of::<SecretBytes>(), TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()];
+    let of_bytes =
+        [TypeId::of::<SecretBytes>(), TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()];
     !needs_drop::<S>() || of_bytes.contains(&TypeId::of::<S>())
 }
 

@@ -240,7 +240,10 @@ mod tests {
             assert!(matches!(OpensslSession::from_bytes(&bytes), Err(DecodeError::TooShort)));
         }
         for bytes in [vec![0; 32], vec![0; 100], vec![0x30; 300]] {
-            assert!(matches!(OpensslSession::from_bytes(&bytes), Err(DecodeError::Openssl(_))));
+            let error = OpensslSession::from_bytes(&bytes).expect_err("there is none");
+            assert!(matches!(error, DecodeError::Openssl(_)));
+            let source = error.source().expect("OpenSSL says why").to_string();
+            assert!(!source.is_empty() && !error.to_string().contains(&source), "it is told once");
         }
         // Nothing is left for OpenSSL to mistake for an error of its own.
         assert!(ErrorStack::get().errors().is_empty());
