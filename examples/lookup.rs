@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Answer::later(async move {
             let Ok(Some(bytes)) = query.await else { return Answer::Nothing };
             let (payload, lifetime) = (SecretBytes::from(bytes), Duration::from_secs(7200));
-            Answer::Give(Found { id, scope, payload, lifetime })
+            Answer::Give(Found::new(id, scope, payload, lifetime))
         })
     })));
 

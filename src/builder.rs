@@ -15,6 +15,7 @@ use crate::dispatch::{Dispatch, Dispatcher};
 use crate::engine::{Engine, Parts, Weigher};
 use crate::expiry::capacity::UNLIMITED;
 use crate::mode::CacheMode;
+use crate::payload::weighs_itself;
 use crate::secret::SecretBytes;
 
 /// The limit on sessions of a builder that was told none; OpenSSL's default too.
@@ -22,6 +23,9 @@ const DEFAULT_SESSIONS: u64 = 20_480;
 /// The lifetime of a builder that was told none; RFC 5246 §F.1.4 suggests a day at most.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(7200);
 const DEFAULT_TICK: Duration = Duration::from_secs(1);
+
+/// With less, the ticker would hardly nap, and take a processor for itself.
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const DEFAULT_WAITING_HEADERS: usize = 262_144;
 const DEFAULT_WAITING_CALLBACKS: usize = 65_536;
 /// About what a full handshake costs a client that is far away.
@@ -68,7 +72,7 @@ pub enum BuildError {
     },
     /// A `lifetime` of less than a millisecond: every session would be expired at once.
     NoLifetime,
-    /// `ticker(0)`: the background thread would never sleep.
+    /// `ticker(0)`: the background thread would never sleep. [`without_ticker`](Builder::without_ticker) is for none at all.
     NoTick,
     /// The background thread could not be started. [`without_ticker`](Builder::without_ticker) does
     /// without it.
@@ -96,8 +100,15 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// The most sessions that the cache holds, at any instant. The default is 20 480 when no limit
     /// on bytes is set.
     ///
-    /// Nothing is allocated ahead, so a limit beyond all memory is one that is never met. How many
-    /// are needed: new handshakes per second × tickets per handshake × lifetime.
+    /// Nothing is allocated ahead, so a limit beyond all memory is one that is never met. How many are needed:
+    ///
+    /// * *TLS 1.2*: the full handshakes of one lifetime (by the second, times the lifetime in seconds).
+    /// * *TLS 1.3*: one for each client that was here within a lifetime; and the tickets that no client uses, which stay for
+    ///   all of it. Of t tickets a returning client uses one, so each handshake of the lifetime leaves t - 1. rustls gives t
+    ///   in each handshake, two by default, in resumed ones too. OpenSSL gives one in a resumed handshake, so
+    ///   there only the full ones leave any.
+    ///
+    /// If it was too few, [`Stats::mean_age_at_eviction`](crate::Stats::mean_age_at_eviction) says what lifetime is left.
     #[must_use]
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = Some(sessions as u64);
@@ -106,6 +117,10 @@ impl<S: Send + Sync + 'static> Builder<S> {
 
     /// The most bytes that the cache holds, at any instant: the payloads' weights, and
     /// [`SessionCache::OVERHEAD`] for each session. Without `max_sessions` the only limit.
+    ///
+    /// *A payload that owns memory, and is no byte string, needs a [`weigher`](Self::weigher)*: without one its memory
+    /// counts for nothing, which [`build`](Self::build) logs a warning of. That of an `OpensslSession` is
+    /// `OpensslSession::weight`.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = Some(bytes as u64);
@@ -114,7 +129,21 @@ impl<S: Send + Sync + 'static> Builder<S> {
 
     /// How many bytes a payload takes beside its own size: what it points to. Byte strings
     /// ([`SecretBytes`], `Vec<u8>`, `Box<[u8]>`) weigh their length, other payloads nothing unless
-    /// they are weighed here.
+    /// they are weighed here. `|_| 0` is for what is shared and has its bound elsewhere, an `Arc` say.
+    ///
+    /// ```
+    /// use resumption::{Put, Refusal, Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache<String> =
+    ///     SessionCache::builder().max_bytes(1 << 20).weigher(String::capacity).build()?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, "x".repeat(1_000)).is_stored());
+    /// assert_eq!(cache.bytes(), 1_000 + SessionCache::<String>::OVERHEAD);
+    /// let larger = web.put(&id, "x".repeat(1 << 20));
+    /// assert!(matches!(larger, Put::Refused(Refusal::TooLarge, _)));
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
     ///
     /// Runs in each put, and on what the get callback gives in a lookup, also to a take, which stores nothing. Nothing is
     /// held then. If it panics, so does the put, and nothing is stored; what a lookup was given is handed out, and
@@ -150,7 +179,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// How often a background thread frees expired sessions; every second by default. Puts do that
     /// too, so the thread matters when there are none. It works for a tenth of a millisecond at a time
     /// and then naps four times as long, so that handshakes go on beside it: of many that expire at once
-    /// it frees some hundred thousand in a second, fewer where a payload takes long to drop.
+    /// it frees some hundred thousand in a second, fewer where a payload takes long to drop. Less than a
+    /// millisecond counts as one.
     #[must_use]
     pub fn ticker(mut self, every: Duration) -> Self {
         self.tick = Some(every);
@@ -165,28 +195,41 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// The most headers of removed sessions that wait for the epoch before puts are refused;
-    /// 262 144 by default, about 25 MB; or up to 270 MB where payloads are [`SecretBytes`], of which up to
-    /// 936 bytes are in one block with their header, and wait, wiped, as well. They wait for as long as a
-    /// thread is stopped in the middle of an operation. Payloads of other types than bytes are in one block with their
-    /// header, which is larger by that; and of them, as of segments, up to 64 that a thread has removed last wait until it
-    /// removes more or ends, so let the limit be well above 64 for each thread. Segments of the queues of hints count too, one for 60 hints. A bit more than the
-    /// limit may wait: 32 for each processor, 64 for each thread, what is in the cache when the limit is met and leaves it
-    /// then, what has left it before and waits to be told, and for each of these up to 16 hints that are
-    /// filed again, a segment for 60. Sessions that a get callback gives while a thread is stopped are
-    /// beyond the limit: it refuses puts, not lookups. Nor does it refuse lookups
-    /// that ask a get callback, each of which leaves a small header that counts here; nor extensions that shorten a
-    /// life, or renewals by use ([`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME)), which file hints anew, and leave a
-    /// segment for 60.
+    /// The most headers of removed sessions that wait for the epoch before puts are refused; 262 144 by default.
+    /// They wait for as long as a thread is stopped in the middle of an operation. Zero is no error: puts
+    /// are refused whenever a header is known to wait.
     ///
-    /// Zero is no error: whenever a header is known to wait, puts are refused until none does.
+    /// *How much memory that is.* By default about 25 MB. Where payloads are [`SecretBytes`], of which up to 936
+    /// are in one block with their header and wait, wiped, as well, up to 270 MB. A payload of another
+    /// type than bytes is in one block with its header, too, and makes that larger.
+    ///
+    /// *What counts beside headers of sessions:*
+    ///
+    /// * segments of the queues of hints, one for 60 hints;
+    /// * a small header for each lookup that asks a get callback.
+    ///
+    /// *What waits without need.* Each thread keeps up to 64 of what it has removed last (segments, and headers whose payloads are
+    /// not bytes) until it removes more or ends. So let the limit be well above 64 for each thread.
+    ///
+    /// *What the limit does not refuse.* It refuses puts only. Beyond it go
+    ///
+    /// * lookups that ask a get callback, and the sessions that it gives;
+    /// * extensions that shorten a life, and renewals by use ([`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME)): a segment
+    ///   for 60 of them.
+    ///
+    /// *How far beyond it puts may go*, for they do not count exactly:
+    ///
+    /// * 32 headers for each processor, and 64 for each thread;
+    /// * the sessions that are in the cache when the limit is met, and leave it then;
+    /// * those that have left before, and wait to be told to a callback;
+    /// * for each of these two up to 16 hints that are filed again, a segment for 60.
     #[must_use]
     pub fn max_waiting_headers(mut self, headers: usize) -> Self {
         self.max_waiting_headers = headers;
         self
     }
 
-    /// Where callbacks run; on one thread of the cache by default.
+    /// Where callbacks run; on one thread of the cache by default. See [`Dispatch`].
     #[must_use]
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.dispatch = dispatch;
@@ -213,7 +256,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// How the cache is used; by servers, with all that it does, by default.
+    /// How the cache is used; by servers, with all that it does, by default. The mode replaces that default:
+    /// a server that wants a flag says `CacheMode::SERVER | CacheMode::NO_INTERNAL`.
     /// [`SessionCache::set_mode`] changes it later.
     #[must_use]
     pub fn mode(mut self, mode: CacheMode) -> Self {
@@ -240,6 +284,11 @@ impl<S: Send + Sync + 'static> Builder<S> {
         if self.tick.is_some_and(|tick| tick.is_zero()) {
             return Err(BuildError::NoTick);
         }
+        if self.max_bytes.is_some() && self.weigher.is_none() && !weighs_itself::<S>() {
+            tracing::warn!(
+                "max_bytes counts no memory that payloads own, for there is no weigher()"
+            );
+        }
         let is_bounded = self.unlimited || self.max_bytes.is_some();
         let default_sessions = if is_bounded { UNLIMITED } else { DEFAULT_SESSIONS };
         let max_sessions = self.max_sessions.unwrap_or(default_sessions).min(UNLIMITED);
@@ -259,7 +308,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
             lookup_timeout: self.lookup_timeout,
             mode: self.mode,
         });
-        SessionCache::new(engine, self.tick).map_err(BuildError::Ticker)
+        SessionCache::new(engine, self.tick.map(|every| every.max(SHORTEST_TICK)))
+            .map_err(BuildError::Ticker)
     }
 }
 

@@ -2,52 +2,38 @@
 
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Weak};
-use std::thread::{self, Thread};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::callbacks::{OnGet, OnNew, OnRemove};
-use crate::dispatch::{Dispatch, contained, hold, is_held, is_in_callback};
+use crate::dispatch::{Dispatch, Undelivered, hold, is_held, is_in_callback};
 use crate::engine::Engine;
 use crate::engine::limits::Limit;
-use crate::engine::sweep::{Cursor, Tick};
+use crate::iter::Iter;
 use crate::mode::CacheMode;
-use crate::reclaim::panics::Panics;
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::session::Session;
 use crate::sessions::Sessions;
 use crate::stats::Stats;
+use crate::threads::{start_ticker, start_worker};
 
 /// A cache of TLS sessions. Clones share it; what is in it is dropped with the last clone, and the
 /// last [`Sessions`], [`Iter`] and [`Lookup`](crate::Lookup) of it. If its background thread is in the middle of a
 /// step just then, that thread drops it at the end of the step. Whoever drops it calls the callbacks that wait,
 /// whatever the [`Dispatch`] is; [`close`](Self::close) it first to choose where.
 ///
-/// Sessions are reached through [`scope`](Self::scope) only. What is here works on all of them:
-/// settings, sweeps and counts, each with the consistency that it states.
+/// A session is looked up through the [`scope`](Self::scope) that it belongs to, and through no other. What is here works
+/// on *all* of them, whatever their scope: settings, counts and sweeps, each with the consistency that it states.
+/// So [`iter`](Self::iter) and [`retain`](Self::retain) show every scope's sessions;
+/// [`Sessions::iter`] and [`Sessions::retain`] show one scope's.
 pub struct SessionCache<S: Send + Sync + 'static = SecretBytes> {
     engine: Arc<Engine<S>>,
 }
-
-/// A cache was closed before all its callbacks were called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undelivered {
-    /// How many calls wait.
-    pub waiting: u64,
-}
-
-impl fmt::Display for Undelivered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "callbacks of the session cache that wait to be called: {}", self.waiting)
-    }
-}
-
-impl Error for Undelivered {}
 
 impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Bytes that a session is charged beyond its payload's weight: its header, its share of cells
@@ -77,16 +63,25 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// Removes every session that is expired now; returns how many. Goes through the whole table:
     /// O(n), in batches of bounded work. What a lookup would find is never touched.
+    ///
+    /// # Panics
+    ///
+    /// As [`flush`](Self::flush).
     pub fn flush_expired(&self) -> usize {
         self.engine.flush_expired()
     }
 
     /// Removes every session that is there throughout the call; returns how many. O(n), in batches.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload does. The others are removed nevertheless, and then the first panic goes on.
     pub fn flush(&self) -> usize {
         self.engine.flush()
     }
 
-    /// Removes the sessions that `keep` answers `false` for; returns how many. O(n), in batches;
+    /// Removes the sessions, *of all scopes*, that `keep` answers `false` for; returns how many.
+    /// [`Sessions::retain`] does that for one scope. O(n), in batches;
     /// sees each session that is there throughout the call once. `keep` runs under no pin, and may
     /// use the cache. Expired sessions are not shown. Holds up to 256 sessions or so at a time.
     ///
@@ -102,14 +97,38 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// assert_eq!((revoked, cache.len()), (2, 1));
     /// # Ok::<(), resumption::BuildError>(())
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload does: the sweep goes on first, as that of [`flush`](Self::flush). Or if `keep` does: that
+    /// ends the sweep, and what `keep` did not want before is gone.
     pub fn retain(&self, keep: impl FnMut(&Session<S>) -> bool) -> usize {
-        self.engine.retain(keep)
+        self.engine.retain(None, keep)
     }
 
     /// Drops what a scope has stored: one step makes all of it unfindable, then batches of bounded
     /// work remove it; returns how many those removed, for a put that takes the place of a dropped
     /// session removes that itself. [`Sessions`] of the scope go on, empty. O(n) in the sessions of the
     /// cache. Each drop of a scope that the cache has seen takes 8 bytes for as long as the cache lives.
+    ///
+    /// ```
+    /// use resumption::{Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// let [web, internal] = ["web", "internal"].map(|name| cache.scope(&Scope::new(name)));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"state".into()).is_stored());
+    /// assert!(internal.put(&id, b"state".into()).is_stored());
+    ///
+    /// assert_eq!(cache.drop_scope(&Scope::new("web")), 1);
+    /// assert!(!web.contains(&id) && internal.contains(&id));
+    /// assert!(web.put(&id, b"new state".into()).is_stored(), "it goes on");
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`flush`](Self::flush).
     pub fn drop_scope(&self, scope: &Scope) -> usize {
         let slot = self.engine.scopes.renew(scope);
         slot.map_or(0, |slot| self.engine.drop_slot(slot))
@@ -119,17 +138,56 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// is too much, soonest to expire first, as evenly from all shards as it goes. Zero empties the
     /// cache, and refuses puts until the limit is raised; `usize::MAX` is no limit.
     ///
+    /// *A raised limit changes nothing but the limit.* How many shards the cache has, and so how many threads
+    /// [callbacks may have](Dispatch::Workers), follows from the limits that the builder was told, for as long as the cache lives:
+    /// one that was made for a thousand sessions is one shard with a million, too, at which all threads meet. Build with the
+    /// largest limit that there will be, and lower it.
+    ///
     /// Waits for other changes of settings, and while every place that has to go belongs to an
     /// operation in flight. Not to be called from a payload's drop: a change of a limit evicts, and
     /// then waits for itself. The same is true of all that sets callbacks and modes.
+    ///
+    /// ```
+    /// use resumption::SessionCache;
+    ///
+    /// let cache: SessionCache = SessionCache::builder().max_sessions(1_000_000).build()?;
+    /// cache.set_max_sessions(50_000);
+    /// assert_eq!((cache.max_sessions(), cache.max_bytes()), (Some(50_000), None));
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload that it evicts does. The limit is obeyed first.
     pub fn set_max_sessions(&self, sessions: usize) {
         self.set_limit(Limit::Sessions, sessions);
     }
 
     /// Changes the most bytes that the cache holds, and returns when that is obeyed; as
-    /// [`set_max_sessions`](Self::set_max_sessions).
+    /// [`set_max_sessions`](Self::set_max_sessions), shards included. A payload that owns memory needs
+    /// a [weigher](Builder::weigher) for that, which nothing checks here: without one the limit bounds the overheads alone.
+    ///
+    /// # Panics
+    ///
+    /// As [`set_max_sessions`](Self::set_max_sessions).
     pub fn set_max_bytes(&self, bytes: usize) {
         self.set_limit(Limit::Bytes, bytes);
+    }
+
+    /// The most sessions that the cache holds; `None` if there is no limit.
+    #[must_use]
+    pub fn max_sessions(&self) -> Option<usize> {
+        self.limit(Limit::Sessions)
+    }
+
+    /// The most bytes that the cache holds; `None` if there is no limit.
+    #[must_use]
+    pub fn max_bytes(&self) -> Option<usize> {
+        self.limit(Limit::Bytes)
+    }
+
+    fn limit(&self, which: Limit) -> Option<usize> {
+        Some(usize::try_from(self.engine.limit(which)?).unwrap_or(usize::MAX))
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
@@ -165,13 +223,25 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         Duration::from_millis(self.engine.lifetime())
     }
 
-    /// Handles of all sessions, in no order. Each session that is there throughout is met once;
-    /// those that come or go meanwhile may be. Expired ones are left out. The iterator itself holds up to 256
+    /// Handles of all sessions, *of all scopes*, in no order; [`Sessions::iter`] gives one scope's. Each session that is
+    /// there throughout is met once; those that come or go meanwhile may be. Expired ones are left out. The iterator itself holds up to 256
     /// sessions or so that it is about to return, and those that left meanwhile stay alive with it.
+    ///
+    /// ```
+    /// use resumption::{Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// let ids = [1, 2].map(|number| SessionId::from([number; 32]));
+    /// assert!(cache.scope(&Scope::new("web")).put(&ids[0], b"".into()).is_stored());
+    /// assert!(cache.scope(&Scope::new("internal")).put(&ids[1], b"".into()).is_stored());
+    /// let mut found: Vec<_> = cache.iter().map(|session| *session.id()).collect();
+    /// found.sort();
+    /// assert_eq!(found, ids);
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> Iter<S> {
-        let engine = Arc::clone(&self.engine);
-        Iter { engine, cursor: Cursor::default(), batch: Vec::new().into_iter() }
+        Iter::new(Arc::clone(&self.engine), None)
     }
 
     /// How many sessions there are; expired ones count until they are removed. Exact when the cache
@@ -195,6 +265,24 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// The cache's counters. Costs a few reads for each processor.
+    ///
+    /// ```
+    /// use resumption::{Reason, Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"state".into()).is_stored());
+    /// assert!(web.take(&id).is_some() && web.take(&id).is_none());
+    ///
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.sessions, stats.puts, stats.takes, stats.misses()), (0, 1, 1, 1));
+    /// assert_eq!(stats.removals.get(Reason::Taken), 1);
+    /// for (reason, count) in stats.removals.iter() {
+    ///     println!("{count} {reason}");
+    /// }
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.engine.stats()
@@ -258,6 +346,26 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// `None`) with a removal that comes back to it: there would be no end. And these calls wait with the others, so many
     /// removals of what is not there make puts be refused until they are made.
     ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use resumption::{Dispatch, Reason, Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().dispatch(Dispatch::Inline).without_ticker().build()?;
+    /// let log: Arc<Mutex<Vec<(SessionId, Reason)>>> = Arc::default();
+    /// let entries = Arc::clone(&log);
+    /// cache.set_on_remove(Some(Arc::new(move |removed| {
+    ///     entries.lock().expect("no panic").push((*removed.id(), removed.reason()));
+    /// })))?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let ids = [1, 2].map(|number| SessionId::from([number; 32]));
+    /// assert!(ids.iter().all(|id| web.put(id, b"state".into()).is_stored()));
+    /// assert!(web.take(&ids[0]).is_some());
+    /// cache.close();
+    /// assert_eq!(*log.lock().expect("no panic"), [(ids[0], Reason::Taken), (ids[1], Reason::Closed)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The threads for callbacks could not be started.
@@ -292,12 +400,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// let cache: SessionCache = SessionCache::builder().build()?;
     /// cache.set_on_get(Some(Arc::new(|proposed| {
-    ///     Answer::Give(Found {
-    ///         id: *proposed.id(),
-    ///         scope: proposed.scope().clone(),
-    ///         payload: b"from a database".into(),
-    ///         lifetime: Duration::from_secs(60),
-    ///     })
+    ///     let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    ///     Answer::Give(Found::new(id, scope, b"from a database".into(), Duration::from_secs(60)))
     /// })));
     /// let web = cache.scope(&Scope::new("web"));
     /// let id = SessionId::from([1; 32]);
@@ -315,8 +419,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         self.engine.callbacks.get.callback()
     }
 
-    /// Changes how the cache is used, for calls from now on; returns what it was. OpenSSL's
-    /// `SSL_CTX_set_session_cache_mode`. What is in the cache stays there.
+    /// Changes how the cache is used, for calls from now on; returns what it was, which this one replaces: name the side
+    /// beside the flags. OpenSSL's `SSL_CTX_set_session_cache_mode`. What is in the cache stays there.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -345,12 +449,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///         Want::Get => map.get(&key).cloned(),
     ///         Want::Take => map.remove(&key),
     ///     };
-    ///     found.map_or(Answer::Nothing, |bytes| Answer::Give(Found {
-    ///         id: *proposed.id(),
-    ///         scope: proposed.scope().clone(),
-    ///         payload: bytes.into(),
-    ///         lifetime: Duration::from_secs(60),
-    ///     }))
+    ///     let Some(bytes) = found else { return Answer::Nothing };
+    ///     Answer::Give(Found::new(key.1, key.0, bytes.into(), Duration::from_secs(60)))
     /// })));
     ///
     /// let web = cache.scope(&Scope::new("web"));
@@ -379,6 +479,23 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
     /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in the drop of a payload in the
     /// middle of a put or of a change of settings, of whatever cache: callbacks must not run under what these hold.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use resumption::{Dispatch, Scope, SessionCache, SessionId, Verdict};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().dispatch(Dispatch::Manual).build()?;
+    /// cache.set_on_new(Some(Arc::new(|new| {
+    ///     println!("{:?} came", new.session().id());
+    ///     Verdict::Keep
+    /// })))?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// assert!(web.put(&SessionId::from([1; 32]), b"state".into()).is_stored());
+    /// // In the program's loop.
+    /// assert_eq!(cache.poll_callbacks(), 1);
+    /// assert_eq!(cache.poll_callbacks(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_callbacks(&self) -> usize {
         if is_held() {
             // See `dispatch::hold`.
@@ -399,18 +516,26 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         Ok(())
     }
 
-    /// Refuses puts from now on, waits for those that began before, removes every session, and waits
-    /// until the callbacks have been told. What a put has stored before is removed with the rest.
-    /// Lookups find nothing afterwards but what a get callback answers with, so unset that first if no session
-    /// is to be resumed any more. Handles stay good. What another thread is removing just now, the background
-    /// thread among them, that thread drops soon after.
+    /// Refuses puts from now on, removes every session, and waits until the callbacks have been told.
     ///
-    /// Inside a callback, be it another cache's, or in the drop of a payload in the middle of another cache's put (one
-    /// that it evicts) or change of settings, or of a lookup that asks the get callback, it begins all that, and returns
-    /// without waiting for callbacks. In the drops of payloads that leave otherwise, by a flush or a take or the background
-    /// thread, it waits as anywhere. With [`Dispatch::Manual`] it leaves the calls to [`poll_callbacks`](Self::poll_callbacks). Waits for
-    /// puts that other threads are in the middle of, and for the drops of payloads that those evict;
-    /// so it must not be called from such a drop.
+    /// * Puts that began before are waited for, and what they store is removed with the rest.
+    /// * Lookups find nothing afterwards, but for what a get callback answers. Unset that first if no session is to
+    ///   be resumed any more.
+    /// * Handles stay good. What another thread is removing just now (the background thread, say) that thread drops, soon after.
+    ///
+    /// It must not be called from the drop of a payload that a put of this cache evicts: it would wait for that put.
+    ///
+    /// *Where it does not wait for callbacks.* The cache is closed and empty then, and calls still wait:
+    ///
+    /// * With [`Dispatch::Manual`], whose calls are left to [`poll_callbacks`](Self::poll_callbacks).
+    /// * Inside a callback of any cache.
+    /// * In the drop of a payload, if that is in the middle of another cache's put or change of settings (which evicts
+    ///   it), or of a lookup that asks the get callback. In the drop of one that leaves otherwise, by a flush, by a take or by the
+    ///   background thread, it waits as anywhere.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload does. The cache is closed and empty then, and was not waited for: close it again.
     pub fn close(&self) {
         let _ = self.close_within(Duration::MAX);
     }
@@ -419,10 +544,37 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// [`Dispatch::Inline`] the calls are made here, one after another, until the time is over: one call
     /// that never returns does not end by that.
     ///
+    /// ```
+    /// use std::sync::{Arc, mpsc};
+    /// use std::time::Duration;
+    /// use resumption::{Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// let (go_on, waits) = mpsc::channel::<()>();
+    /// let waits = std::sync::Mutex::new(waits);
+    /// cache.set_on_remove(Some(Arc::new(move |_| {
+    ///     // Stands for a database that does not answer.
+    ///     let _ = waits.lock().expect("no panic").recv();
+    /// })))?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// assert!(web.put(&SessionId::from([1; 32]), b"state".into()).is_stored());
+    ///
+    /// let slow = cache.close_within(Duration::from_millis(10)).expect_err("nobody answers");
+    /// assert_eq!(slow.waiting, 1);
+    /// drop(go_on);
+    /// cache.close_within(Duration::MAX)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Calls are waiting still; they are made when the callbacks go on, or by
-    /// [`poll_callbacks`](Self::poll_callbacks), with [`Dispatch::Manual`] and in the middle of a put.
+    /// Calls are still waiting: the time is over, or this is where [`close`](Self::close) does not wait. The cache's threads go on
+    /// to make them. Where it has none for that ([`Dispatch::Manual`]; [`Dispatch::Inline`] in the middle of a put),
+    /// [`poll_callbacks`](Self::poll_callbacks) does.
+    ///
+    /// # Panics
+    ///
+    /// As [`close`](Self::close).
     pub fn close_within(&self, within: Duration) -> Result<(), Undelivered> {
         let start = Instant::now();
         let engine = &self.engine;
@@ -459,76 +611,6 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 }
 
-/// Makes the calls of callbacks, for as long as there is the engine.
-fn start_worker<S: Send + Sync + 'static>(
-    engine: Weak<Engine<S>>,
-    worker: usize,
-) -> io::Result<Thread> {
-    /// A worker that has nothing to do naps so often before it has to be woken: a wake-up is a system
-    /// call in the thread that puts.
-    const NAPS: u32 = 20;
-    const NAP: Duration = Duration::from_millis(1);
-    let run = move || {
-        let mut naps = 0;
-        while let Some(strong) = engine.upgrade() {
-            if strong.work(worker) {
-                naps = 0;
-                continue;
-            }
-            let sleeps = naps == NAPS && strong.fall_asleep(worker);
-            // Let go of it first: the engine's drop wakes the workers, which then end.
-            drop(strong);
-            if engine.strong_count() == 0 {
-                // If that was here, a payload's drop may have parked this thread since, and taken the wake-up for its own.
-                break;
-            }
-            if sleeps {
-                thread::park();
-                engine.upgrade().inspect(|strong| strong.wake_up(worker));
-                naps = 0;
-            } else {
-                thread::park_timeout(NAP);
-                naps = (naps + 1).min(NAPS);
-            }
-        }
-    };
-    let thread = thread::Builder::new().name("resumption-callbacks".to_owned()).spawn(run)?;
-    Ok(thread.thread().clone())
-}
-
-/// Removes what is due, every so often, for as long as there is the engine. Never for long at a time:
-/// what it frees is sorted in by the allocator in the next allocations of other threads, all at once,
-/// and it may share a processor with them.
-fn start_ticker<S: Send + Sync + 'static>(
-    engine: Weak<Engine<S>>,
-    every: Duration,
-) -> io::Result<Thread> {
-    /// It works for about so long, and then naps: a fifth of a processor's time.
-    const SLICE: Duration = Duration::from_micros(100);
-    const NAP: Duration = Duration::from_micros(400);
-    let run = move || {
-        let mut tick = Tick::default();
-        while let Some(strong) = engine.upgrade() {
-            let start = Instant::now();
-            let is_enough = || start.elapsed() >= SLICE;
-            // A payload that panics in its drop must not end the expiry of the others.
-            let ended = contained(|| strong.tick(&mut tick, is_enough)).unwrap_or(false);
-            strong.tend_orphans(usize::MAX);
-            let rang = strong.dispatch.rang();
-            // Before it sleeps: with the last reference it ends, as a worker does.
-            drop(strong);
-            if engine.strong_count() == 0 {
-                break;
-            }
-            if !rang {
-                thread::park_timeout(if ended { every } else { NAP.min(every) });
-            }
-        }
-    };
-    let thread = thread::Builder::new().name("resumption-ticker".to_owned()).spawn(run)?;
-    Ok(thread.thread().clone())
-}
-
 impl<S: Send + Sync + 'static> Clone for SessionCache<S> {
     fn clone(&self) -> Self {
         Self { engine: Arc::clone(&self.engine) }
@@ -547,44 +629,6 @@ impl<S: Send + Sync + 'static> IntoIterator for &SessionCache<S> {
 
     fn into_iter(self) -> Iter<S> {
         self.iter()
-    }
-}
-
-/// Handles of a cache's sessions; see [`SessionCache::iter`].
-pub struct Iter<S: Send + Sync + 'static = SecretBytes> {
-    engine: Arc<Engine<S>>,
-    cursor: Cursor,
-    batch: std::vec::IntoIter<Session<S>>,
-}
-
-impl<S: Send + Sync + 'static> Drop for Iter<S> {
-    /// Its handles may be the last ones: each is dropped, whatever others panic with.
-    fn drop(&mut self) {
-        let mut panics = Panics::default();
-        panics.drop_all(std::mem::take(&mut self.batch));
-        panics.resume();
-    }
-}
-
-impl<S: Send + Sync + 'static> Iterator for Iter<S> {
-    type Item = Session<S>;
-
-    fn next(&mut self) -> Option<Session<S>> {
-        loop {
-            // They may have expired since the batch was made.
-            if let Some(session) = self.batch.find(|session| !self.engine.is_expired(session)) {
-                return Some(session);
-            }
-            let (batch, cursor) = self.engine.walk(self.cursor)?;
-            self.cursor = cursor;
-            self.batch = batch.into_iter();
-        }
-    }
-}
-
-impl<S: Send + Sync + 'static> fmt::Debug for Iter<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter").field("cursor", &self.cursor).finish_non_exhaustive()
     }
 }
 

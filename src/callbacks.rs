@@ -29,7 +29,7 @@ pub type OnRemove<S = SecretBytes> = dyn Fn(RemovedSession<S>) + Send + Sync;
 pub type OnGet<S = SecretBytes> = dyn Fn(&Proposed<'_>) -> Answer<S> + Send + Sync;
 
 /// What a lookup wants of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {
     /// To use it, and to leave it for others.
     Get,
@@ -107,7 +107,7 @@ pub enum Answer<S = SecretBytes> {
     ///             return Answer::Nothing;
     ///         }
     ///         let lifetime = Duration::from_secs(60);
-    ///         Answer::Give(Found { id, scope, payload: b"from a database".into(), lifetime })
+    ///         Answer::Give(Found::new(id, scope, b"from a database".into(), lifetime))
     ///     })
     /// })));
     /// // What an adapter does, in a thread of the server's runtime.
@@ -143,6 +143,15 @@ impl<S> fmt::Debug for Answer<S> {
 }
 
 /// A session of an external cache.
+///
+/// ```
+/// use std::time::Duration;
+/// use resumption::{Found, Scope, SecretBytes, SessionId};
+///
+/// let (id, scope) = (SessionId::from([1; 32]), Scope::new("web"));
+/// let found = Found::new(id, scope, SecretBytes::from(b"from a row"), Duration::from_secs(60));
+/// assert_eq!(found.lifetime, Duration::from_secs(60));
+/// ```
 #[derive(Clone)]
 pub struct Found<S = SecretBytes> {
     /// The id that it was stored with.
@@ -157,6 +166,14 @@ pub struct Found<S = SecretBytes> {
     pub lifetime: Duration,
 }
 
+impl<S> Found<S> {
+    /// The session of this id and scope, *as they were stored with it*, and how long it still has to live: see the fields.
+    #[must_use]
+    pub fn new(id: SessionId, scope: Scope, payload: S, lifetime: Duration) -> Self {
+        Self { id, scope, payload, lifetime }
+    }
+}
+
 impl<S> fmt::Debug for Found<S> {
     /// Without the payload, which is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +186,7 @@ impl<S> fmt::Debug for Found<S> {
 }
 
 /// What the new callback answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The session stays. The callback may keep its handle as long as it likes.
     Keep,
@@ -326,12 +343,8 @@ mod tests {
 
     #[test]
     fn what_is_found_shows_no_payload() {
-        let found = Found {
-            id: SessionId::from([7; 32]),
-            scope: Scope::new("web"),
-            payload: "secret",
-            lifetime: Duration::from_secs(60),
-        };
+        let (id, minute) = (SessionId::from([7; 32]), Duration::from_secs(60));
+        let found = Found::new(id, Scope::new("web"), "secret", minute);
         let (told, answer) = (format!("{found:?}"), format!("{:?}", Answer::Give(found.clone())));
         assert!(told.contains("web") && told.contains("60s") && !told.contains("secret"), "{told}");
         assert!(answer.contains("07070707") && !answer.contains("secret"), "{answer}");

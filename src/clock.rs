@@ -84,6 +84,32 @@ impl Clock {
         }
     }
 
+    /// Now, as the instant to compare [`Session::expires_at`](crate::Session::expires_at) with. A manual
+    /// clock began at the instant at which it was made, and since then only what it was
+    /// [advanced](Self::advance) by has passed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use resumption::{Clock, Scope, SessionCache, SessionId};
+    ///
+    /// let clock = Clock::manual();
+    /// let minute = Duration::from_secs(60);
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().clock(clock.clone()).lifetime(minute).build()?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"state".into()).is_stored());
+    /// clock.advance(minute / 4);
+    /// let session = web.get(&id).expect("it is there");
+    /// let left = session.expires_at().saturating_duration_since(clock.instant());
+    /// assert_eq!(left, minute / 4 * 3);
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn instant(&self) -> Instant {
+        instant(self.origin(), self.now())
+    }
+
     /// Now, in milliseconds since the clock began.
     #[inline]
     pub(crate) fn now(&self) -> u64 {

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::error::Error;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
@@ -15,11 +17,15 @@ use crate::sync::{Ordering, thread_cell};
 ///
 /// In each case the calls about one id in one scope are made one after another, in the order in which
 /// things happened to it, and outside every lock and pin of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Dispatch {
     /// On so many threads of the cache, at least one, and at most one for each of its shards: it has
     /// one for each 2 048 sessions and 8 MiB of its limits, a power of two, and about four for each
     /// processor at most. They are started when the first new or remove callback is set. The default, with one.
+    ///
+    /// The limits are those of the builder. [Raised](crate::SessionCache::set_max_sessions) later, they add neither shards
+    /// nor threads.
     Workers(usize),
     /// In the thread whose call caused them, at the end of that call; for what the ticker removes, on
     /// the ticker's. If another thread, which may be the ticker's, is just making calls for the same
@@ -29,6 +35,22 @@ pub enum Dispatch {
     /// loop of their own, or that fork.
     Manual,
 }
+
+/// A cache was closed before all its callbacks were called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Undelivered {
+    /// How many calls wait.
+    pub waiting: u64,
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "callbacks of the session cache that wait to be called: {}", self.waiting)
+    }
+}
+
+impl Error for Undelivered {}
 
 /// The threads that serve a cache's events, and the bound on what waits for them.
 #[derive(Debug)]

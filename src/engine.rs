@@ -34,10 +34,11 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use self::ask::Asked;
+use self::limits::Limit;
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
-use crate::expiry::capacity::{Account, Budget, SharedAccount, UNLIMITED};
+use crate::expiry::capacity::{Account, SharedAccount};
 use crate::expiry::{Due, Extension, Hint, Standing};
 use crate::flight::Orphans;
 use crate::gate::Gate;
@@ -652,7 +653,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let limit = |budget: &Budget| Some(budget.limit()).filter(|&limit| limit < UNLIMITED);
         let (held, held_weight) = self.gauges().held();
         // The removals first: what leaves in between is missed then, and not counted twice.
         let counted = self.counters.snapshot();
@@ -661,8 +661,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             sessions,
             puts: sessions + counted.removals.total(),
             bytes: self.bytes(),
-            max_sessions: limit(&self.room.sessions),
-            max_bytes: limit(&self.room.bytes),
+            max_sessions: self.limit(Limit::Sessions),
+            max_bytes: self.limit(Limit::Bytes),
             held_sessions: held as u64,
             held_bytes: (held_weight + held * Self::OVERHEAD) as u64,
             headers_waiting: self.gauges().waiting() as u64,

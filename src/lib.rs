@@ -14,7 +14,7 @@
 //!     .lifetime(Duration::from_secs(7200))
 //!     .build()?;
 //!
-//! // Sessions are reached through the scope that they belong to, and through no other.
+//! // A session is looked up through the scope that it belongs to, and through no other.
 //! let web = cache.scope(&Scope::new("public-web"));
 //! let id = SessionId::try_from(&[7; 32][..])?;
 //! assert!(web.put(&id, b"what TLS remembers".into()).is_stored());
@@ -41,15 +41,17 @@
 //! * **Limits hold at every instant.** Sessions and bytes never exceed theirs, however many threads
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
 //!   after n distinct puts. What handles hold after a removal is counted apart.
-//! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back in bounded steps that ride on
-//!   puts, and on a background thread. They come due for that at most 13 % of the lifetime late,
-//!   or of the time in which nothing was put and no thread ran, and a few seconds;
-//!   of many that come due at once the thread frees some hundred thousand in a second, fewer where a payload
+//! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back later, in bounded steps
+//!   of puts and of a background thread. A session's turn comes at most 13 % of its lifetime after its expiry, and a few
+//!   seconds. (In a cache without that thread, after a time without puts, it may be 13 % of that time.) Of many
+//!   whose turn comes at once the thread frees some hundred thousand in a second, fewer where a payload
 //!   takes long to drop ([`Builder::ticker`]).
 //! * **Payloads are dropped with their last reference, at that moment**, and [`SecretBytes`] are
 //!   wiped then. Only memory waits for the epoch, counted and bounded: a header, together with the bytes, wiped
 //!   already, of [`SecretBytes`] of up to 936 bytes, which share its block.
-//! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match.
+//! * **Scopes are separate.** The scope enters the hash and is compared exactly on every match, so no lookup
+//!   crosses scopes. [`SessionCache::iter`] and [`SessionCache::retain`] see all of them;
+//!   [`Sessions::iter`] and [`Sessions::retain`] see one.
 //! * **Callbacks are told once, in order.** Of one id in one scope: a session's coming before its
 //!   leaving, and its leaving before the coming of the next. No lock, pin or gate is held meanwhile; but
 //!   where a payload that a put evicts drops the last handle of another cache, that one's are told inside the put. An
@@ -84,6 +86,12 @@
 //!   bounded, [`Builder::max_waiting_callbacks`].
 //! * 64-bit systems only, whose user space ends at 2⁴⁸: the bits above have other uses.
 //!
+//! # Whose types are in the interface
+//!
+//! `bitflags` 2 in [`CacheMode`]; `rustls` 0.23 and `openssl` 0.10 in the adapters of these features, which show
+//! the crates that they are made for as `tls::rustls::rustls` and `tls::openssl::openssl`. A new major version of one of them
+//! is one of this crate.
+//!
 //! # Inside
 //!
 //! Data goes down the layers and comes back: `sessions` and `cache` (the face), `engine` (how a
@@ -91,6 +99,8 @@
 //! other, `reclaim`, and `sync`, the only door to atomics. Each lock-free module begins with its
 //! invariants, its orderings and its races, and names the loom model that checks them.
 
+// The documentation says which feature an item is of.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The models use a part of the crate.
 #![cfg_attr(loom, allow(dead_code))]
 
@@ -106,6 +116,8 @@ mod engine;
 mod expiry;
 mod flight;
 mod gate;
+#[cfg(not(loom))]
+mod iter;
 #[cfg(not(loom))]
 mod lookup;
 mod mode;
@@ -128,20 +140,24 @@ mod shard;
 mod stats;
 mod sync;
 mod table;
+#[cfg(not(loom))]
+mod threads;
 #[cfg(all(any(feature = "openssl", feature = "rustls"), not(loom)))]
 pub mod tls;
 
 #[cfg(not(loom))]
 pub use builder::{BuildError, Builder};
 #[cfg(not(loom))]
-pub use cache::{Iter, SessionCache, Undelivered};
+pub use cache::SessionCache;
 pub use callbacks::{
     Answer, Found, Later, NewSession, OnGet, OnNew, OnRemove, Proposed, RemovedSession, Verdict,
     Want,
 };
 pub use clock::Clock;
 pub use connection::Connection;
-pub use dispatch::Dispatch;
+pub use dispatch::{Dispatch, Undelivered};
+#[cfg(not(loom))]
+pub use iter::Iter;
 #[cfg(not(loom))]
 pub use lookup::Lookup;
 pub use mode::CacheMode;

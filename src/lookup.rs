@@ -56,12 +56,10 @@ use crate::table::SessionId;
 ///     let query = tokio::spawn(async { tokio::time::sleep(Duration::from_millis(1)).await });
 ///     Answer::later(async move {
 ///         match query.await {
-///             Ok(()) => Answer::Give(Found {
-///                 id,
-///                 scope,
-///                 payload: b"from a database".into(),
-///                 lifetime: Duration::from_secs(60),
-///             }),
+///             Ok(()) => {
+///                 let minute = Duration::from_secs(60);
+///                 Answer::Give(Found::new(id, scope, b"from a database".into(), minute))
+///             }
 ///             Err(_) => Answer::Nothing,
 ///         }
 ///     })

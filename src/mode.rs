@@ -9,8 +9,12 @@ bitflags! {
     /// values. The default is [`SERVER`](Self::SERVER).
     ///
     /// Set by [`Builder::mode`](crate::Builder::mode), and at run time by
-    /// [`SessionCache::set_mode`](crate::SessionCache::set_mode). Bits that have no name here are kept
-    /// and mean nothing.
+    /// [`SessionCache::set_mode`](crate::SessionCache::set_mode). *A mode replaces the one before*, and a flag
+    /// names no side: say which side's sessions are put, and the flags beside it. `NO_INTERNAL` alone puts nobody's
+    /// sessions, so that soon nothing is resumed; a server says `CacheMode::SERVER | CacheMode::NO_INTERNAL`.
+    ///
+    /// Bits that have no name here are kept and mean nothing. [`OFF`](Self::OFF) is no bit at all, so that every
+    /// mode contains it: ask whether a mode *is* it, or whether it contains `SERVER`.
     ///
     /// ```
     /// use resumption::CacheMode;
@@ -20,6 +24,10 @@ bitflags! {
     /// let internal = CacheMode::NO_INTERNAL_LOOKUP | CacheMode::NO_INTERNAL_STORE;
     /// assert_eq!(CacheMode::NO_INTERNAL, internal);
     /// assert_eq!(CacheMode::default().bits(), 2);
+    ///
+    /// let elsewhere = CacheMode::SERVER | CacheMode::NO_INTERNAL;
+    /// assert!(elsewhere.contains(CacheMode::SERVER) && elsewhere.contains(CacheMode::OFF));
+    /// assert_ne!(elsewhere, CacheMode::OFF);
     /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct CacheMode: u32 {
@@ -40,11 +48,13 @@ bitflags! {
         /// background thread look for them. They are never returned, and count as sessions as long as
         /// they stay.
         const NO_AUTO_CLEAR = 0x80;
-        /// Gets and takes do not look into the cache, and count no miss: they ask the get callback at
-        /// once. When a take has asked, a session of its id that is in the cache leaves it, as taken,
-        /// whatever the answer was; so it is not found later, in another mode. Everything else still
-        /// sees the cache: `contains`, `remove`, `extend`, `put_if_absent`. Without it, servers that share an external
-        /// cache may each find what one of them [has taken](crate::Sessions::take).
+        /// Gets and takes ask the get callback at once. They do not look into the cache, and count no miss.
+        ///
+        /// * Servers that share an external cache need it: without it, each of them may find in its memory what
+        ///   another one [has taken](crate::Sessions::take).
+        /// * A take removes what the cache holds of its id, as taken, after it has asked and whatever the
+        ///   answer was. So a later mode, which looks inside, does not find it.
+        /// * Other calls see the cache as ever: `contains`, `remove`, `extend`, `put_if_absent`.
         const NO_INTERNAL_LOOKUP = 0x100;
         /// Nothing is stored. A put is told to the new callback, and refused with
         /// [`Refusal::NobodyToTell`](crate::Refusal::NobodyToTell) if there is none; a session of its

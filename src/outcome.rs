@@ -58,6 +58,36 @@ impl<S> Put<S> {
     pub fn is_stored(&self) -> bool {
         !matches!(self, Self::Refused(..))
     }
+
+    /// The session that was replaced, if any; as an error why the put was refused, and the payload.
+    ///
+    /// ```
+    /// use resumption::{Refusal, Scope, SessionCache, SessionId};
+    ///
+    /// fn keep(cache: &SessionCache, id: &SessionId, state: &[u8]) -> Result<(), Refusal> {
+    ///     let web = cache.scope(&Scope::new("web"));
+    ///     web.put(id, state.into()).into_result().map_err(|(why, _payload)| why)?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let cache: SessionCache = SessionCache::builder().build()?;
+    /// let id = SessionId::from([1; 32]);
+    /// keep(&cache, &id, b"state")?;
+    /// cache.close();
+    /// assert_eq!(keep(&cache, &id, b"state"), Err(Refusal::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The put was refused.
+    pub fn into_result(self) -> Result<Option<Session<S>>, (Refusal, S)> {
+        match self {
+            Self::Stored => Ok(None),
+            Self::Replaced(old) => Ok(Some(old)),
+            Self::Refused(why, payload) => Err((why, payload)),
+        }
+    }
 }
 
 impl<S> fmt::Debug for Put<S> {

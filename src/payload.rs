@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::mem::needs_drop;
 
 use crate::reclaim::prefetch::{CACHE_LINE, prefetch, prefetch_to_write};
 use crate::secret::SecretBytes;
@@ -21,6 +22,14 @@ pub(crate) fn bytes_of<S: 'static>(payload: &S) -> Option<&[u8]> {
         return Some(bytes);
     }
     payload.downcast_ref::<Box<[u8]>>().map(|bytes| &**bytes)
+}
+
+/// Whether the weight of such payloads is known without a weigher: bytes have their length, and what needs no drop
+/// owns nothing beside itself.
+pub(crate) fn weighs_itself<S: 'static>() -> bool {
+    let of_bytes =
+        [TypeId::of::<SecretBytes>(), TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()];
+    !needs_drop::<S>() || of_bytes.contains(&TypeId::of::<S>())
 }
 
 /// Asks the processor for the first of the bytes that a payload points to: the caller reads them next, and the
@@ -44,4 +53,19 @@ pub(crate) fn prefetch_to_drop<S: 'static>(payload: &S) {
     let first = bytes.as_ptr().map_addr(|address| address & !(CACHE_LINE - 1));
     let lines = (bytes.as_ptr().addr() + bytes.len() - first.addr()).div_ceil(CACHE_LINE);
     (0..lines.min(LINES)).for_each(|line| prefetch_to_write(first.wrapping_add(line * CACHE_LINE)));
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn bytes_weigh_themselves_and_so_does_what_owns_nothing() {
+        assert!(weighs_itself::<SecretBytes>() && weighs_itself::<Vec<u8>>());
+        assert!(weighs_itself::<Box<[u8]>>() && weighs_itself::<u64>() && weighs_itself::<&str>());
+        assert!(!weighs_itself::<String>() && !weighs_itself::<Arc<u64>>());
+        assert!(!weighs_itself::<Option<Vec<u8>>>());
+    }
 }

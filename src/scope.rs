@@ -17,7 +17,8 @@ use crate::sync::{AtomicU32, Ordering};
 /// A session that was put under one scope cannot be found under another. Without that, a session
 /// that one configuration made after checking a client's certificate resumes under another that
 /// never checked it (CVE-2025-23419 and its like). Put into the scope what the checks depend on:
-/// the verifier, the set of client CAs, the protocols of ALPN, the host.
+/// the verifier, the set of client CAs, the protocols of ALPN, the host: *one that is configured, never one that a client
+/// names*. A client can name as many as it likes, and each scope stays for as long as the cache.
 ///
 /// Two scopes are the same when their name and all their labels are. The order of different labels
 /// does not matter; the order of values under one label does. A cache keeps each scope that it has
@@ -33,7 +34,7 @@ use crate::sync::{AtomicU32, Ordering};
 /// assert_ne!(public, internal);
 /// assert_eq!(public, Scope::new("web"));
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     name: String,
     labels: BTreeMap<String, Vec<Vec<u8>>>,

@@ -12,7 +12,9 @@ use crate::table::{NodeRef, SessionId};
 
 /// A counted handle of a session.
 ///
-/// A clone is one more reference; a drop gives it back. The payload lives as long as the session is
+/// A clone is one more reference; a drop gives it back. There are 2³¹ at most, which only a program meets that forgets
+/// handles in a loop: from there on lookups do not find the session, and a clone ends the process, as one of
+/// [`Arc`](std::sync::Arc) does. The payload lives as long as the session is
 /// in the cache or a handle holds it, and is dropped with the last of them, at that moment. A handle
 /// does not keep the cache, and outlives it.
 ///
@@ -55,6 +57,9 @@ impl<S> Session<S> {
 
     /// When the session expires, or would have, had it stayed; of one without a lifetime some time before now. Changes
     /// when the session is extended; far times saturate.
+    ///
+    /// It is a time of the cache's clock. A [manual](crate::Clock::manual) one counts from the instant at which it was made, and
+    /// passes as it is advanced: compare with [`Clock::instant`](crate::Clock::instant), not with `Instant::now`.
     #[must_use]
     pub fn expires_at(&self) -> Instant {
         clock::instant(self.0.origin(), Due::load(self.0.node().expiry()).at())

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::callbacks::Want;
 use crate::connection::Connection;
 use crate::engine::{Engine, IfPresent};
+use crate::iter::Iter;
 use crate::lookup::Lookup;
 use crate::outcome::Put;
 use crate::scope::{Entry, Scope};
@@ -160,8 +161,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches.
     ///
     /// *Where several servers share an external cache, that alone may decide*: it deletes what it gives, in one step, and
-    /// each server asks it for each take, in the mode [`NO_INTERNAL`](crate::CacheMode::NO_INTERNAL) or
-    /// [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP). In the default mode a take that finds does not ask: a
+    /// each server asks it for each take, in the [mode](crate::CacheMode) `CacheMode::SERVER | CacheMode::NO_INTERNAL`, or
+    /// with `NO_INTERNAL_LOOKUP` beside `SERVER`. In the default mode a take that finds does not ask: a
     /// session that was put here, or that a get has brought here, is found though another server has taken it since.
     /// Several servers take no early data then.
     ///
@@ -187,12 +188,21 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// remove callback is told of the id nevertheless, so that this ends the session there as well, and what a get
     /// callback is answering meanwhile does not bring it back. One that has expired, and was still here, is told as
     /// *expired* and not again: an external cache is to keep no session for longer than the cache's lifetime.
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload does: of this one, which is removed then, or of one that leaves meanwhile, as expired say. In
+    /// that case [`contains`](Self::contains) tells whether this one is still to be removed.
     pub fn remove(&self, id: &SessionId) -> bool {
         self.engine.remove_id(&self.scope, id, Reason::Removed)
     }
 
     /// Removes a session because its connection ended badly: RFC 5246 §7.2.2 forbids to resume it.
     /// `true` if there was one that was not expired; otherwise as [`remove`](Self::remove).
+    ///
+    /// # Panics
+    ///
+    /// As [`remove`](Self::remove).
     pub fn remove_faulty(&self, id: &SessionId) -> bool {
         self.engine.remove_id(&self.scope, id, Reason::Faulty)
     }
@@ -204,10 +214,65 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Lets a session expire `lifetime` from now, later or sooner than it would have, and at once if that is less
-    /// than a millisecond, or never, if it is beyond the end of time, 139 years; `false` if there is none. A session whose expiry was carried out is not extended any more: one atomic
-    /// step decides between the two.
+    /// than a millisecond, or never, if it is beyond the end of time, 139 years; `false` if there is none. A session
+    /// whose expiry was carried out is not extended any more: one atomic step decides between the two.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use resumption::{Clock, Scope, SessionCache, SessionId};
+    ///
+    /// let clock = Clock::manual();
+    /// let minute = Duration::from_secs(60);
+    /// let cache: SessionCache =
+    ///     SessionCache::builder().clock(clock.clone()).lifetime(minute).build()?;
+    /// let web = cache.scope(&Scope::new("web"));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, b"state".into()).is_stored());
+    /// clock.advance(minute / 2);
+    /// assert!(web.extend(&id, minute));
+    /// clock.advance(minute / 2);
+    /// assert!(web.contains(&id));
+    /// clock.advance(minute / 2);
+    /// assert!(!web.extend(&id, minute), "it has expired");
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the drop of a payload does that leaves meanwhile, as expired say. What the call did stands.
     pub fn extend(&self, id: &SessionId, lifetime: Duration) -> bool {
         self.engine.extend(&self.scope, id, lifetime)
+    }
+
+    /// Removes the sessions of this scope that `keep` answers `false` for; returns how many. Otherwise as
+    /// [`SessionCache::retain`](crate::SessionCache::retain): O(n) in the sessions of the whole cache.
+    ///
+    /// ```
+    /// use resumption::{Scope, SessionCache, SessionId};
+    ///
+    /// let cache: SessionCache<&str> = SessionCache::builder().build()?;
+    /// let [web, internal] = ["web", "internal"].map(|name| cache.scope(&Scope::new(name)));
+    /// let id = SessionId::from([1; 32]);
+    /// assert!(web.put(&id, "ann").is_stored() && internal.put(&id, "ann").is_stored());
+    /// assert_eq!(web.retain(|session| *session.payload() != "ann"), 1);
+    /// assert!(!web.contains(&id) && internal.contains(&id));
+    /// # Ok::<(), resumption::BuildError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`SessionCache::retain`](crate::SessionCache::retain).
+    pub fn retain(&self, keep: impl FnMut(&Session<S>) -> bool) -> usize {
+        self.engine.retain(Some(&self.scope), keep)
+    }
+
+    /// Handles of this scope's sessions, in no order; otherwise as
+    /// [`SessionCache::iter`](crate::SessionCache::iter): O(n) in the sessions of the whole cache. What
+    /// [`drop_scope`](crate::SessionCache::drop_scope) has dropped is left out from that moment, but for up to 256 sessions
+    /// that the iterator holds by then.
+    #[must_use]
+    pub fn iter(&self) -> Iter<S> {
+        Iter::new(Arc::clone(&self.engine), Some(Arc::clone(&self.scope)))
     }
 
     /// The scope.
@@ -238,6 +303,15 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 impl<S: Send + Sync + 'static> Clone for Sessions<S> {
     fn clone(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), scope: Arc::clone(&self.scope) }
+    }
+}
+
+impl<S: Send + Sync + 'static> IntoIterator for &Sessions<S> {
+    type Item = Session<S>;
+    type IntoIter = Iter<S>;
+
+    fn into_iter(self) -> Iter<S> {
+        self.iter()
     }
 }
 

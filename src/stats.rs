@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::reclaim::prefetch::prefetch_to_write;
@@ -15,7 +16,7 @@ use crate::sync::{Ordering, Striped};
 /// `held_sessions`, `held_bytes`, `headers_waiting`, `hints`, `callbacks_waiting`) is exact when the cache is at rest;
 /// meanwhile it may be off by the operations in flight. `puts` is `sessions` and the sum of `removals`, by its
 /// definition.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Sessions in the cache.
@@ -186,22 +187,50 @@ impl Stats {
     }
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "expired",
+            Self::Evicted => "evicted",
+            Self::Replaced => "replaced",
+            Self::Removed => "removed",
+            Self::Faulty => "faulty",
+            Self::Taken => "taken",
+            Self::Flushed => "flushed",
+            Self::ScopeDropped => "scope dropped",
+            Self::Rejected => "rejected",
+            Self::Closed => "closed",
+        })
+    }
+}
+
 impl Removals {
+    /// Those that have left for a reason.
+    #[must_use]
+    pub fn get(&self, reason: Reason) -> u64 {
+        match reason {
+            Reason::Expired => self.expired,
+            Reason::Evicted => self.evicted,
+            Reason::Replaced => self.replaced,
+            Reason::Removed => self.removed,
+            Reason::Faulty => self.faulty,
+            Reason::Taken => self.taken,
+            Reason::Flushed => self.flushed,
+            Reason::ScopeDropped => self.scope_dropped,
+            Reason::Rejected => self.rejected,
+            Reason::Closed => self.closed,
+        }
+    }
+
+    /// Every reason, and those that have left for it.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL.into_iter().map(|reason| (reason, self.get(reason)))
+    }
+
     /// All sessions that have left.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { expired, evicted, replaced, removed, faulty, .. } = self;
-        let Self { taken, flushed, scope_dropped, rejected, closed, .. } = self;
-        expired
-            + evicted
-            + replaced
-            + removed
-            + faulty
-            + taken
-            + flushed
-            + scope_dropped
-            + rejected
-            + closed
+        self.iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -374,6 +403,22 @@ mod tests {
             assert!(reason.to_code() < 16);
             assert_eq!(Reason::from_code(reason.to_code()), reason);
         }
+    }
+
+    #[test]
+    fn each_reason_has_a_name_and_a_number_of_its_own() {
+        let counters = Counters::new();
+        for (at, reason) in Reason::ALL.into_iter().enumerate() {
+            counters.removal(reason, 1 << at);
+        }
+        let removals = counters.snapshot().removals;
+        for (at, (reason, count)) in removals.iter().enumerate() {
+            assert_eq!((reason, count), (Reason::ALL[at], 1 << at));
+            assert_eq!(removals.get(reason), count);
+        }
+        assert_eq!(removals.total(), (1 << REASONS) - 1);
+        let names: std::collections::HashSet<_> = Reason::ALL.map(|r| r.to_string()).into();
+        assert_eq!(names.len(), REASONS);
     }
 
     #[test]

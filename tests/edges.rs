@@ -39,7 +39,7 @@ const WAYS: [(&str, Give); 5] = [
     ("Found", |cache, web, lifetime| {
         cache.set_on_get(Some(Arc::new(move |proposed| {
             let (id, scope) = (*proposed.id(), proposed.scope().clone());
-            Answer::Give(Found { id, scope, payload: 1, lifetime })
+            Answer::Give(Found::new(id, scope, 1, lifetime))
         })));
         assert_eq!(web.get(&id(1)).is_some(), lifetime >= MILLISECOND, "{lifetime:?}");
         cache.set_on_get(None);

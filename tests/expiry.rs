@@ -63,6 +63,7 @@ fn a_handle_knows_the_instant_of_its_expiry() {
     let expires = web.get(&id(1)).expect("it was put").expires_at();
     // The coarse clock is some milliseconds behind.
     assert!((before + HOUR - SECOND..=after + HOUR + SECOND).contains(&expires));
+    assert!((before - SECOND..=after + SECOND).contains(&Clock::monotonic().instant()));
 }
 
 #[test]
@@ -75,6 +76,7 @@ fn an_extension_counts_from_now_on() {
         assert!(web.extend(&id(1), lifetime), "in the last millisecond");
         let session = web.get(&id(1)).expect("it was extended");
         assert_eq!(session.expires_at() - at_first, lifetime - MILLISECOND);
+        assert_eq!(session.expires_at() - clock.instant(), lifetime);
         clock.advance(MILLISECOND);
         assert!(!web.extend(&id(2), lifetime), "one too late");
         assert!(web.contains(&id(1)) && !web.contains(&id(2)));
@@ -391,11 +393,12 @@ fn expired_sessions_do_not_stay_for_long() {
     }
 }
 
-/// A cache of one shard, so that each put looks after all that is due: it has room for few bytes.
+/// A cache of one shard, so that each put looks after all that is due: it has room for few bytes, and its payloads
+/// weigh nothing.
 fn one_shard<S: Send + Sync + 'static>(
     max_sessions: usize,
 ) -> (SessionCache<S>, Sessions<S>, Clock) {
-    manual_of(SessionCache::builder().max_sessions(max_sessions).max_bytes(15 << 20))
+    manual_of(SessionCache::builder().max_sessions(max_sessions).max_bytes(15 << 20).weigher(|_| 0))
 }
 
 /// A few puts a minute, each of its own time, and every session extended: more hints come due than

@@ -26,7 +26,7 @@ fn web() -> Scope {
 /// The right answer to a lookup.
 fn give(proposed: &Proposed<'_>, payload: u64) -> Answer<u64> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+    Answer::Give(Found::new(id, scope, payload, MINUTE))
 }
 
 fn cache(dispatch: Dispatch) -> (SessionCache<u64>, Sessions<u64>, Clock) {
@@ -98,20 +98,18 @@ fn a_session_that_is_there_is_not_asked_for() {
 #[test]
 fn an_answer_that_is_wrong_counts_for_nothing() {
     let (cache, sessions, _) = cache(Dispatch::Inline);
-    let right = |proposed: &Proposed<'_>| Found {
-        id: *proposed.id(),
-        scope: proposed.scope().clone(),
-        payload: 1,
-        lifetime: MINUTE,
-    };
-    type Wrong = fn(Found<u64>) -> Found<u64>;
-    let wrongs: [Wrong; 3] = [
-        |found| Found { id: id(99), ..found },
-        |found| Found { scope: Scope::new("other"), ..found },
-        |found| Found { lifetime: Duration::ZERO, ..found },
+    type Spoils = fn(&mut Found<u64>);
+    let spoilt: [Spoils; 3] = [
+        |found| found.id = id(99),
+        |found| found.scope = Scope::new("other"),
+        |found| found.lifetime = Duration::ZERO,
     ];
-    for wrong in wrongs {
-        cache.set_on_get(Some(Arc::new(move |proposed| Answer::Give(wrong(right(proposed))))));
+    for spoils in spoilt {
+        cache.set_on_get(Some(Arc::new(move |proposed| {
+            let mut found = Found::new(*proposed.id(), proposed.scope().clone(), 1, MINUTE);
+            spoils(&mut found);
+            Answer::Give(found)
+        })));
         assert!(sessions.get(&id(1)).is_none());
         assert!(sessions.take(&id(1)).is_none());
     }

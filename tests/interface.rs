@@ -321,6 +321,36 @@ fn own_payloads_are_weighed() {
 }
 
 #[test]
+fn limits_are_read_back() {
+    let (cache, ..) = numbers(10);
+    assert_eq!((cache.max_sessions(), cache.max_bytes()), (Some(10), None));
+    cache.set_max_bytes(1_000);
+    cache.set_max_sessions(usize::MAX);
+    assert_eq!((cache.max_sessions(), cache.max_bytes()), (None, Some(1_000)));
+    let stats = cache.stats();
+    assert_eq!((stats.max_sessions, stats.max_bytes), (None, Some(1_000)));
+}
+
+#[test]
+fn a_put_is_a_result() {
+    let (cache, web, _) = numbers(10);
+    assert!(matches!(web.put(&id(1), 11).into_result(), Ok(None)));
+    let old = web.put(&id(1), 12).into_result().expect("there is room");
+    assert_eq!(old.map(|old| *old.payload()), Some(11));
+    cache.close();
+    assert!(matches!(web.put(&id(1), 13).into_result(), Err((Refusal::Closed, 13))));
+}
+
+#[test]
+fn ids_and_scopes_are_ordered_as_their_bytes_are() {
+    let of = |bytes: &[u8]| SessionId::try_from(bytes).expect("1 to 32 bytes");
+    let ids = [of(&[0]), of(&[0, 0]), of(&[0, 1]), of(&[1]), of(&[1; 32]), of(&[2, 0])];
+    assert!(ids.is_sorted() && ids.windows(2).all(|pair| pair[0] != pair[1]));
+    assert!(Scope::new("a") < Scope::new("a").with("x", b"1"));
+    assert!(Scope::new("a").with("x", b"1") < Scope::new("b"));
+}
+
+#[test]
 fn a_weigher_that_panics_leaves_nothing_behind() {
     let builder = SessionCache::<u8>::builder().max_bytes(10_000).without_ticker();
     let cache = builder.weigher(|&payload| if payload == 0 { panic!("the weigher") } else { 1 });
@@ -386,7 +416,13 @@ fn settings_that_make_no_sense_are_errors() {
         let error = Cache::builder().lifetime(none).build().expect_err("no lifetime");
         assert!(error.to_string().contains("lifetime is less than a millisecond"), "{error}");
     }
-    assert!(matches!(Cache::builder().ticker(Duration::ZERO).build(), Err(BuildError::NoTick)));
+    for none in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
+        assert!(
+            matches!(Cache::builder().ticker(none).build(), Err(BuildError::NoTick)),
+            "{none:?}"
+        );
+    }
+    assert!(Cache::builder().ticker(Duration::from_millis(1)).build().is_ok());
     let huge = Cache::builder().max_sessions(usize::MAX).max_bytes(usize::MAX).build();
     assert!(huge.is_ok_and(|cache| cache.scope(&Scope::new("a")).put(&id(1), 1).is_stored()));
 }
@@ -437,6 +473,44 @@ fn iteration_meets_every_session_once() {
 }
 
 /// Also what expires when the iterator has it already.
+#[test]
+fn a_scope_iterates_and_revokes_its_own() {
+    let (cache, web, clock) = numbers(10_000);
+    let (scope, other) = (Scope::new("web"), cache.scope(&Scope::new("other")));
+    let numbers_of = |sessions: &Sessions<u64>| {
+        let mut numbers: Vec<_> = sessions.iter().map(|session| *session.payload()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    for number in 0..1_000 {
+        assert!(web.put(&id(number), number).is_stored());
+        assert!(other.put(&id(number), 1_000 + number).is_stored());
+    }
+    assert_eq!(numbers_of(&web), (0..1_000).collect::<Vec<_>>());
+    assert_eq!((cache.iter().count(), (&other).into_iter().count()), (2_000, 1_000));
+
+    let mut shown = 0;
+    let removed = web.retain(|session| {
+        shown += 1;
+        session.payload() % 2 == 0
+    });
+    assert_eq!((removed, shown, cache.len()), (500, 1_000, 1_500));
+    assert_eq!(numbers_of(&other), (1_000..2_000).collect::<Vec<_>>());
+
+    // It goes on, empty, after a drop, also where an iterator has begun.
+    let mut iter = web.iter();
+    assert!(iter.next().is_some());
+    assert_eq!(cache.drop_scope(&scope), 500);
+    assert!(iter.count() <= 256 + 44, "no more than it held");
+    assert!(numbers_of(&web).is_empty());
+    assert!(web.put(&id(1), 7).is_stored());
+    assert_eq!(numbers_of(&web), [7]);
+    clock.advance(MINUTE);
+    assert!(numbers_of(&web).is_empty() && web.retain(|_| panic!("none is shown")) == 0);
+    let mut iter = other.iter();
+    assert!(iter.next().is_none() && iter.next().is_none(), "it stays at its end");
+}
+
 #[test]
 fn iteration_returns_nothing_expired() {
     let (cache, web, clock) = numbers(1_000);

@@ -63,12 +63,9 @@ fn forget_in(cache: &Cache, database: &Database) {
 }
 
 fn give(proposed: &Proposed<'_>, bytes: &[u8]) -> Answer<OpensslSession> {
-    Answer::Give(Found {
-        id: *proposed.id(),
-        scope: proposed.scope().clone(),
-        payload: OpensslSession::from_bytes(bytes).unwrap(),
-        lifetime: Duration::from_secs(60),
-    })
+    let (id, scope) = (*proposed.id(), proposed.scope().clone());
+    let payload = OpensslSession::from_bytes(bytes).unwrap();
+    Answer::Give(Found::new(id, scope, payload, Duration::from_secs(60)))
 }
 
 /// What callbacks were told: ids, and why their sessions left.
@@ -282,12 +279,8 @@ fn a_copy_of_what_openssl_has_marked_does_not_stay_where_it_is_given() {
     let kept = OpensslSession::new(&marked, Some(HOST)).unwrap();
     let id = kept.cache_id();
     cache.set_on_get(Some(Arc::new(move |proposed| {
-        Answer::Give(Found {
-            id: *proposed.id(),
-            scope: proposed.scope().clone(),
-            payload: kept.clone(),
-            lifetime: Duration::from_secs(60),
-        })
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        Answer::Give(Found::new(id, scope, kept.clone(), Duration::from_secs(60)))
     })));
     for given in 1..=2 {
         assert_eq!(visit(&client, &server, Some(&session)), Kind::Full);

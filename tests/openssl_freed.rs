@@ -154,12 +154,9 @@ fn every_session_that_callbacks_have_seen_is_freed_once() {
             if kept.id().as_bytes()[0] % 2 == 0 {
                 return Answer::Share(kept.clone());
             }
-            Answer::Give(Found {
-                id: *proposed.id(),
-                scope: proposed.scope().clone(),
-                payload: OpensslSession::from_bytes(&kept.payload().to_bytes()).unwrap(),
-                lifetime: Duration::from_secs(60),
-            })
+            let (id, scope) = (*proposed.id(), proposed.scope().clone());
+            let payload = OpensslSession::from_bytes(&kept.payload().to_bytes()).unwrap();
+            Answer::Give(Found::new(id, scope, payload, Duration::from_secs(60)))
         })));
         all_ways_out(&cache, &clock);
         while cache.poll_callbacks() > 0 {}

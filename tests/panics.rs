@@ -245,7 +245,7 @@ fn an_answer_that_meets_a_bomb_is_not_lost() {
     cache.set_on_get(Some(Arc::new(move |proposed| {
         assert!(inside.put(proposed.id(), BAD).is_stored());
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
-        Answer::Give(Found { id, scope, payload: GOOD, lifetime: MINUTE })
+        Answer::Give(Found::new(id, scope, GOOD, MINUTE))
     })));
     let mut taken = None;
     assert!(!panics(|| taken = web.take(&id(1))));

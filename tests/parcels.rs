@@ -130,7 +130,7 @@ fn so_are_those_that_callbacks_are_told_of() {
             return Answer::Nothing;
         }
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
-        Answer::Give(Found { id, scope, payload: bytes(key, key * 30), lifetime: HOUR })
+        Answer::Give(Found::new(id, scope, bytes(key, key * 30), HOUR))
     })));
     by_many_threads(cache);
     assert!(told.load(Ordering::SeqCst) > 0);

@@ -220,7 +220,7 @@ fn a_payload_that_was_given_in_vain_may_look_its_own_id_up() {
             });
             // Not of the scope that is asked for: it is not taken.
             let scope = Scope::new("another");
-            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+            Answer::Give(Found::new(id, scope, payload, MINUTE))
         })));
         let found = web.get(&id(1)).is_some();
         // It has the cache, which has it.

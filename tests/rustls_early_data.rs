@@ -128,7 +128,7 @@ fn cache_of(database: &Database, mode: CacheMode) -> SessionCache {
         };
         row.map_or(Answer::Nothing, |bytes| {
             let (scope, lifetime) = (proposed.scope().clone(), Duration::from_secs(60));
-            Answer::Give(Found { id, scope, payload: bytes.into(), lifetime })
+            Answer::Give(Found::new(id, scope, bytes.into(), lifetime))
         })
     })));
     cache

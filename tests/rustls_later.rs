@@ -62,7 +62,7 @@ impl Database {
 }
 
 fn answer(id: SessionId, scope: Scope, found: Option<Vec<u8>>) -> Answer {
-    let give = |bytes: Vec<u8>| Found { id, scope, payload: bytes.into(), lifetime: LONG };
+    let give = |bytes: Vec<u8>| Found::new(id, scope, bytes.into(), LONG);
     found.map_or(Answer::Nothing, |bytes| Answer::Give(give(bytes)))
 }
 

@@ -48,13 +48,9 @@ fn setup(mode: CacheMode, versions: Versions) -> Setup {
             Want::Get => map.get(proposed.id()).cloned(),
             Want::Take => map.remove(proposed.id()),
         };
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
         found.map_or(Answer::Nothing, |bytes| {
-            Answer::Give(Found {
-                id: *proposed.id(),
-                scope: proposed.scope().clone(),
-                payload: bytes.into(),
-                lifetime: Duration::from_secs(60),
-            })
+            Answer::Give(Found::new(id, scope, bytes.into(), Duration::from_secs(60)))
         })
     })));
     let pki = Pki::new();

@@ -151,7 +151,7 @@ fn answers(cache: &SessionCache<u64>) -> Arc<AtomicU64> {
 
 fn give(proposed: &Proposed<'_>, payload: u64) -> Answer<u64> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+    Answer::Give(Found::new(id, scope, payload, MINUTE))
 }
 
 fn manual() -> (SessionCache<u64>, Sessions<u64>) {
@@ -345,7 +345,7 @@ fn full(run: impl FnOnce() + Send + Sync + 'static) -> (SessionCache<Hook>, Sess
 
 fn give_hook(proposed: &Proposed<'_>) -> Answer<Hook> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Answer::Give(Found { id, scope, payload: Hook(5, None), lifetime: MINUTE })
+    Answer::Give(Found::new(id, scope, Hook(5, None), MINUTE))
 }
 
 /// What a database gave before the scope was dropped does not enter it afterwards, not even in the

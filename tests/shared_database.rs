@@ -46,9 +46,7 @@ fn cache(database: &Database, mode: CacheMode) -> SessionCache<u64> {
             Want::Get => rows.get(&key).copied(),
             Want::Take => rows.remove(&key),
         };
-        row.map_or(Answer::Nothing, |payload| {
-            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
-        })
+        row.map_or(Answer::Nothing, |payload| Answer::Give(Found::new(id, scope, payload, MINUTE)))
     })));
     cache
 }

@@ -195,7 +195,7 @@ fn answers_wipe() {
             let payload = secret_of(number(&id));
             watch(number(&id), &payload);
             let id = if number(&id) < 40 { id } else { support::id(1_000) };
-            Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+            Answer::Give(Found::new(id, scope, payload, MINUTE))
         })));
         let taken: Vec<_> = (0..50).filter_map(|number| web.take(&id(number))).collect();
         assert_eq!((taken.len(), cache.len()), (40, 0));

@@ -153,7 +153,7 @@ impl Rows {
         };
         // The key has both, so they are those of the session that was stored.
         let (id, scope) = (*proposed.id(), proposed.scope().clone());
-        Answer::Give(Found { id, scope, payload: row.payload.into(), lifetime })
+        Answer::Give(Found::new(id, scope, row.payload.into(), lifetime))
     }
 
     fn read(&self, name: &Name) -> Option<Row> {

@@ -4,8 +4,9 @@
 //! every replay: within this process the cache gives a session to one flight, and another server,
 //! with a cache of its own, does not find it. Two that share a database behind their caches would
 //! each accept the flight once, unless that finds and deletes in one step and both ask it for each
-//! take (`CacheMode::NO_INTERNAL`): else the one that made the session finds it in its memory. Who
-//! turns it on (`max_early_data_size`) answers no request with it that changes anything.
+//! take (`CacheMode::SERVER | CacheMode::NO_INTERNAL`): else the one that made the session finds it
+//! in its memory. Who turns it on (`max_early_data_size`) answers no request with it that changes
+//! anything.
 
 use std::{
     io,

@@ -23,7 +23,7 @@ const NEWER: u32 = 3;
 /// A session for whoever asks.
 fn given(proposed: &Proposed<'_>) -> Found<Payload> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Found { id, scope, payload: Payload::new(GIVEN), lifetime: Duration::from_secs(60) }
+    Found::new(id, scope, Payload::new(GIVEN), Duration::from_secs(60))
 }
 
 /// An engine whose external cache has one session, which is gone once it was asked for.

@@ -286,12 +286,9 @@ fn settings_that_overlap_are_caught() {
 /// A get callback that gives a session for every id, with a payload of its own.
 fn on_get(number: u32) -> Option<Arc<OnGet<Payload>>> {
     Some(Arc::new(move |proposed| {
-        Answer::Give(Found {
-            id: *proposed.id(),
-            scope: proposed.scope().clone(),
-            payload: Payload::new(10 * number + u32::from(proposed.id().as_bytes()[0])),
-            lifetime: Duration::from_secs(60),
-        })
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        let payload = Payload::new(10 * number + u32::from(id.as_bytes()[0]));
+        Answer::Give(Found::new(id, scope, payload, Duration::from_secs(60)))
     }))
 }
 

@@ -123,7 +123,7 @@ fn found(watch: &Arc<Watch>, proposed: &Proposed<'_>) -> Option<Found<Payload>> 
     let name = at * watch.plan.keys + number(proposed.id()) as u32;
     let payload = Payload::given(watch, name, dice.below(u64::from(MOST_WEIGHT)) as u32)?;
     let lifetime = Duration::from_millis(dice.below(100_000));
-    Some(Found { id: *proposed.id(), scope, payload, lifetime })
+    Some(Found::new(*proposed.id(), scope, payload, lifetime))
 }
 
 /// Ready at the second look or later; one in four never is.

@@ -158,15 +158,24 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.leave(shard, self.shards[shard].evict_any(spare))
     }
 
+    /// A limit; `None` if there is none.
+    pub(crate) fn limit(&self, which: Limit) -> Option<u64> {
+        Some(self.budget(which).limit()).filter(|&limit| limit < UNLIMITED)
+    }
+
+    fn budget(&self, which: Limit) -> &Budget {
+        match which {
+            Limit::Sessions => &self.room.sessions,
+            Limit::Bytes => &self.room.bytes,
+        }
+    }
+
     /// Changes a limit, and evicts until it is obeyed. Changes exclude each other by the caller's
     /// lock; everything else goes on meanwhile.
     ///
     /// Waits only while every place that has to go belongs to an operation in flight.
     pub(crate) fn set_limit(&self, which: Limit, limit: u64) {
-        let budget = match which {
-            Limit::Sessions => &self.room.sessions,
-            Limit::Bytes => &self.room.bytes,
-        };
+        let budget = self.budget(which);
         let (old, new) = (budget.limit(), limit.min(UNLIMITED));
         match new.checked_sub(old) {
             Some(more) => budget.raise(more),

@@ -10,6 +10,7 @@ use super::Engine;
 use crate::expiry::{Due, Standing};
 use crate::reclaim::panics::Panics;
 use crate::reclaim::{flush, pin, reap};
+use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
 use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
@@ -99,11 +100,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
         count
     }
 
-    /// Removes the sessions that `keep` does not want; returns how many.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(&Session<S>) -> bool) -> usize {
+    /// Removes the sessions, of one scope or of all, that `keep` does not want; returns how many.
+    pub(crate) fn retain(
+        &self,
+        scope: Option<&ScopeEntry>,
+        mut keep: impl FnMut(&Session<S>) -> bool,
+    ) -> usize {
         let (mut count, mut panics) = (0, Panics::default());
         let mut cursor = Some(Cursor::default());
-        while let Some((sessions, next)) = cursor.and_then(|cursor| self.walk(cursor)) {
+        while let Some((sessions, next)) = cursor.and_then(|cursor| self.walk(cursor, scope)) {
             cursor = Some(next);
             for session in sessions.iter().filter(|session| !self.is_expired(session)) {
                 // With the last handles of others in hand, whose drops may panic, too.
@@ -146,15 +151,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Due::load(session.node().node().expiry()).is_past(self.clock.now())
     }
 
-    /// Handles of the next sessions, and where to go on; `None` at the end. Expired ones are left
-    /// out.
-    pub(crate) fn walk(&self, cursor: Cursor) -> Option<(Vec<Session<S>>, Cursor)> {
+    /// Handles of the next sessions, of one scope or of all, and where to go on; `None` at the end. Expired
+    /// ones are left out.
+    pub(crate) fn walk(
+        &self,
+        cursor: Cursor,
+        scope: Option<&ScopeEntry>,
+    ) -> Option<(Vec<Session<S>>, Cursor)> {
         let shard = self.shards.get(cursor.shard)?;
         let now = self.clock.now();
+        // As of now: the scope may have been dropped since the walk began.
+        let slot = scope.map(ScopeEntry::slot);
         let mut found = Vec::with_capacity(PER_PIN);
         let guard = pin();
         let next = shard.table.batch(cursor.key, PER_PIN, &guard, |node| {
-            if !Due::load(node.node().expiry()).is_past(now) {
+            let is_meant = slot.is_none_or(|slot| node.node().scope() == slot);
+            if is_meant && !Due::load(node.node().expiry()).is_past(now) {
                 found.extend(node.acquire(self.gauges()));
             }
         });

@@ -20,7 +20,7 @@
 //! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
 //! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
 //! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
-//! cache.
+//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero.
 //!
 //! ```
 //! use openssl::ssl::{SslAcceptor, SslMethod};
@@ -28,8 +28,10 @@
 //! use resumption::{Scope, SessionCache};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let cache: SessionCache<OpensslSession> =
-//!     SessionCache::builder().max_sessions(1_000_000).build()?;
+//! let cache: SessionCache<OpensslSession> = SessionCache::builder()
+//!     .max_bytes(256 << 20) // with the weigher; or .max_sessions(1_000_000), without
+//!     .weigher(OpensslSession::weight)
+//!     .build()?;
 //!
 //! let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
 //! attach(&mut acceptor, &cache.scope(&Scope::new("public-web")))?;
@@ -76,8 +78,8 @@
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
 //! is found once cannot be replayed. That reaches as far as the cache does. Servers that share an external one are safe
-//! only if that deletes what it gives for a take atomically, and each of them asks it for each take, in the
-//! [mode](crate::CacheMode) `NO_INTERNAL` or `NO_INTERNAL_LOOKUP` of the cache: in the default one the server that made a
+//! only if that deletes what it gives for a take atomically, and each of them asks it for each take, in the cache's
+//! [mode](crate::CacheMode) `CacheMode::SERVER | CacheMode::NO_INTERNAL` (or with `NO_INTERNAL_LOOKUP` beside `SERVER`): in the default one the server that made a
 //! session finds it in memory, though another one has taken it out of the database; there, take no early data. (An
 //! external cache that answers [later](crate::Answer::Later) than the lookup waits leaves a session in the cache whose
 //! client has gone on without it, and which its first flight, sent again, would find: give such answers no longer than the
@@ -139,6 +141,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ::openssl;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::sha::sha256;

@@ -45,9 +45,8 @@
 //! single use is what stops a replay: the copy of a first flight finds its session taken, and its
 //! early data are skipped. It holds as far as the cache reaches: a flight replayed to another
 //! process, with a cache of its own, does not find the session there either. *Servers that share an external cache* are
-//! safe only if that alone decides, and each of them asks it for each take: in the mode
-//! [`NO_INTERNAL`](crate::CacheMode::NO_INTERNAL) or [`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP). In the
-//! default mode the server that made a session finds it in memory, though another one has taken it out of the database; and
+//! safe only if that alone decides, and each of them asks it for each take: in the [mode](crate::CacheMode)
+//! `CacheMode::SERVER | CacheMode::NO_INTERNAL`, or with `NO_INTERNAL_LOOKUP` beside `SERVER`. In the default mode the server that made a session finds it in memory, though another one has taken it out of the database; and
 //! anybody may have a server bring one into its memory, by a TLS 1.2 hello with the ticket for a session id. There, take
 //! no early data. (An external cache that answers
 //! [later](crate::Answer::Later) than a lookup waits leaves a session in the cache whose client has gone on without it,
@@ -110,6 +109,7 @@
 
 use std::sync::Arc;
 
+pub use ::rustls;
 use rustls::server::StoresServerSessions;
 
 use crate::dispatch::contained;
@@ -124,6 +124,7 @@ impl Sessions<SecretBytes> {
     /// is offered to clients: in full, but for sessions that a get callback still answers with.
     ///
     /// Leave `ServerConfig::ticketer` as it is (disabled): rustls asks a ticketer first.
+    #[must_use]
     pub fn rustls(&self) -> Arc<dyn StoresServerSessions> {
         Arc::new(Store { sessions: self.clone() })
     }
@@ -192,12 +193,8 @@ mod tests {
 
     /// What is right to answer.
     fn given(proposed: &Proposed<'_>) -> Found {
-        Found {
-            id: *proposed.id(),
-            scope: proposed.scope().clone(),
-            payload: b"from outside".into(),
-            lifetime: Duration::from_secs(60),
-        }
+        let (id, scope) = (*proposed.id(), proposed.scope().clone());
+        Found::new(id, scope, b"from outside".into(), Duration::from_secs(60))
     }
 
     fn key(byte: u8) -> Vec<u8> {

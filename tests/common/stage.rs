@@ -103,7 +103,7 @@ impl Stage {
 
 pub(crate) fn give(proposed: &Proposed<'_>, payload: u64) -> Answer<u64> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Answer::Give(Found { id, scope, payload, lifetime: MINUTE })
+    Answer::Give(Found::new(id, scope, payload, MINUTE))
 }
 
 pub(crate) fn swap(count: &AtomicU64) -> u64 {

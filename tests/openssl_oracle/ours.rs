@@ -286,7 +286,7 @@ impl Ours {
             _ => self.web.scope().clone(),
         };
         let lifetime = seconds(given.expires - self.now);
-        Given::Give(Found { id: payload.cache_id(), scope, payload, lifetime })
+        Given::Give(Found::new(payload.cache_id(), scope, payload, lifetime))
     }
 
     fn flush(&self, at: At) {

@@ -14,7 +14,7 @@ use crate::support::{MINUTE, number};
 /// What is right to answer.
 pub(crate) fn found<S>(proposed: &Proposed<'_>, payload: S) -> Found<S> {
     let (id, scope) = (*proposed.id(), proposed.scope().clone());
-    Found { id, scope, payload, lifetime: MINUTE }
+    Found::new(id, scope, payload, MINUTE)
 }
 
 /// Polls once, and is not woken.
