@@ -175,8 +175,10 @@ impl<S> Flights<S> {
     /// Lets of two threads that call this the later one see what the earlier one has done before.
     pub(crate) fn order(&self) {
         if !planted!("marks-unordered") {
+            let relaxed = planted!("relaxed-order-of-marks");
+            let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
             // AcqRel, a read-modify-write: pairs with itself.
-            self.count.fetch_add(0, Ordering::AcqRel);
+            self.count.fetch_add(0, order);
         }
     }
 }

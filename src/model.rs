@@ -29,6 +29,7 @@ use crate::table::{self, Name, NodeRef, SessionId, Spot, Unlinked};
 pub fn begin(interleaving: bool, bug: &'static str) {
     sync::set_interleaving(interleaving);
     sync::plant(bug);
+    sync::forget_threads();
     reclaim::reset();
 }
 
@@ -125,6 +126,12 @@ impl<S: Send + Sync + 'static> Table<S> {
     /// As [`take`](Self::take), and announces that the session left.
     pub fn take_telling(&self, key: u64) -> Option<Gone<S>> {
         depart(&self.table, key, Some(Reason::Taken))
+    }
+
+    /// Whether a leaving waits to be told. As `Shard::is_leaving`.
+    #[must_use]
+    pub fn is_leaving(&self, key: u64) -> bool {
+        self.table.is_leaving(&name(key), &pin())
     }
 
     /// Tells all events that wait. For one thread at a time.
@@ -493,6 +500,12 @@ impl Gate {
     #[must_use]
     pub fn new() -> Self {
         Self(gate::Gate::new())
+    }
+
+    /// An open gate of so many stripes. Threads of a model use them in turn.
+    #[must_use]
+    pub fn of_stripes(count: usize) -> Self {
+        Self(gate::Gate::of_stripes(count))
     }
 
     /// Lets a put in, unless the gate is closed.

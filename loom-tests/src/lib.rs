@@ -41,7 +41,8 @@
 //! a block dies when the last guard of those that were pinned at its retirement is gone, and a read
 //! of a dead block or a second retirement panics. The number of retired blocks, the payloads that
 //! were dropped and the content of the table are compared after each execution. Segments have two
-//! slots here, a new table has two cells, the wheel has one level, and batches have one element.
+//! slots here, a new table has two cells, the wheel has one level, batches have one element, and what is striped has
+//! one stripe, but for the gate in some models. Everything runs with debug assertions and checks of overflows.
 //!
 //! The mock is a claim about the epoch. `real.rs` backs it: a few models on `crossbeam-epoch` itself, built
 //! with `--cfg crossbeam_loom`; also under AddressSanitizer, for loom does not see a use after free.
@@ -62,15 +63,17 @@
 //! the assertion that the test names, while the same scenario passes without the bug. "Causality
 //! violation" and "deadlock" are loom's own assertions: a data race, and threads that all wait. Both modes
 //! are tried; an ordering can only be caught in memory mode, and some interleavings need more preemptions
-//! than that affords.
+//! than that affords. Two bugs are of the mocks: they show that these are strict, and are counted apart.
 //!
 //! Weaker code that is no bug, because no execution can tell it from the right one, is planted too, and
 //! has to pass (`Scenario::tolerates`); its reason stands beside it.
 //!
 //! # What is not modelled
 //!
-//! The epoch itself beyond the few models in `real.rs`, counts that no protocol depends on, more threads or calls, a compare-and-swap that fails spuriously, and loads
-//! that a processor moves behind later stores.
+//! The epoch itself beyond the few models in `real.rs`, retired memory that is used again, counts that no protocol depends on,
+//! more threads or calls, a compare-and-swap that fails spuriously, loads that a processor moves behind later stores,
+//! and orderings between two words whose observer comes to the earlier one by a read-modify-write: that reads the
+//! newest value in loom, whatever the orderings. `docs/models.md` has the list.
 //!
 //! [loom]: https://docs.rs/loom
 

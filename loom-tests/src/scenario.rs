@@ -18,7 +18,7 @@ use crate::report::{self, Line};
 /// How loads and stores are run; see `src/sync/loom.rs` of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As they are written: finds missing orderings.
+    /// As they are written: finds missing orderings, where a load can meet an old value.
     Memory = 0,
     /// As read-modify-writes: finds missing interleavings.
     Interleaving = 1,

@@ -94,6 +94,35 @@ fn a_relaxed_give_is_caught() {
     OWNERS.catches("relaxed-give", "Causality violation");
 }
 
+#[test]
+fn a_relaxed_take_is_caught() {
+    OWNERS.catches("relaxed-take", "Causality violation");
+}
+
+const SPREAD: Scenario = Scenario {
+    name: "use ∥ use of one place of two shards",
+    preemptions: [2, 4],
+    floors: [509, 311],
+    run: || {
+        // What is given back is a large part of the limit, and is spread over the shards: it goes to the other one.
+        let place = Place { room: Room::new(1, 2), content: UnsafeCell::new(0) };
+        let place = Arc::new(place);
+        let (a, b) = race(&place, use_place, use_place);
+        assert!(a || b, "one gets it");
+        assert_eq!(place.room.used(), 0, "hands give back");
+    },
+};
+
+#[test]
+fn a_token_that_is_spread_has_one_owner_at_a_time() {
+    SPREAD.explore();
+}
+
+#[test]
+fn a_relaxed_spread_is_caught() {
+    SPREAD.catches("relaxed-spread", "Causality violation");
+}
+
 const GATHER: Scenario = Scenario {
     name: "gather ∥ gather over two shards",
     preemptions: [ALL, ALL],
@@ -132,6 +161,11 @@ fn a_raise_shows_nothing_as_used() {
 #[test]
 fn a_limit_that_rises_before_its_tokens_are_there_is_caught() {
     RAISE.catches("limit-before-tokens", "what is free does not count as used");
+}
+
+#[test]
+fn a_limit_that_shows_itself_and_not_its_tokens_is_caught() {
+    RAISE.catches("relaxed-raise", "what is free does not count as used");
 }
 
 const LOWER: Scenario = Scenario {
@@ -286,6 +320,16 @@ fn a_heavier_session_is_charged_for_what_it_replaces() {
 }
 
 #[test]
+fn a_take_that_gives_up_when_it_is_outrun_is_caught() {
+    HEAVIER.catches("take-once-tried", "there is no instant without a session");
+}
+
+#[test]
 fn room_for_what_was_found_first_is_caught() {
     HEAVIER.catches("room-of-the-first-look", "each session is charged once");
+}
+
+#[test]
+fn a_gatherer_that_takes_a_token_twice_is_caught() {
+    GATHER.catches("take-by-load-and-store-of-tokens", "all tokens are found, and no more");
 }

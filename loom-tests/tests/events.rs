@@ -108,6 +108,29 @@ fn a_search_that_does_not_announce_is_caught() {
     REPLACE_TAKE.catches("search-without-announcement", "told in order");
 }
 
+const TAKE_TAKE: Scenario = Scenario {
+    name: "take ∥ take, both of them telling, then serve",
+    preemptions: [2, 4],
+    floors: [428, 702],
+    run: || {
+        let table = table();
+        let (a, b) = race(&table, take, take);
+        assert!(a ^ b, "one take wins");
+        assert_eq!(serve(&table), [(A, 1, Told::Left)], "told once");
+        assert_eq!((table.backlog(), dropped(), waiting()), (0, vec![1], 0), "and let go");
+    },
+};
+
+#[test]
+fn one_take_that_is_told_wins() {
+    TAKE_TAKE.explore();
+}
+
+#[test]
+fn a_take_by_load_and_store_is_caught() {
+    TAKE_TAKE.catches("take-by-load-and-store", "one take wins");
+}
+
 const TAKE_PUT_SERVE: Scenario = Scenario {
     name: "take ∥ put of the same id ∥ serve",
     preemptions: [1, 2],
@@ -172,6 +195,34 @@ const TAKE_NEIGHBOUR: Scenario = Scenario {
 #[test]
 fn a_search_announces_what_it_takes_out() {
     TAKE_NEIGHBOUR.explore();
+}
+
+/// The put takes the session that has left out of the list, if the other thread has not done that yet.
+const TAKE_LEAVING: Scenario = Scenario {
+    name: "take ∥ put of its neighbour, a look whether it is leaving",
+    preemptions: [2, 3],
+    floors: [2_540, 1_630],
+    run: || {
+        let table = table();
+        let (taken, ()) = race(&table, take, |t| {
+            assert!(t.put(B, Payload::new(2)).is_none());
+            // Nobody serves.
+            let is_there = t.get(A).is_some();
+            assert!(is_there || t.is_leaving(A), "what has left is leaving until it was told");
+        });
+        assert!(taken && table.is_leaving(A));
+        assert_eq!((serve(&table), table.is_leaving(A)), (vec![(A, 1, Told::Left)], false));
+    },
+};
+
+#[test]
+fn what_is_out_of_the_list_is_in_the_queue() {
+    TAKE_LEAVING.explore();
+}
+
+#[test]
+fn an_announcement_that_orders_nothing_is_caught() {
+    TAKE_LEAVING.catches("relaxed-announced", "what has left is leaving until it was told");
 }
 
 const TAKE_NEIGHBOUR_PUT: Scenario = Scenario {
@@ -249,6 +300,11 @@ const SLEEP_TWICE: Scenario = Scenario {
 #[test]
 fn one_of_two_wakes() {
     SLEEP_TWICE.explore();
+}
+
+#[test]
+fn a_waker_that_shows_nothing_is_caught() {
+    SLEEP.catches("relaxed-wake", "no wake-up is lost");
 }
 
 #[test]
@@ -510,4 +566,16 @@ const FRONT_PUSHES: Scenario = Scenario {
 #[test]
 fn a_consumer_loses_nothing_of_two_pushes() {
     FRONT_PUSHES.explore();
+}
+
+/// Scenarios that another one is a part of fail for the same mistakes.
+#[test]
+fn larger_scenarios_catch_bugs_too() {
+    PUT_TAKE.catches("coming-without-reference", "a payload was");
+    TAKE_PUT_SERVE.catches("search-without-announcement", "told in order");
+    TAKE_NEIGHBOUR_PUT.catches("search-without-announcement", "told of all");
+    SLEEP_TWICE.catches("sleep-by-load-and-store", "no wake-up is lost");
+    TAKE_LOOK.catches("end-serving-by-store", "no event");
+    TAKE_LOOK_PUT.catches("end-serving-by-store", "no event is left");
+    FRONT_PUSHES.catches("fill-by-store", "no hint is lost");
 }

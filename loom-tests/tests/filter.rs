@@ -50,6 +50,16 @@ fn a_bit_that_comes_after_its_session_is_caught() {
     BEHIND.catches("linked-before-its-bit", "what was seen is found");
 }
 
+#[test]
+fn a_relaxed_bit_is_no_bug() {
+    BEHIND.tolerates(
+        "relaxed-lead-to",
+        "who sees the bit goes on to the links, and acquires each of them; a read-modify-write \
+         continues the release sequences of the word. It is Release for what may be looked up by \
+         the bit alone one day",
+    );
+}
+
 const TWO: Scenario = Scenario {
     name: "put behind a session ∥ put before it",
     preemptions: [3, 4],
@@ -218,4 +228,9 @@ fn who_meets_a_cell_sets_the_bit_there() {
 #[test]
 fn a_bit_in_the_cell_where_the_walk_began_is_caught() {
     AT_ONCE.catches("bit-in-the-first-cell", "what was put is found");
+}
+
+#[test]
+fn a_bit_that_is_set_in_two_steps_beside_a_take_is_caught() {
+    LAST.catches("bit-by-load-and-store", "a dead block was read");
 }

@@ -311,6 +311,11 @@ fn a_mark_that_is_not_ordered_with_the_linking_is_caught() {
     REMOVE_GET.catches("marks-unordered", "a removed session came back");
 }
 
+#[test]
+fn marks_and_linkings_that_do_not_see_each_other_are_caught() {
+    REMOVE_GET.catches("relaxed-order-of-marks", "a removed session came back");
+}
+
 /// An external cache that answers when it is told to.
 #[derive(Default)]
 struct Database {

@@ -52,6 +52,14 @@ fn a_walk_that_does_not_look_at_the_size_again_is_caught() {
     GET.catches("no-size-recheck", "growth hides no session");
 }
 
+/// A null pointer to a segment, which only a debug build looks for.
+#[test]
+#[cfg(debug_assertions)]
+fn a_size_that_comes_before_its_cells_is_caught() {
+    let messages = ["C1: a cell below the size has a segment", "Causality violation"];
+    GET.catches_by("relaxed-size", messages);
+}
+
 const INSERT: Scenario = Scenario {
     name: "growth, get ∥ put",
     preemptions: [2, 3],
@@ -271,4 +279,20 @@ const FOURFOLD: Scenario = Scenario {
 #[test]
 fn growth_by_four_hides_no_session() {
     FOURFOLD.explore();
+}
+
+/// Scenarios that another one is a part of fail for the same mistakes.
+#[test]
+fn larger_scenarios_catch_bugs_too() {
+    INSERT.catches_by("relaxed-link", ["what was put is found", "Causality violation"]);
+    REMOVAL.catches("relaxed-link", "Causality violation");
+    WALK.catches("relaxed-link", "C3: a linked cell is below the size");
+    SAME_ID.catches("no-size-recheck", "one put replaces the other's session");
+    NESTED.catches("start-early", "a cell that is being linked hides no session");
+    FOURFOLD.catches("no-size-recheck", "growth hides no session");
+}
+
+#[test]
+fn cells_of_another_grower_that_come_before_their_content_are_caught() {
+    FOURFOLD.catches("relaxed-segment", "Causality violation");
 }

@@ -109,6 +109,11 @@ fn a_segment_is_left_once_it_is_spent() {
     PUSH_POPS.explore();
 }
 
+#[test]
+fn a_segment_that_comes_before_its_content_is_caught() {
+    PUSH_POPS.catches("relaxed-append", "Causality violation");
+}
+
 const TAIL: Scenario = Scenario {
     name: "append ∥ pop, pop, pop, push in the next segment",
     preemptions: [2, 3],
@@ -247,4 +252,11 @@ const POP_POP_PUSH: Scenario = Scenario {
 #[test]
 fn two_pops_leave_one_segment() {
     POP_POP_PUSH.explore();
+}
+
+/// Scenarios that another one is a part of fail for the same mistakes.
+#[test]
+fn larger_scenarios_catch_bugs_too() {
+    APPENDS.catches("relaxed-append", "Causality violation");
+    POP_POP_PUSH.catches("claim-by-load-and-store", "no hint is lost");
 }

@@ -61,6 +61,11 @@ fn a_last_reference_by_load_and_store_is_caught() {
 }
 
 #[test]
+fn a_relaxed_giving_up_of_the_only_reference_is_caught() {
+    GET_TAKE.catches("relaxed-sole", "Causality violation");
+}
+
+#[test]
 fn a_header_that_does_not_wait_for_the_readers_is_caught() {
     GET_TAKE.catches("freed-at-once", "a dead block was read");
 }
@@ -171,4 +176,11 @@ fn an_eviction_leaves_the_payload_to_the_reader() {
 #[test]
 fn a_reference_to_the_evicted_is_caught() {
     GET_EVICT.catches("resurrect", "Causality violation");
+}
+
+/// Scenarios that another one is a part of fail for the same mistakes.
+#[test]
+fn larger_scenarios_catch_bugs_too() {
+    GET_TAKE_READ.catches("relaxed-release", "Causality violation");
+    CLONE_DROP.catches("relaxed-release", "Causality violation");
 }

@@ -213,3 +213,16 @@ fn the_engine_replaces_in_one_step() {
 fn an_engine_that_replaces_in_two_steps_is_caught() {
     ENGINE.catches("replace-in-two-steps", "a replace is no miss");
 }
+
+#[test]
+fn a_get_that_gives_up_when_it_is_outrun_is_caught() {
+    ENGINE.catches("miss-what-was-replaced", "a replace is no miss");
+}
+
+/// Scenarios that another one is a part of fail for the same mistakes.
+#[test]
+fn larger_scenarios_catch_bugs_too() {
+    REPLACE_GETS.catches("replace-in-two-steps", "versions only grow");
+    REPLACES.catches("replace-of-the-removed", "a payload was");
+    REPLACE_TAKE_GET.catches("replace-in-two-steps", "a replace is no miss");
+}

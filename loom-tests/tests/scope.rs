@@ -35,6 +35,11 @@ fn a_drop_without_settling_is_caught() {
 }
 
 #[test]
+fn a_drop_that_settles_without_an_order_is_caught() {
+    SCOPE.catches("relaxed-settle", "no session stays in a dropped scope");
+}
+
+#[test]
 fn a_put_that_does_not_look_at_the_scope_again_is_caught() {
     SCOPE.catches("no-second-look-at-the-scope", "no session stays in a dropped scope");
 }

@@ -64,3 +64,8 @@ const TAKES: Scenario = Scenario {
 fn two_takers_get_different_bundles() {
     TAKES.explore();
 }
+
+#[test]
+fn a_putting_back_of_what_others_took_is_caught() {
+    TAKES.catches("put-back-by-store", "each bundle is taken once");
+}

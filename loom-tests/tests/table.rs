@@ -176,3 +176,13 @@ fn takes_of_neighbours_unlink_both() {
 fn a_take_that_does_not_make_sure_of_the_unlinking_is_caught() {
     TAKES_OF_NEIGHBOURS.catches("no-second-search", "a dead block was read");
 }
+
+#[test]
+fn relaxed_links_to_one_id_are_caught() {
+    PUT_PUT.catches("relaxed-link", "Causality violation");
+}
+
+#[test]
+fn a_take_by_load_and_store_beside_a_put_is_caught() {
+    TAKE_TAKE_PUT.catches("take-by-load-and-store", "each session leaves once");
+}

@@ -211,3 +211,8 @@ const CONTEXT_UNTOLD: Scenario = Scenario {
 fn a_context_that_nobody_heard_of_goes_with_its_node() {
     CONTEXT_UNTOLD.explore();
 }
+
+#[test]
+fn a_coming_without_a_reference_beside_a_leaving_is_caught() {
+    HAND_OVER_GONE.catches("coming-without-reference", "a payload was");
+}

@@ -50,6 +50,11 @@ fn a_clearing_without_a_second_look_is_caught() {
     CLEAR.catches("no-second-look", "a list with hints has its bit");
 }
 
+#[test]
+fn a_second_look_that_orders_nothing_is_caught() {
+    CLEAR.catches("relaxed-settle-empty", "a list with hints has its bit");
+}
+
 const CLEARS: Scenario = Scenario {
     name: "push ∥ clearing ∥ clearing of an empty list's bit",
     preemptions: [2, 2],
@@ -127,6 +132,11 @@ fn a_push_that_does_not_read_the_progress_again_is_caught() {
 }
 
 #[test]
+fn a_second_look_that_the_push_does_not_see_is_caught() {
+    ADVANCES.catches("relaxed-second-look-at-the-map", "no hint stays behind the progress");
+}
+
+#[test]
 fn a_relaxed_mark_is_caught() {
     ADVANCES.catches("relaxed-mark", "no hint stays behind the progress");
 }
@@ -165,6 +175,11 @@ fn a_relaxed_look_at_the_mark_is_caught() {
     TWO_BEHIND.catches("relaxed-look-at-the-mark", "no hint stays behind the progress");
 }
 
+#[test]
+fn a_list_that_comes_before_its_content_is_caught() {
+    TWO_BEHIND.catches("relaxed-queue", "Causality violation");
+}
+
 const TURN: Scenario = Scenario {
     name: "spared hint ∥ turn of the kept lists",
     preemptions: [ALL, ALL],
@@ -184,6 +199,15 @@ const TURN: Scenario = Scenario {
 #[test]
 fn a_turn_of_the_lists_loses_no_hint() {
     TURN.explore();
+}
+
+#[test]
+fn a_relaxed_look_at_the_turn_is_no_bug() {
+    TURN.tolerates(
+        "relaxed-turn",
+        "the turn says which of two kept lists is looked at first, and where the first has nothing \
+         the other is looked at too; their bits are loaded with Acquire themselves",
+    );
 }
 
 /// After what raced: everything expires, and comes back by its hint, before its level comes to
@@ -262,6 +286,11 @@ fn a_hint_that_knows_an_earlier_extension_is_caught() {
     EXTENSIONS.catches("time-before-stamp", "the hint knows the last extension");
 }
 
+#[test]
+fn a_stamp_that_orders_nothing_is_caught() {
+    EXTENSIONS.catches("relaxed-stamp", "the hint knows the last extension");
+}
+
 const COMPACTION: Scenario = Scenario {
     name: "compaction ∥ ticks while the lifetimes end, by the engine",
     preemptions: [1, 2],
@@ -289,4 +318,9 @@ const COMPACTION: Scenario = Scenario {
 #[test]
 fn compaction_leaves_no_hint_behind_the_progress() {
     COMPACTION.explore();
+}
+
+#[test]
+fn two_clearings_without_a_second_look_are_caught() {
+    CLEARS.catches("no-second-look", "a list with hints has its bit");
 }

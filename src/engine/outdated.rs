@@ -27,7 +27,8 @@
 //!   in which it asks, and whoever removes the session marks the flight (`flight.rs`): flights of an older
 //!   and of a newer slot alike.
 //!
-//! Model: `loom-tests/tests/events.rs`.
+//! Models: `loom-tests/tests/scope.rs`; `unlinked.rs` for what is handed over, and `flights.rs` for a lookup that
+//! asks.
 
 #![forbid(unsafe_code)]
 

@@ -126,8 +126,10 @@ impl Budget {
             free.store(now - count, Ordering::Release);
             return true;
         }
+        let relaxed = planted!("relaxed-take");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: pairs with `give`. Relaxed on failure: nothing is used.
-        free.compare_exchange(now, now - count, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        free.compare_exchange(now, now - count, order, Ordering::Relaxed).is_ok()
     }
 
     /// Takes as many tokens of a shard as there are, up to `most`.
@@ -200,9 +202,11 @@ impl Budget {
     /// Gives tokens to all shards, evenly.
     #[cold]
     fn spread(&self, count: u64) {
+        let relaxed = planted!("relaxed-spread");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
         for (shard, portion) in self.portions(count) {
             // Release: as in `give`.
-            self.free(shard).fetch_add(portion, Ordering::Release);
+            self.free(shard).fetch_add(portion, order);
         }
     }
 
@@ -224,8 +228,10 @@ impl Budget {
             return self.spread(count);
         }
         self.spread(count);
+        let relaxed = planted!("relaxed-raise");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
         // Release: pairs with `used`.
-        self.limit.fetch_add(count, Ordering::Release);
+        self.limit.fetch_add(count, order);
     }
 
     /// Lowers the limit by `count`; the caller takes as many tokens then, and keeps them for good.

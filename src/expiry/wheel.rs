@@ -268,8 +268,10 @@ impl Wheel {
     /// The kept list that comes due first, of those that eviction looks at; turns them when none of these has
     /// hints.
     fn earliest_kept(&self) -> Option<List> {
+        let relaxed = planted!("relaxed-turn");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: pairs with the exchange below; the turn comes after the pushes to the other lists.
-        let turn = self.turn.load(Ordering::Acquire);
+        let turn = self.turn.load(order);
         if let Some(list) = self.earliest_of(Row::looked_at(turn)) {
             return Some(list);
         }
@@ -339,8 +341,10 @@ impl Wheel {
         if moved.is_err() || planted!("no-second-look-at-the-map") {
             return None;
         }
+        let relaxed = planted!("relaxed-second-look-at-the-map");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel, a read-modify-write: see the second race above.
-        self.marked(level, passed, |map| map.fetch_or(0, Ordering::AcqRel))
+        self.marked(level, passed, |map| map.fetch_or(0, order))
     }
 
     /// A list of `level` whose bit is set and in `window`; reads the maps of all rows.
@@ -482,13 +486,10 @@ impl Wheel {
         }
         let new = Box::into_raw(Box::new(Queue::new()));
         let cell = &self.queues[list.number()];
+        let relaxed = planted!("relaxed-queue");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel: publishes the queue to `queue`; or, on failure, Acquire shows the other one.
-        match cell.compare_exchange(
-            ptr::null_mut(),
-            new.cast(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
+        match cell.compare_exchange(ptr::null_mut(), new.cast(), order, Ordering::Acquire) {
             // SAFETY: from a box just now, and freed by this wheel's drop only.
             Ok(_) => unsafe { &*new },
             Err(other) => {

@@ -197,12 +197,10 @@ impl Queue {
         new.slots[0].store(word, Ordering::Relaxed);
         new.filled.store(1, Ordering::Relaxed);
         let new = Box::into_raw(new);
-        let linked = tail.next.compare_exchange(
-            ptr::null_mut(),
-            new.cast(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let relaxed = planted!("relaxed-append");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
+        let linked =
+            tail.next.compare_exchange(ptr::null_mut(), new.cast(), order, Ordering::Relaxed);
         if linked.is_err() {
             // SAFETY: the box was taken apart above, and the failed exchange showed it to nobody.
             let new = unsafe { Box::from_raw(new) };
@@ -318,9 +316,12 @@ impl Queue {
                 return true;
             }
             let next = NonNull::new(segment.next.load(Ordering::Acquire).cast::<Segment>());
-            // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when the
-            // guard was alive.
-            at = next.map(|next| unsafe { next.as_ref() });
+            at = next.map(|next| {
+                guard.assert_alive(next);
+                // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when
+                // the guard was alive.
+                unsafe { next.as_ref() }
+            });
         }
         false
     }
@@ -354,15 +355,15 @@ impl Queue {
         let head = segment(&self.head, guard);
         // Acquire: as in the table above.
         let taken = head.taken.load(Ordering::Acquire);
+        let relaxed = planted!("relaxed-settle-empty");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel, both, read-modify-writes without effect: see the last race. On failure there is a
         // word, or was: that the caller takes the queue for one with words does no harm.
         match head.slots.get(taken) {
-            Some(slot) => {
-                slot.compare_exchange(EMPTY, EMPTY, Ordering::AcqRel, Ordering::Acquire).is_ok()
-            }
+            Some(slot) => slot.compare_exchange(EMPTY, EMPTY, order, Ordering::Acquire).is_ok(),
             None => {
                 let null = ptr::null_mut();
-                head.next.compare_exchange(null, null, Ordering::AcqRel, Ordering::Acquire).is_ok()
+                head.next.compare_exchange(null, null, order, Ordering::Acquire).is_ok()
             }
         }
     }

@@ -5,10 +5,14 @@
 //! panic: a dereference under a guard and a second retirement are checked.
 //!
 //! loom runs the threads of a model on one thread of the system, hence plain thread-local state.
-//! The state's own order is not loom's order, so fences give loom the edges that the epoch gives,
-//! and no others: at a pin and an unpin once something was retired, at a retirement, and before a
-//! death. The canary, a word of loom's, makes a death an event that loom orders both ways with
+//! The state's own order is not loom's order, so fences give loom the edges that the epoch gives: at a
+//! pin and an unpin once something was retired, at a retirement, and before a death. They are more than
+//! the epoch gives, which has no fence at an unpin: an ordering that is missing where they stand is not
+//! missed. The canary, a word of loom's, makes a death an event that loom orders both ways with
 //! every pin.
+//!
+//! What was retired is not used again within an execution. So no address comes back, and what goes wrong only
+//! if one does (ABA) is not met.
 
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
@@ -194,7 +198,7 @@ pub(crate) fn reset() {
     let old =
         STATE.replace(State { canary: Some(Rc::new(AtomicUsize::new(0))), ..State::default() });
     for block in old.blocks.into_values() {
-        // SAFETY: retired once, from a box of this layout (P3), and the execution is over.
+        // SAFETY: retired once (P3), from a box or a parcel of this layout, and the execution is over.
         unsafe { dealloc(block.ptr.as_ptr(), block.layout) };
     }
 }

@@ -92,8 +92,10 @@ impl Refs {
             }
             return is_sole;
         }
+        let relaxed = planted!("relaxed-sole");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel: as in `release`. Relaxed on failure: nothing is read then.
-        self.0.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.0.compare_exchange(1, 0, order, Ordering::Relaxed).is_ok()
     }
 
     /// How many references there are; outdated as soon as it is read.

@@ -1,6 +1,7 @@
 //! loom's primitives, each access in one of two modes.
 //!
-//! *Memory mode* runs loads and stores as they are written: it finds missing orderings. loom keeps
+//! *Memory mode* runs loads and stores as they are written: it finds missing orderings, where a load can meet the
+//! old value. (Read-modify-writes never do, nor do exchanges that fail; `docs/models.md` says what that hides.) loom keeps
 //! one last access per word, and skips interleavings where a thread loads a word before it compares
 //! and swaps it (tokio-rs/loom #166 and #392). Hence every word has a *shadow*, which each access
 //! first touches by a relaxed read-modify-write: those order no memory, and loom explores them all.
@@ -25,6 +26,8 @@ use std::thread::panicking;
 thread_local! {
     static INTERLEAVING: Cell<bool> = const { Cell::new(false) };
     static PLANTED: Cell<&'static str> = const { Cell::new("") };
+    /// How many threads of this execution have an index.
+    static INDEXED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Switches on the seeded bug of this name, and every other one off.
@@ -265,11 +268,6 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// One stripe for all: a model has two or three threads, and sums over stripes cost executions.
-pub(crate) fn thread_index() -> usize {
-    0
-}
-
 /// A cell of each thread of a model: they all run on one thread of the system.
 pub(crate) struct ThreadCell<T: 'static>(&'static loom::thread::LocalKey<Cell<T>>);
 
@@ -302,3 +300,21 @@ macro_rules! thread_cell {
 }
 
 pub(crate) use thread_cell;
+
+// From 1 on; zero before the first use.
+thread_cell!(INDEX: usize = 0);
+
+/// A small number for the calling thread of the model, given out in order of first use.
+pub(crate) fn thread_index() -> usize {
+    if INDEX.get() == 0 {
+        INDEXED.set(INDEXED.get() + 1);
+        INDEX.set(INDEXED.get());
+    }
+    // In a model that has failed it is zero still.
+    INDEX.get().saturating_sub(1)
+}
+
+/// Begins an execution, whose threads have no index yet.
+pub(crate) fn forget_threads() {
+    INDEXED.set(0);
+}

@@ -44,8 +44,12 @@ pub(crate) use self::loom::*;
 #[cfg(chaos)]
 pub(crate) use self::chaos::is_planted;
 
-/// Words that no protocol depends on: counts to show, memories that may forget. They are the
-/// standard library's in a model too, which would only multiply its executions by their order.
+/// Words that no model sees: they are the standard library's there too, for their order would multiply the
+/// executions.
+///
+/// Most are counts to show, and memories that may forget, on which no protocol depends. Those that hand something
+/// over, with orderings that say so at each access, rest on reading: the lease of gauges and the head of
+/// their list (`reclaim/gauge.rs`), and where the region of headers begins (`reclaim/region.rs`).
 ///
 /// And the lock of what is not on the way of a lookup: a model does not ask who has it first.
 pub(crate) mod tally {
@@ -92,14 +96,21 @@ pub(crate) struct Striped<T>(Box<[Padded<T>]>);
 impl<T: Default> Striped<T> {
     /// As many stripes as the machine has processors, rounded up to a power of two.
     pub(crate) fn new() -> Self {
-        Self((0..stripe_count()).map(|_| Padded::default()).collect())
+        Self::of(stripe_count())
+    }
+
+    /// So many stripes, a power of two.
+    pub(crate) fn of(count: usize) -> Self {
+        Self((0..count).map(|_| Padded::default()).collect())
     }
 
     /// The calling thread's stripe.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
         let mask = self.0.len() - 1;
-        &self.0[thread_index() & mask].0
+        // In most models, where a thread may count as it ends, when it has nothing of its own any more.
+        let index = if cfg!(loom) && mask == 0 { 0 } else { thread_index() };
+        &self.0[index & mask].0
     }
 
     /// All stripes.
@@ -115,7 +126,8 @@ fn stripe_count() -> usize {
     processors.next_power_of_two().min(MOST)
 }
 
-/// One stripe: a model has two or three threads, and sums over stripes cost executions.
+/// One stripe: a model has two or three threads, and sums over stripes cost executions. A few models of the gate
+/// ask for two.
 #[cfg(loom)]
 fn stripe_count() -> usize {
     1

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `size` load | Acquire | the exchange in `grow`: the segment behind it is visible |
 //! | `size` exchange | AcqRel | the loads; the earlier exchanges |
-//! | segment load and exchange | Acquire, AcqRel | each other; the exchange of `size`, then its loads |
+//! | segment load and exchange in `grow` | Acquire; AcqRel, on failure Acquire | each other, of two growers; the rest see a segment by the exchange of `size`, and their loads are Relaxed |
 //!
 //! Model: `loom-tests/tests/grow.rs`.
 
@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::link::{AtomicLink, Link};
-use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtrWord, AtomicUsize, Ordering, planted};
 
 /// Cells of a new table. Few under loom and shuttle, so that a model and a short schedule can grow.
 pub(super) const BASE: usize = if cfg!(loom) {
@@ -69,8 +69,10 @@ impl Cells {
     /// The number of cells in use, a power of two.
     #[inline]
     pub(super) fn size(&self) -> usize {
+        let relaxed = planted!("relaxed-size");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: C1, C3.
-        self.size.load(Ordering::Acquire)
+        self.size.load(order)
     }
 
     /// Whether there are cells that were not given out to be linked.
@@ -155,7 +157,9 @@ impl Cells {
     fn make_segment(&self, segment: usize) {
         // Acquire and Release: another grower's segment becomes visible here, ours to it and,
         // through the exchange of the size, to everybody (C1).
-        if !self.segments[segment].load(Ordering::Acquire).is_null() {
+        let relaxed = planted!("relaxed-segment");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
+        if !self.segments[segment].load(order).is_null() {
             return;
         }
         let new = allocate(segment_len(segment));

@@ -145,8 +145,10 @@ impl Events {
         if planted!("wake-by-load") && self.backlog.load(Ordering::Acquire) & ASLEEP == 0 {
             return false;
         }
+        let relaxed = planted!("relaxed-wake");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel: Release shows the server what was pushed; and one of several wakes.
-        self.backlog.fetch_and(!ASLEEP, Ordering::AcqRel) & ASLEEP != 0
+        self.backlog.fetch_and(!ASLEEP, order) & ASLEEP != 0
     }
 
     /// Notes that the server goes to sleep; `false` when events wait.

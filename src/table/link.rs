@@ -236,7 +236,9 @@ impl AtomicLink {
         if planted!("bit-by-load-and-store") {
             return self.0.store(link.leading_to(hash).0, Ordering::Release);
         }
-        self.0.fetch_or(filter_bit(hash), Ordering::Release);
+        let relaxed = planted!("relaxed-lead-to");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
+        self.0.fetch_or(filter_bit(hash), order);
     }
 
     /// Whether the owner of the word is in the table still.
@@ -245,7 +247,9 @@ impl AtomicLink {
     /// (pairs with `replace` and `mark_removed`); a load could come before that.
     #[inline]
     pub(super) fn is_still_linked(&self) -> bool {
-        !Link(self.0.fetch_or(0, Ordering::AcqRel)).is_removed()
+        let relaxed = planted!("relaxed-still-linked");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
+        !Link(self.0.fetch_or(0, order)).is_removed()
     }
 
     /// Opens the cell that holds this word as a starting point.

@@ -193,8 +193,10 @@ impl<S> Node<S> {
     /// Whether the node's leaving is in the queue of events.
     #[inline]
     pub(super) fn is_announced(&self) -> bool {
+        let relaxed = planted!("relaxed-announced");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: pairs with `set_announced`.
-        self.told.load(Ordering::Acquire) & ANNOUNCED != 0
+        self.told.load(order) & ANNOUNCED != 0
     }
 
     /// Notes that the node's leaving is in the queue of events.
@@ -464,9 +466,11 @@ impl<'g, S> Pinned<'g, S> {
     /// Gives the node another stamp, so that what was stamped before leads nowhere. It takes 256
     /// renewals to come back to a stamp.
     pub(crate) fn renew_stamp(self) -> u16 {
+        let relaxed = planted!("relaxed-stamp");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::AcqRel };
         // AcqRel: Release publishes what the caller changed before; Acquire shows it what others
         // did before they renewed the stamp.
-        let before = self.node().generation.fetch_add(1, Ordering::AcqRel);
+        let before = self.node().generation.fetch_add(1, order);
         self.stamp_of(before.wrapping_add(1))
     }
 

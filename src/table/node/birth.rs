@@ -354,7 +354,9 @@ pub(super) unsafe fn wipe_early<S>(node: NonNull<Node<S>>) {
     // SAFETY: by the caller's promise.
     unsafe {
         if node.as_ref().kind() & IN_PARCEL != 0 {
-            bytes_of(node).parcel_mut().wipe();
+            // Not as a change of the cell, so that what fails is who reads the bytes.
+            let payload = node.as_ref().payload.with(|payload| payload.cast_mut());
+            (&mut *payload.cast::<SecretBytes>()).parcel_mut().wipe();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PACKAGE, is_of_a_model};
+use super::{ASSERTIONS, PACKAGE, is_of_a_model};
 use crate::step::{self, cargo, say};
 
 /// The test binary with these models.
@@ -63,6 +63,7 @@ fn on_the_epoch(command: &mut Command, tests: &str, folder: &str, flags: &str) {
     }
     let flags = format!("--cfg loom --cfg crossbeam_loom{flags}");
     command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", folder);
+    command.envs(ASSERTIONS);
 }
 
 /// Runs a scenario whose headers are freed without waiting for the epoch.
@@ -95,6 +96,10 @@ mod tests {
         let sanitized = sanitized(TESTS);
         let flags = variable(&sanitized, "RUSTFLAGS").unwrap();
         assert_eq!(flags, format!("{plain} -Zsanitizer=address"));
+        for command in [&on_this_toolchain(), &sanitized] {
+            let asserted = ASSERTIONS.map(|(name, _)| variable(command, name));
+            assert!(asserted.iter().all(|asserted| asserted.as_deref() == Some("true")));
+        }
         assert!(variable(&sanitized, "ASAN_OPTIONS").is_some());
         // Cargo and rustup would stay with the toolchain that runs this.
         assert_eq!(variable(&sanitized, "CARGO"), None);
