@@ -46,7 +46,7 @@ pub(crate) fn play(plan: Plan, ledger: &Arc<Ledger>) -> Totals {
     ledger.clear();
     let watch = Watch::new(plan, ledger);
     let clock = if watch.plan.has_manual_clock { Clock::manual() } else { Clock::monotonic() };
-    let beginning = watch.plan.has_manual_clock.then(|| beginning(&clock));
+    let beginning = watch.plan.has_manual_clock.then(|| clock.instant());
     let cache = build(&watch.plan, &clock);
     let scopes: Vec<_> =
         (0..SCOPES).map(|scope| cache.scope(&Scope::new(scope.to_string()))).collect();
@@ -90,19 +90,6 @@ pub(crate) fn play(plan: Plan, ledger: &Arc<Ledger>) -> Totals {
     totals.told = fates.left;
     totals.panics = panics;
     totals
-}
-
-/// When a manual clock began.
-fn beginning(clock: &Clock) -> Instant {
-    const LIFETIME: Duration = Duration::from_secs(3600);
-    let cache: SessionCache<u64> = SessionCache::builder()
-        .clock(clock.clone())
-        .without_ticker()
-        .build()
-        .expect("the settings make sense");
-    let web = cache.scope(&Scope::new("beginning"));
-    assert!(web.put_with(&id(1), 1, LIFETIME).is_stored(), "there is room for one");
-    web.take(&id(1)).expect("it was put").expires_at() - LIFETIME
 }
 
 fn build(plan: &Plan, clock: &Clock) -> SessionCache<Payload> {

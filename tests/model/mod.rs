@@ -158,17 +158,8 @@ impl Subject {
         let cache = builder.build().expect("sane settings");
         let scopes: Vec<_> = (0..SCOPES).map(|scope| cache.scope(&Self::scope(scope))).collect();
         let told = is_told.then(|| Told::of(&cache));
-        let beginning = Self::beginning(&clock);
+        let beginning = clock.instant();
         Self { cache, scopes, clock, beginning, told }
-    }
-
-    /// When a clock began that stands still.
-    fn beginning(clock: &Clock) -> Instant {
-        let builder = SessionCache::builder().clock(clock.clone()).without_ticker();
-        let cache: SessionCache = builder.build().expect("sane settings");
-        let web = cache.scope(&Scope::new("beginning"));
-        assert!(web.put_with(&id(0), b"".into(), LIFETIME).is_stored());
-        web.take(&id(0)).expect("it was put").expires_at() - LIFETIME
     }
 
     /// The name of a session of this scope.

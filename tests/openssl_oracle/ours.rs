@@ -111,7 +111,7 @@ impl Ours {
         listen(&cache, &heard, Listening::TO_ALL);
         let web = cache.scope(&Scope::new("oracle"));
         let server = Context::attached(&web);
-        let origin = origin(&clock);
+        let origin = clock.instant();
         let (now, there) = (start, BTreeMap::new());
         Self { cache, web, server, client, clock, origin, start, now, heard, there }
     }
@@ -389,15 +389,6 @@ fn hear_of_removals(cache: &SessionCache<OpensslSession>, heard: &Arc<Mutex<Hear
         heard.events.push(Event::Removed(id, version, removed.reason()));
     })));
     set.expect("no thread is needed");
-}
-
-/// The instant at which a driven clock began that has not advanced yet.
-fn origin(clock: &Clock) -> Instant {
-    let probe = SessionCache::builder().clock(clock.clone()).without_ticker().build();
-    let probe: SessionCache = probe.expect("sane settings");
-    let (web, id) = (probe.scope(&Scope::new("probe")), SessionId::from([0; 32]));
-    assert!(web.put_with(&id, b"".into(), Duration::from_secs(1)).is_stored());
-    web.get(&id).expect("it was put").expires_at() - Duration::from_secs(1)
 }
 
 /// What OpenSSL counts, of what the engine does.
