@@ -40,7 +40,8 @@
 //!   has one winner and one [`Reason`].
 //! * **Limits hold at every instant.** Sessions and bytes never exceed theirs, however many threads
 //!   put. A cache of up to 1 024 sessions holds exactly as many; larger ones keep at least 97 % of n
-//!   after n distinct puts. What handles hold after a removal is counted apart.
+//!   after n distinct puts; by a limit on bytes 95 %, where few sessions weigh hundreds of times as much as the rest. What
+//!   handles hold after a removal is counted apart.
 //! * **Expired sessions are never returned**, by the cache's [`Clock`]. Their memory comes back later, in bounded steps
 //!   of puts and of a background thread. A session's turn comes at most 13 % of its lifetime after its expiry, and a few
 //!   seconds. (In a cache without that thread, after a time without puts, it may be 13 % of that time.) Of many
