@@ -133,6 +133,11 @@ fn with(mut command: Command, args: &[&str]) -> Command {
     command
 }
 
+/// What runs all tests of a selection but the doc tests.
+pub(crate) fn runner(has_nextest: bool) -> &'static [&'static str] {
+    if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] }
+}
+
 /// Whether nextest is installed.
 pub(crate) fn has_nextest() -> bool {
     step::read(&mut cargo(&["nextest", "--version"])).is_ok()
@@ -154,9 +159,7 @@ impl Tests {
 
     /// All tests of a selection but the doc tests.
     fn of(&self, selection: &[&str]) -> Command {
-        let runner: &[&str] =
-            if self.nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
-        with(self.told(cargo(runner)), selection)
+        with(self.told(cargo(runner(self.nextest))), selection)
     }
 
     /// Whether there is a program that counts instructions.

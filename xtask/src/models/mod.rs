@@ -9,7 +9,6 @@ pub(crate) mod real;
 mod report;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -167,25 +166,18 @@ fn parse(mut parser: Parser) -> Result<Option<Depth>> {
 pub(crate) fn on_models(mut command: Command) -> Command {
     command.args(["--package", PACKAGE, "--release"]);
     command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
-    for (name, _) in std::env::vars_os() {
-        if is_of_a_model(&name) {
-            command.env_remove(name);
-        }
-    }
+    step::forget(&mut command, is_of_a_model);
     command
 }
 
 /// What loom and the models read of the environment: the caller's has no say.
-fn is_of_a_model(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
+fn is_of_a_model(name: &str) -> bool {
     name.starts_with("LOOM_") || name.starts_with("MODELS_")
 }
 
 /// The models, and the planted bugs, as tests.
 pub(crate) fn command(has_nextest: bool) -> Command {
-    let runner: &[&str] =
-        if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
-    on_models(cargo(runner))
+    on_models(cargo(crate::test::runner(has_nextest)))
 }
 
 /// Runs the models; checks that nothing is missing in what they tell.
@@ -313,7 +305,7 @@ mod tests {
     #[test]
     fn the_environment_of_the_caller_does_not_reach_the_models() {
         let of_a_model = ["LOOM_MAX_DURATION", "LOOM_MAX_PERMUTATIONS", "MODELS_SHOW"];
-        assert!(of_a_model.into_iter().all(|name| is_of_a_model(OsStr::new(name))));
-        assert!(!is_of_a_model(OsStr::new("PATH")));
+        assert!(of_a_model.into_iter().all(is_of_a_model));
+        assert!(!is_of_a_model("PATH"));
     }
 }
