@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{chaos, deps, instructions, models, shuttle, tidy};
+use crate::{chaos, deps, instructions, models, plants, shuttle, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
@@ -74,6 +74,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         Step { name: "models", work: models(tests) },
         commands("chaos", chaos::quick()),
         commands("shuttle", shuttle::quick()),
+        Step { name: "planted bugs", work: Work::Call(plants::check) },
         commands("models on the real epoch", real_models(tests)),
         Step { name: "instructions", work: Work::Call(gate) },
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
