@@ -19,9 +19,9 @@
 //! | `ancestor-region-ends` | no_limit | 7 000 |
 //! | `no-size-recheck` | no_limit | 300 000 |
 //! | `new-cell-knows-nothing` | no_limit | 10 000 |
-//! | `bit-in-the-first-cell` | no_limit | 15 000 |
+//! | `bit-in-the-first-cell` | no_limit | 100 000 |
 //! | `cleared-with-the-first` | no_limit | 10 000 |
-//! | `decide-by-load-and-store` | extensions | 600 000 |
+//! | `decide-by-load-and-store` | extensions | 620 000 |
 //! | `extend-by-load-and-store` | extensions | 200 000 |
 //! | `expired-undecided` | extensions | 90 000 |
 //! | `expired-though-replaced` | extensions | 700 000 |

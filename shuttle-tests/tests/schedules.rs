@@ -6,11 +6,11 @@
 //! | seeded bug | scenario | executions until it was found, at most |
 //! |---|---|---|
 //! | `take-by-load-and-store` | no_limit | 30 |
-//! | `take-once-tried` | no_limit | 7 |
+//! | `take-once-tried` | no_limit | 16 |
 //! | `replace-in-two-steps` | no_limit | 2 |
 //! | `unlink-by-store` | no_limit | 8 |
-//! | `start-early` | growth | 6 |
-//! | `ancestor-region-ends` | growth | 2 |
+//! | `start-early` | growth | 15 |
+//! | `ancestor-region-ends` | growth | 3 |
 //! | `no-size-recheck` | growth | 60 |
 //! | `size-before-cell` | growth | 1 493 |
 //! | `new-cell-knows-nothing` | growth | 1 |
@@ -20,21 +20,22 @@
 //! | `linked-before-its-next` | expiry | 652 |
 //! | `no-second-search` | expiry | 6 |
 //! | `miss-what-was-replaced` | extensions | 1 473 |
-//! | `linked-before-its-bit` | few | 6 973 |
-//! | `decide-by-load-and-store` | extensions | 6 750 |
+//! | `linked-before-its-bit` | few | 14 081 |
+//! | `decide-by-load-and-store` | extensions | 14 536 |
 //! | `extend-by-load-and-store` | extensions | 1 960 |
 //! | `expired-undecided` | extensions | 1 405 |
 //! | `take-by-load-and-store-of-tokens` | eviction | 1 |
-//! | `claim-by-load-and-store` | eviction | 3 |
-//! | `give-by-load-and-store` | eviction_and_expiry | 6 |
+//! | `claim-by-load-and-store` | eviction | 15 |
+//! | `give-by-load-and-store` | eviction_and_expiry | 35 |
 //! | `no-second-look-at-the-scope` | sweeps | 2 392 |
 //! | `search-without-announcement` | sweeps | 6 |
-//! | `announced-by-load-and-store` | sweeps | 21 |
-//! | `leaving-without-coming` | sweeps | 46 |
-//! | `replace-of-the-removed` | limits | 8 |
+//! | `announced-by-load-and-store` | sweeps | 27 |
+//! | `leaving-without-coming` | sweeps | 72 |
+//! | `replace-of-the-removed` | limits | 13 |
 //!
-//! Some end otherwise than by a history: too many sessions, a payload that is left or dropped twice, a
-//! removal that is told without its coming, a loop without an end. `no-size-recheck` crashed with one seed.
+//! Some break another assertion than that a history is linearizable: a walk and lookups differ, too many
+//! sessions, some left in a closed cache, a removal that is not told. Which, stands beside each bug in
+//! `xtask/src/shuttle.rs`, and another end counts for nothing: `no-size-recheck` crashed with one seed.
 #![cfg(shuttle)]
 
 #[path = "../../tests/support/mod.rs"]

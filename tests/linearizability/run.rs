@@ -114,7 +114,7 @@ pub(crate) struct Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { after, report } = self;
-        write!(f, "{report}found among {after} operations; RESUMPTION_SEED={} repeats them", seed())
+        write!(f, "wrong after {after} operations: {report}RESUMPTION_SEED={} repeats them", seed())
     }
 }
 

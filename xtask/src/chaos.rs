@@ -6,53 +6,40 @@
 //! `--operations` says how many each scenario makes at least, `--seed` where its random numbers begin.
 //!
 //! With `--plant NAME` the run has to fail: that seeded bug is switched on. With `--plants` that is done for
-//! each bug of [`PLANTS`], and a table tells how soon they were caught. A bug is caught by a history that
-//! is not linearizable, and by nothing else: a crash is none.
+//! each bug of [`PLANTS`], and a table tells how soon they were caught (see `plants.rs`).
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::plants::{self, LINEARIZABLE, Plant, plant};
 use crate::step::{self, cargo};
 
 /// The member that has the test, and the test.
 const TEST: [&str; 4] = ["--package", "default-tests", "--test", "linearizability"];
 
-/// A seeded bug, and the scenario that meets it.
-struct Plant {
-    bug: &'static str,
-    scenario: &'static str,
-}
-
-const fn plant(bug: &'static str, scenario: &'static str) -> Plant {
-    Plant { bug, scenario }
-}
-
-const PLANTS: &[Plant] = &[
-    plant("take-by-load-and-store", "no_limit"),
-    plant("take-once-tried", "no_limit"),
-    plant("replace-in-two-steps", "no_limit"),
-    plant("miss-what-was-replaced", "no_limit"),
-    plant("unlink-by-store", "no_limit"),
-    plant("start-early", "no_limit"),
-    plant("ancestor-region-ends", "no_limit"),
-    plant("no-size-recheck", "no_limit"),
-    plant("new-cell-knows-nothing", "no_limit"),
-    plant("bit-in-the-first-cell", "no_limit"),
-    plant("cleared-with-the-first", "no_limit"),
-    plant("decide-by-load-and-store", "extensions"),
-    plant("extend-by-load-and-store", "extensions"),
-    plant("expired-undecided", "extensions"),
-    plant("expired-though-replaced", "extensions"),
+/// The bugs that histories of real threads catch.
+pub(crate) const PLANTS: &[Plant] = &[
+    plant("take-by-load-and-store", "no_limit", LINEARIZABLE),
+    plant("take-once-tried", "no_limit", LINEARIZABLE),
+    plant("replace-in-two-steps", "no_limit", LINEARIZABLE),
+    plant("miss-what-was-replaced", "no_limit", LINEARIZABLE),
+    plant("unlink-by-store", "no_limit", LINEARIZABLE),
+    plant("start-early", "no_limit", LINEARIZABLE),
+    plant("ancestor-region-ends", "no_limit", LINEARIZABLE),
+    plant("no-size-recheck", "no_limit", LINEARIZABLE),
+    plant("new-cell-knows-nothing", "no_limit", LINEARIZABLE),
+    plant("bit-in-the-first-cell", "no_limit", LINEARIZABLE),
+    plant("cleared-with-the-first", "no_limit", LINEARIZABLE),
+    plant("decide-by-load-and-store", "extensions", LINEARIZABLE),
+    plant("extend-by-load-and-store", "extensions", LINEARIZABLE),
+    plant("expired-undecided", "extensions", LINEARIZABLE),
+    plant("expired-though-replaced", "extensions", LINEARIZABLE),
 ];
 
-/// Whether a bug is one of those that `--plants` has to catch.
-#[cfg(test)]
-pub(crate) fn is_caught(bug: &str) -> bool {
-    PLANTS.iter().any(|plant| plant.bug == bug)
-}
+/// Bugs that are caught at once.
+pub(crate) const SOON: [&str; 2] = ["take-by-load-and-store", "replace-in-two-steps"];
 
 const HELP: &str = "\
 Usage: cargo xtask chaos [--operations N] [--seed N]
@@ -104,76 +91,37 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
-    if let Some(name) = &wish.plant {
-        let planted = PLANTS.iter().find(|plant| plant.bug == name);
-        let Some(planted) = planted else {
-            let names: Vec<&str> = PLANTS.iter().map(|plant| plant.bug).collect();
-            bail!("no seeded bug `{name}` for this test; there are {}", names.join(", "));
-        };
-        let (_, said) = catch(planted, &wish)?;
-        return step::say(&said);
-    }
     if wish.plants {
-        return catch_all(&wish);
+        step::run(&mut in_chaos(cargo(&["test", "--no-run"]), &TEST))?;
+        return plants::catch_all(PLANTS, wish.seed, planted(&wish));
+    }
+    if let Some(name) = &wish.plant {
+        let plant = plants::named(PLANTS, name)?;
+        return step::say(&plants::catch(plant, wish.seed, planted(&wish))?.said);
     }
     commands(&wish).into_iter().try_for_each(|mut command| step::run(&mut command))
 }
 
-/// The part of it that is in `cargo xtask test`.
+/// The parts of it that are in `cargo xtask test`.
 pub(crate) fn quick() -> Vec<Command> {
     commands(&Wish { operations: Some(100_000), ..Wish::default() })
+}
+
+pub(crate) fn quick_plants() -> Result<()> {
+    let soon = PLANTS.iter().filter(|plant| SOON.contains(&plant.bug));
+    plants::catch_all(soon, None, planted(&Wish::default()))
 }
 
 fn commands(wish: &Wish) -> Vec<Command> {
     vec![clippy(), test(wish, &["--nocapture", "--test-threads", "1"])]
 }
 
-/// Every bug has to be caught; the table tells how soon.
-fn catch_all(wish: &Wish) -> Result<()> {
-    step::run(&mut in_chaos(cargo(&["test", "--no-run"]), &TEST))?;
-    step::say(&format!("    {:<28} {:<12} {:>12} {:>8}", "bug", "scenario", "operations", "time"))?;
-    for plant in PLANTS {
-        let start = Instant::now();
-        let (operations, _) = catch(plant, wish)?;
-        let (Plant { bug, scenario }, time) = (plant, start.elapsed().as_secs_f64());
-        step::say(&format!("    {bug:<28} {scenario:<12} {operations:>12} {time:>6.1} s"))?;
+/// Runs a scenario from a seed on, long enough to meet each bug.
+fn planted(wish: &Wish) -> impl Fn(&str, u64) -> Command {
+    let operations = Some(wish.operations.unwrap_or(ENOUGH));
+    move |scenario, seed| {
+        test(&Wish { operations, seed: Some(seed), ..Wish::default() }, &["--exact", scenario])
     }
-    step::say(&format!("    {} bugs, all caught", PLANTS.len()))
-}
-
-/// Runs the scenario with the bug; returns how many operations it took, and what the test said. Fails if
-/// the test passes.
-///
-/// A bug that leaves what is freed in the list may end in a crash before a history is wrong: then other
-/// seeds are tried.
-fn catch(plant: &Plant, wish: &Wish) -> Result<(u64, String)> {
-    const SEEDS: u64 = 5;
-    let Plant { bug, scenario } = plant;
-    let first = wish.seed.unwrap_or(1);
-    for seed in first..first + SEEDS {
-        let operations = Some(wish.operations.unwrap_or(ENOUGH));
-        let wish = Wish { seed: Some(seed), operations, ..Wish::default() };
-        let mut command = test(&wish, &["--exact", scenario]);
-        command.env("RESUMPTION_PLANT", bug).env("RUST_BACKTRACE", "0");
-        let output = command.stdin(Stdio::null()).output().context("cannot run the test")?;
-        if output.status.success() {
-            bail!("`{bug}` was not caught");
-        }
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if let Some(operations) = found_among(&said) {
-            return Ok((operations, said));
-        }
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        step::say(&format!("    `{bug}` ended otherwise than by a history:\n{said}{complaint}"))?;
-    }
-    bail!("`{bug}` was not caught by a history")
-}
-
-/// The number in the test's words on a history that is not linearizable.
-fn found_among(said: &str) -> Option<u64> {
-    let (_, report) = said.split_once("not linearizable: ")?;
-    let (_, count) = report.split_once("found among ")?;
-    count.split_whitespace().next()?.parse().ok()
 }
 
 /// Nothing else compiles what is for chaos alone.
@@ -204,26 +152,6 @@ fn in_chaos(command: Command, arguments: &[&str]) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_catch_is_read_off_the_report() {
-        let said = "no limit: not linearizable: id 2\n  table\nfound among 4734 operations; RESUMP";
-        assert_eq!(found_among(said), Some(4734));
-        assert_eq!(found_among("threads do not come to the end of a round"), None);
-        assert_eq!(found_among("found among 4734 operations"), None);
-    }
-
-    #[test]
-    fn every_bug_is_in_the_source_and_in_the_table_of_the_test() {
-        let sources = crate::models::all_planted().unwrap();
-        let table = crate::root().join("tests/linearizability.rs");
-        let table = std::fs::read_to_string(table).unwrap();
-        for Plant { bug, scenario } in PLANTS {
-            assert!(sources.contains(*bug), "{bug}");
-            assert!(table.contains(&format!("| `{bug}` | {scenario} |")), "{bug}");
-            assert!(table.contains(&format!("fn {scenario}()")), "{scenario}");
-        }
-    }
 
     #[test]
     fn the_command_line_is_read() {

@@ -12,6 +12,7 @@ mod instructions;
 mod miri;
 mod models;
 mod nightly;
+mod plants;
 mod sanitize;
 mod shuttle;
 mod soak;

@@ -4,15 +4,14 @@
 //! schedule has some ten thousand steps. What is asserted stays.
 //!
 //! With `--plant NAME` the run has to fail: that seeded bug is switched on. With `--plants` that is done for
-//! each bug of [`PLANTS`], and a table tells how soon they were caught. A bug is caught by a history that
-//! is not linearizable, or by a bound or an assertion that does not hold; a crash is none.
+//! each bug of [`PLANTS`], and a table tells how soon they were caught (see `plants.rs`).
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::plants::{self, LINEARIZABLE, Plant, plant};
 use crate::step::{self, cargo, say};
 
 const HELP: &str = "\
@@ -33,47 +32,52 @@ Runs the cache's calls under random schedules, and checks what they return.
 /// Executions of a scenario under each scheduler in `cargo xtask test`: half a minute for all.
 const QUICK: u64 = 200;
 
-/// Executions after which a bug counts as not caught; several times what any of them took.
+/// Executions under each scheduler after which a bug counts as not caught.
 const ENOUGH: u64 = 20_000;
 
-/// A seeded bug, and the scenario that meets it.
-struct Plant {
-    bug: &'static str,
-    scenario: &'static str,
-}
+/// What is broken if an iteration and lookups do not find the same sessions.
+const WALK: &str = "a walk and lookups differ";
 
-const fn plant(bug: &'static str, scenario: &'static str) -> Plant {
-    Plant { bug, scenario }
-}
+/// What is broken if callbacks are not told once of each session that it came, and that it left.
+const TOLD: &str = "sessions was told";
 
-const PLANTS: &[Plant] = &[
-    plant("take-by-load-and-store", "no_limit"),
-    plant("take-once-tried", "no_limit"),
-    plant("replace-in-two-steps", "no_limit"),
-    plant("unlink-by-store", "no_limit"),
-    plant("start-early", "growth"),
-    plant("ancestor-region-ends", "growth"),
-    plant("no-size-recheck", "growth"),
-    plant("size-before-cell", "growth"),
-    plant("new-cell-knows-nothing", "growth"),
-    plant("bit-in-the-first-cell", "growth"),
-    plant("bit-by-load-and-store", "growth"),
-    plant("cleared-with-the-first", "growth"),
-    plant("linked-before-its-next", "expiry"),
-    plant("no-second-search", "expiry"),
-    plant("miss-what-was-replaced", "extensions"),
-    plant("linked-before-its-bit", "few"),
-    plant("decide-by-load-and-store", "extensions"),
-    plant("extend-by-load-and-store", "extensions"),
-    plant("expired-undecided", "extensions"),
-    plant("take-by-load-and-store-of-tokens", "eviction"),
-    plant("claim-by-load-and-store", "eviction"),
-    plant("give-by-load-and-store", "eviction_and_expiry"),
-    plant("no-second-look-at-the-scope", "sweeps"),
-    plant("search-without-announcement", "sweeps"),
-    plant("announced-by-load-and-store", "sweeps"),
-    plant("leaving-without-coming", "sweeps"),
-    plant("replace-of-the-removed", "limits"),
+/// The bugs that random schedules catch.
+pub(crate) const PLANTS: &[Plant] = &[
+    plant("take-by-load-and-store", "no_limit", LINEARIZABLE),
+    plant("take-once-tried", "no_limit", LINEARIZABLE),
+    plant("replace-in-two-steps", "no_limit", LINEARIZABLE),
+    plant("unlink-by-store", "no_limit", LINEARIZABLE),
+    plant("start-early", "growth", LINEARIZABLE),
+    plant("ancestor-region-ends", "growth", WALK),
+    plant("no-size-recheck", "growth", LINEARIZABLE),
+    plant("size-before-cell", "growth", LINEARIZABLE),
+    plant("new-cell-knows-nothing", "growth", LINEARIZABLE),
+    plant("bit-in-the-first-cell", "growth", LINEARIZABLE),
+    plant("bit-by-load-and-store", "growth", LINEARIZABLE),
+    plant("cleared-with-the-first", "growth", LINEARIZABLE),
+    plant("linked-before-its-next", "expiry", WALK),
+    plant("no-second-search", "expiry", TOLD),
+    plant("miss-what-was-replaced", "extensions", LINEARIZABLE),
+    plant("linked-before-its-bit", "few", LINEARIZABLE),
+    plant("decide-by-load-and-store", "extensions", LINEARIZABLE),
+    plant("extend-by-load-and-store", "extensions", LINEARIZABLE),
+    plant("expired-undecided", "extensions", LINEARIZABLE),
+    plant("take-by-load-and-store-of-tokens", "eviction", "sessions of 8"),
+    plant("claim-by-load-and-store", "eviction", "sessions are left in a closed cache"),
+    plant("give-by-load-and-store", "eviction_and_expiry", "a lower limit is obeyed"),
+    plant("no-second-look-at-the-scope", "sweeps", WALK),
+    plant("search-without-announcement", "sweeps", TOLD),
+    plant("announced-by-load-and-store", "sweeps", TOLD),
+    plant("leaving-without-coming", "sweeps", TOLD),
+    plant("replace-of-the-removed", "limits", LINEARIZABLE),
+];
+
+/// Bugs that are caught at once, by one assertion each.
+pub(crate) const SOON: [&str; 4] = [
+    "replace-in-two-steps",
+    "ancestor-region-ends",
+    "no-second-search",
+    "take-by-load-and-store-of-tokens",
 ];
 
 /// What the command line asks for.
@@ -143,98 +147,39 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
         return Ok(());
     }
     if wish.plants {
-        return catch_all(&wish);
+        let mut build = with_flags(cargo(&["test", "--package", PACKAGE, "--release", "--no-run"]));
+        step::run(&mut build)?;
+        return plants::catch_all(PLANTS, wish.seed, planted(&wish));
     }
-    if let Some(name) = wish.plant.as_ref().filter(|_| wish.replay.is_none()) {
-        let planted = PLANTS.iter().find(|plant| plant.bug == name);
-        let Some(planted) = planted else {
-            let names: Vec<&str> = PLANTS.iter().map(|plant| plant.bug).collect();
-            bail!("no seeded bug `{name}` for this test; there are {}", names.join(", "));
-        };
-        return say(&catch(planted, &wish)?.said);
+    if let Some(name) = &wish.plant {
+        let plant = plants::named(PLANTS, name)?;
+        if wish.replay.is_none() {
+            return say(&plants::catch(plant, wish.seed, planted(&wish))?.said);
+        }
     }
     commands(&wish).into_iter().try_for_each(|mut command| step::run(&mut command))
 }
 
-/// The part of it that is in `cargo xtask test`.
+/// The parts of it that are in `cargo xtask test`.
 pub(crate) fn quick() -> Vec<Command> {
     commands(&Wish { iterations: Some(QUICK), ..Wish::default() })
+}
+
+pub(crate) fn quick_plants() -> Result<()> {
+    let soon = PLANTS.iter().filter(|plant| SOON.contains(&plant.bug));
+    plants::catch_all(soon, None, planted(&Wish::default()))
 }
 
 fn commands(wish: &Wish) -> Vec<Command> {
     vec![clippy(), test(wish, wish.scenario.as_deref())]
 }
 
-/// How a bug was caught.
-struct Catch {
-    /// By the how manieth execution, of how many tasks, under which scheduler.
-    execution: u64,
-    tasks: u64,
-    scheduler: String,
-    /// What the test said.
-    said: String,
-}
-
-/// Every bug has to be caught; the table tells how soon.
-fn catch_all(wish: &Wish) -> Result<()> {
-    let mut build = with_flags(cargo(&["test", "--package", PACKAGE, "--release", "--no-run"]));
-    step::run(&mut build)?;
-    let titles = ["bug", "scenario", "executions", "scheduler", "tasks", "time"];
-    let line = |[bug, scenario, executions, scheduler, tasks, time]: [&str; 6]| {
-        format!(
-            "    {bug:<34} {scenario:<20} {executions:>10}  {scheduler:<9} {tasks:>5} {time:>8}"
-        )
-    };
-    say(&line(titles))?;
-    for plant in PLANTS {
-        let start = Instant::now();
-        let Catch { execution, tasks, scheduler, .. } = catch(plant, wish)?;
-        let (execution, tasks) = (execution.to_string(), tasks.to_string());
-        let time = format!("{:.1} s", start.elapsed().as_secs_f64());
-        say(&line([plant.bug, plant.scenario, &execution, &scheduler, &tasks, &time]))?;
+/// Runs a scenario from a seed on, long enough to meet each bug.
+fn planted(wish: &Wish) -> impl Fn(&str, u64) -> Command {
+    let iterations = Some(wish.iterations.unwrap_or(ENOUGH));
+    move |scenario, seed| {
+        test(&Wish { iterations, seed: Some(seed), ..Wish::default() }, Some(scenario))
     }
-    say(&format!("    {} bugs, all caught", PLANTS.len()))
-}
-
-/// Runs the scenario with the bug; fails if the test passes.
-///
-/// A bug that leaves what is freed in the list may end in a crash before anything is seen to be wrong:
-/// then other seeds are tried.
-fn catch(plant: &Plant, wish: &Wish) -> Result<Catch> {
-    const SEEDS: u64 = 5;
-    let Plant { bug, scenario } = plant;
-    let first = wish.seed.unwrap_or(1);
-    for seed in first..first + SEEDS {
-        let iterations = Some(wish.iterations.unwrap_or(ENOUGH));
-        let wish = Wish { seed: Some(seed), iterations, ..Wish::default() };
-        let mut command = test(&wish, Some(scenario));
-        command.env("RESUMPTION_PLANT", bug).env("RUST_BACKTRACE", "0");
-        let output = command.stdin(Stdio::null()).output().context("cannot run the test")?;
-        if output.status.success() {
-            bail!("`{bug}` was not caught");
-        }
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        if let Some(caught) = caught_in(&said) {
-            return Ok(Catch { said: said + &complaint, ..caught });
-        }
-        say(&format!("    `{bug}` ended otherwise than by a failure:\n{said}{complaint}"))?;
-    }
-    bail!("`{bug}` was not caught by a failure")
-}
-
-/// What the test's words on an execution that is wrong say.
-fn caught_in(said: &str) -> Option<Catch> {
-    let line = said.lines().find(|line| line.ends_with(" is wrong"))?;
-    let (_, counts) = line.split_once(": ")?;
-    let (tasks, execution) = counts.split_once(" tasks, execution ")?;
-    let (_, replay) = said.split_once("RESUMPTION_REPLAY=")?;
-    Some(Catch {
-        execution: execution.strip_suffix(" is wrong")?.parse().ok()?,
-        tasks: tasks.parse().ok()?,
-        scheduler: replay.split_once(':')?.0.into(),
-        said: String::new(),
-    })
 }
 
 /// The member with the schedules.
@@ -290,25 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn a_catch_is_read_off_the_report() {
-        let said = "no limit: 5 tasks, execution 114 is wrong\nRESUMPTION_REPLAY=pct:7 repeats it";
-        let caught = caught_in(said).unwrap();
-        assert_eq!((caught.execution, caught.tasks, &*caught.scheduler), (114, 5, "pct"));
-        assert!(caught_in("no limit: 200 executions").is_none());
-        assert!(caught_in("test no_limit ... no limit: 3 tasks, execution 1 is wrong").is_none());
-    }
-
-    #[test]
-    fn every_bug_is_in_the_source_and_in_the_table_of_the_test() {
-        let sources = crate::models::all_planted().unwrap();
-        let table = crate::root().join("shuttle-tests/tests/schedules.rs");
-        let table = std::fs::read_to_string(table).unwrap();
-        for Plant { bug, scenario } in PLANTS {
-            assert!(sources.contains(*bug), "{bug}");
-            assert!(table.contains(&format!("| `{bug}` | {scenario} |")), "{bug}");
-            assert!(table.contains(&format!("fn {scenario}()")), "{scenario}");
-        }
-        let tests = table.matches("#[test]").count();
+    fn every_scenario_catches_a_bug() {
+        let tests = crate::root().join("shuttle-tests/tests/schedules.rs");
+        let tests = std::fs::read_to_string(tests).unwrap().matches("#[test]").count();
         assert_eq!(tests, scenarios().len(), "a scenario that catches nothing shows nothing");
     }
 

@@ -21,21 +21,20 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 pub(crate) fn cargo_named(program: &OsStr, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(crate::root());
-    for (name, _) in env::vars_os() {
-        if belongs_to_this_package(&name) {
-            command.env_remove(name);
-        }
-    }
+    forget(&mut command, belongs_to_this_package);
     command
+}
+
+/// Takes from a command what the caller's environment has under such names.
+pub(crate) fn forget(command: &mut Command, is_such: impl Fn(&str) -> bool) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_such(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
 }
 
 /// A command on tests for which the caller's environment sets neither how much they do nor what is planted.
 pub(crate) fn undisturbed(mut command: Command) -> Command {
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("RESUMPTION_") {
-            command.env_remove(name);
-        }
-    }
+    forget(&mut command, |name| name.starts_with("RESUMPTION_"));
     command
 }
 
@@ -97,8 +96,7 @@ pub(crate) fn say(line: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn belongs_to_this_package(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
+fn belongs_to_this_package(name: &str) -> bool {
     name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
@@ -153,7 +151,9 @@ mod tests {
     #[test]
     fn cargo_forgets_the_package_that_calls_it() {
         let removed = cargo(&[]).get_envs().filter(|(_, value)| value.is_none()).count();
-        let inherited = env::vars_os().filter(|(name, _)| belongs_to_this_package(name)).count();
+        let names = env::vars_os().map(|(name, _)| name);
+        let inherited = names.filter(|name| belongs_to_this_package(&name.to_string_lossy()));
+        let inherited = inherited.count();
         assert!(inherited > 0, "the test itself is run by cargo");
         assert_eq!(removed, inherited);
     }

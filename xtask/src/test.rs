@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::debian::{self, Skips};
 use crate::step::{self, cargo};
-use crate::{chaos, deps, instructions, models, shuttle, tidy};
+use crate::{chaos, deps, instructions, models, plants, shuttle, tidy};
 
 /// The member whose tests are started with the library's default features alone.
 const DEFAULT_TESTS: &str = "default-tests";
@@ -74,6 +74,7 @@ fn steps(tests: &Tests) -> Vec<Step> {
         Step { name: "models", work: models(tests) },
         commands("chaos", chaos::quick()),
         commands("shuttle", shuttle::quick()),
+        Step { name: "planted bugs", work: Work::Call(plants::check) },
         commands("models on the real epoch", real_models(tests)),
         Step { name: "instructions", work: Work::Call(gate) },
         commands("default features", vec![tests.of(&["--package", DEFAULT_TESTS])]),
@@ -133,6 +134,11 @@ fn with(mut command: Command, args: &[&str]) -> Command {
     command
 }
 
+/// What runs all tests of a selection but the doc tests.
+pub(crate) fn runner(has_nextest: bool) -> &'static [&'static str] {
+    if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] }
+}
+
 /// Whether nextest is installed.
 pub(crate) fn has_nextest() -> bool {
     step::read(&mut cargo(&["nextest", "--version"])).is_ok()
@@ -154,9 +160,7 @@ impl Tests {
 
     /// All tests of a selection but the doc tests.
     fn of(&self, selection: &[&str]) -> Command {
-        let runner: &[&str] =
-            if self.nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
-        with(self.told(cargo(runner)), selection)
+        with(self.told(cargo(runner(self.nextest))), selection)
     }
 
     /// Whether there is a program that counts instructions.

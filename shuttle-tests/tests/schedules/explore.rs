@@ -4,8 +4,10 @@
 //! are told when an execution fails: `RESUMPTION_REPLAY` repeats that batch, to the same failure.
 //! (When a task panics shuttle names a seed, too: of one execution, which repeats nothing by itself.)
 
+use std::any::Any;
 use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -100,19 +102,23 @@ fn run(scenario: Scenario, batch: Batch, course: &Arc<Mutex<Course>>) {
         }
     }));
     let course = locked(course);
-    if ended.is_ok() && course.wrong.is_none() {
-        return;
-    }
+    let wrong = match (&course.wrong, &ended) {
+        (Some(wrong), _) => wrong.as_str(),
+        (None, Err(panic)) => text_of(&**panic),
+        (None, Ok(_)) => return,
+    };
+    let (name, Course { executions, .. }, kind) = (scenario.name, &*course, batch.kind);
+    let what = wrong.lines().next().unwrap_or_default();
     // On lines of their own, whatever the test runner has begun.
-    println!("\n{}: {tasks} tasks, execution {} is wrong", scenario.name, course.executions);
-    let test = scenario.name.replace(' ', "_");
+    println!("\n{name}: wrong after {executions} executions of {tasks} tasks, {kind}: {what}");
     println!("RESUMPTION_REPLAY={batch} repeats it:");
-    println!("    cargo xtask shuttle --scenario {test} --replay {batch}");
-    match (ended, &course.wrong) {
-        (_, Some(wrong)) => panic!("{}: {wrong}", scenario.name),
-        (Err(panic), None) => resume_unwind(panic),
-        (Ok(_), None) => unreachable!(),
-    }
+    println!("    cargo xtask shuttle --scenario {} --replay {batch}", name.replace(' ', "_"));
+    panic!("{name}: {wrong}");
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }
 
 /// One execution, in its first task. The others of a batch that is wrong do nothing.
@@ -175,13 +181,18 @@ impl Batch {
     }
 }
 
-impl std::fmt::Display for Batch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            Kind::Random => "random",
-            Kind::Pct => "pct",
-        };
-        write!(f, "{kind}:{}", self.seed)
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Pct => "pct",
+        })
+    }
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.seed)
     }
 }
 

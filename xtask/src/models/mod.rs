@@ -9,7 +9,6 @@ pub(crate) mod real;
 mod report;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -170,11 +169,7 @@ pub(crate) fn on_models(mut command: Command) -> Command {
     command.args(["--package", PACKAGE, "--release"]);
     command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
     command.envs(ASSERTIONS);
-    for (name, _) in std::env::vars_os() {
-        if is_of_a_model(&name) {
-            command.env_remove(name);
-        }
-    }
+    step::forget(&mut command, is_of_a_model);
     command
 }
 
@@ -185,16 +180,13 @@ const ASSERTIONS: [(&str, &str); 2] = [
 ];
 
 /// What loom and the models read of the environment: the caller's has no say.
-fn is_of_a_model(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
+fn is_of_a_model(name: &str) -> bool {
     name.starts_with("LOOM_") || name.starts_with("MODELS_")
 }
 
 /// The models, and the planted bugs, as tests.
 pub(crate) fn command(has_nextest: bool) -> Command {
-    let runner: &[&str] =
-        if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast", "--tests"] };
-    on_models(cargo(runner))
+    on_models(cargo(crate::test::runner(has_nextest)))
 }
 
 /// Runs the models; checks that nothing is missing in what they tell.
@@ -313,14 +305,15 @@ mod tests {
         }
         // Bugs of lookups: models catch them, and the histories of real threads do.
         for bug in ["expired-undecided", "miss-what-was-replaced", "take-once-tried"] {
-            assert!(found.contains(bug) && crate::chaos::is_caught(bug), "{bug}");
+            let is_caught = crate::plants::named(crate::chaos::PLANTS, bug).is_ok();
+            assert!(found.contains(bug) && is_caught, "{bug}");
         }
     }
 
     #[test]
     fn the_environment_of_the_caller_does_not_reach_the_models() {
         let of_a_model = ["LOOM_MAX_DURATION", "LOOM_MAX_PERMUTATIONS", "MODELS_SHOW"];
-        assert!(of_a_model.into_iter().all(|name| is_of_a_model(OsStr::new(name))));
-        assert!(!is_of_a_model(OsStr::new("PATH")));
+        assert!(of_a_model.into_iter().all(is_of_a_model));
+        assert!(!is_of_a_model("PATH"));
     }
 }

@@ -42,15 +42,11 @@ fn sanitized(tests: &str) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", "cargo", "test", "--target", TARGET]);
     command.current_dir(crate::root());
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        // What cargo and rustup tell each other of the toolchain that runs this.
-        if text.starts_with("CARGO") && text != "CARGO_HOME" && text != "CARGO_BUILD_JOBS"
-            || text.starts_with("RUST") && text != "RUSTUP_HOME"
-        {
-            command.env_remove(name);
-        }
-    }
+    // What cargo and rustup tell each other of the toolchain that runs this.
+    step::forget(&mut command, |name| {
+        name.starts_with("CARGO") && !matches!(name, "CARGO_HOME" | "CARGO_BUILD_JOBS")
+            || name.starts_with("RUST") && name != "RUSTUP_HOME"
+    });
     on_the_epoch(&mut command, tests, "target/loom-asan", " -Zsanitizer=address");
     command.env("ASAN_OPTIONS", ASAN);
     command
@@ -58,9 +54,7 @@ fn sanitized(tests: &str) -> Command {
 
 fn on_the_epoch(command: &mut Command, tests: &str, folder: &str, flags: &str) {
     command.args(["--package", PACKAGE, "--release", "--test", tests]);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_model(name)) {
-        command.env_remove(name);
-    }
+    step::forget(command, is_of_a_model);
     let flags = format!("--cfg loom --cfg crossbeam_loom{flags}");
     command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", folder);
     command.envs(ASSERTIONS);
