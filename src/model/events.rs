@@ -71,7 +71,9 @@ impl<S: Send + Sync + 'static> Shard<S> {
 
     /// Tells the events that wait, unless another thread does. As `Engine::serve`.
     pub fn serve(&self, mut hear: impl FnMut(u64, Told, Option<&S>)) {
-        serve(&self.shard.table, &self.lease, &mut hear);
+        if self.backlog() > 0 {
+            serve(&self.shard.table, &self.lease, &mut hear);
+        }
     }
 
     /// How many events are counted.
@@ -156,15 +158,12 @@ pub(super) fn depart<S>(table: &Table<S>, key: u64, tell: Option<Reason>) -> Opt
     }
 }
 
-/// As `Engine::serve`.
+/// As `Engine::serve`, but for its look at the count of events.
 pub(super) fn serve<S: Send + Sync + 'static>(
     table: &Table<S>,
     lease: &Lease,
     hear: &mut impl FnMut(u64, Told, Option<&S>),
 ) {
-    if table.events().backlog() == 0 {
-        return;
-    }
     let mut server = table.server();
     while let Some(mut serving) = server {
         while let Some(event) = serving.next(|event| tell(event, lease, hear)) {
