@@ -2,7 +2,8 @@
 //!
 //! As root on Debian (or a system made from it) the missing packages are installed. Elsewhere the
 //! tests that need them are skipped, and the end of the output says which and why; with
-//! `--no-skips` the run fails before the first step instead.
+//! `--no-skips` the run fails before the first step instead. Whoever has an OpenSSL elsewhere says where by the variables
+//! of `openssl-sys`, and needs no package for it.
 //!
 //! # How a test knows
 //!
@@ -29,6 +30,12 @@ pub(crate) const VALGRIND: &str = "valgrind";
 
 /// The package that has `objdump`, which tells the locked instructions.
 const OBJDUMP: &str = "binutils";
+
+/// The crate that needs OpenSSL's library.
+const BINDINGS: &str = "openssl-sys";
+
+/// The variables that tell it where that is, so that it asks nobody: all of one set.
+const OPENSSL_IS_AT: [&[&str]; 2] = [&["OPENSSL_DIR"], &["OPENSSL_LIB_DIR", "OPENSSL_INCLUDE_DIR"]];
 
 /// Something that cargo does not bring.
 struct Need {
@@ -88,13 +95,13 @@ const NEEDS: &[Need] = &[
     Need {
         package: "pkg-config",
         probe: Probe::Program(&["pkg-config"]),
-        because_of: Some("openssl-sys"),
+        because_of: Some(BINDINGS),
         without: Without::Fails,
     },
     Need {
         package: "libssl-dev",
         probe: Probe::Library("openssl"),
-        because_of: Some("openssl-sys"),
+        because_of: Some(BINDINGS),
         without: Without::Fails,
     },
 ];
@@ -149,7 +156,8 @@ pub(crate) fn has_objdump() -> bool {
 /// Makes what the tests need be there, as far as that is possible here.
 pub(crate) fn prepare(no_skips: bool) -> Result<Skips> {
     let lock = fs::read_to_string(crate::root().join("Cargo.lock")).context("Cargo.lock")?;
-    let needs: Vec<&Need> = NEEDS.iter().filter(|need| is_needed(need, &lock)).collect();
+    let is_set = |name: &str| env::var_os(name).is_some();
+    let needs: Vec<&Need> = NEEDS.iter().filter(|need| is_needed(need, &lock, is_set)).collect();
     let mut missing = missing_of(&needs);
     if !missing.is_empty() && may_install()? {
         install(&missing)?;
@@ -165,8 +173,12 @@ pub(crate) fn prepare(no_skips: bool) -> Result<Skips> {
     Ok(skips)
 }
 
-fn is_needed(need: &Need, lock: &str) -> bool {
-    need.because_of.is_none_or(|name| lock.contains(&format!("\nname = \"{name}\"\n")))
+fn is_needed(need: &Need, lock: &str, is_set: impl Fn(&str) -> bool) -> bool {
+    let mut places = OPENSSL_IS_AT.iter();
+    let is_told = need.because_of == Some(BINDINGS)
+        && places.any(|variables| variables.iter().all(|name| is_set(name)));
+    let is_locked = |name| lock.contains(&format!("\nname = \"{name}\"\n"));
+    !is_told && need.because_of.is_none_or(is_locked)
 }
 
 fn missing_of<'a>(needs: &[&'a Need]) -> Vec<&'a Need> {
@@ -218,19 +230,34 @@ fn install(missing: &[&Need]) -> Result<()> {
     }
 }
 
+/// What is skipped; an error that names all that may not be missing, if anything is of that.
 fn judge(missing: &[&Need], no_skips: bool) -> Result<Skips> {
-    let mut skips = Skips::default();
+    let (mut skips, mut objections) = (Skips::default(), Vec::new());
     for need in missing {
         let package = need.package;
         match need.without {
-            Without::Fails => bail!("`{package}` is missing: without it nothing can be built"),
-            Without::Skips(tests) if no_skips => {
-                bail!("`{package}` is missing, and --no-skips forbids to skip {tests}")
-            }
+            Without::Skips(tests) if no_skips => objections
+                .push(format!("`{package}` is missing, and --no-skips forbids to skip {tests}")),
             Without::Skips(tests) => skips.skipped.push((package, tests)),
+            Without::Fails => objections.push(format!(
+                "`{package}` is missing: without it nothing can be built{}",
+                other_way(need)
+            )),
         }
     }
+    if !objections.is_empty() {
+        bail!("{}", objections.join("\n"));
+    }
     Ok(skips)
+}
+
+/// What helps instead of a package, as the end of a sentence.
+fn other_way(need: &Need) -> String {
+    if need.because_of != Some(BINDINGS) {
+        return String::new();
+    }
+    let places = OPENSSL_IS_AT.map(|variables| variables.join(" and "));
+    format!("; or set {}", places.join(", or "))
 }
 
 #[cfg(test)]
@@ -278,6 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn all_that_may_not_be_missing_is_named_at_once() {
+        let error = judge(&[need("openssl"), need("curl")], true).err().unwrap().to_string();
+        assert!(error.contains("`openssl`") && error.contains("`curl`"), "{error}");
+        let missing = [need("curl"), need("gcc"), need("libssl-dev")];
+        let error = judge(&missing, false).err().unwrap().to_string();
+        assert!(error.contains("`gcc`") && error.contains("`libssl-dev`"), "{error}");
+        assert!(!error.contains("`curl`"), "{error}");
+    }
+
+    #[test]
+    fn where_openssl_is_may_be_told() {
+        let lock = "[[package]]\nname = \"openssl-sys\"\n";
+        for package in ["pkg-config", "libssl-dev"] {
+            let is_needed =
+                |set: &[&str]| is_needed(need(package), lock, |name| set.contains(&name));
+            assert!(is_needed(&[]) && is_needed(&["OPENSSL_LIB_DIR"]));
+            assert!(!is_needed(&["OPENSSL_DIR"]));
+            assert!(!is_needed(&["OPENSSL_LIB_DIR", "OPENSSL_INCLUDE_DIR"]));
+            let error = judge(&[need(package)], false).err().unwrap().to_string();
+            assert!(error.contains("OPENSSL_DIR") && error.contains("OPENSSL_LIB_DIR"), "{error}");
+        }
+        assert!(is_needed(need("curl"), lock, |_| true));
+    }
+
+    #[test]
     fn a_missing_compiler_fails_in_any_case() {
         for no_skips in [false, true] {
             assert!(judge(&[need("gcc")], no_skips).is_err());
@@ -287,9 +339,10 @@ mod tests {
     #[test]
     fn what_a_crate_needs_is_needed_with_that_crate_only() {
         let lock = "[[package]]\nname = \"openssl-sys\"\nversion = \"0.9.1\"\n";
-        assert!(is_needed(need("libssl-dev"), lock));
-        assert!(!is_needed(need("libssl-dev"), "[[package]]\nname = \"openssl\"\n"));
-        assert!(is_needed(need("curl"), ""));
+        let is_needed = |package, lock: &str| is_needed(need(package), lock, |_| false);
+        assert!(is_needed("libssl-dev", lock));
+        assert!(!is_needed("libssl-dev", "[[package]]\nname = \"openssl\"\n"));
+        assert!(is_needed("curl", ""));
     }
 
     #[test]
