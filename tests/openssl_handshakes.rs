@@ -216,6 +216,28 @@ fn a_session_does_not_outlive_the_lifetime_of_the_cache() {
     }
 }
 
+/// Nothing was said of a timeout, so that the cache decides.
+#[test]
+fn a_lifetime_that_is_set_later_is_that_of_new_sessions() {
+    let cases = BOTH.map(|version| [(version, 60), (version, 86_400)]);
+    for (version, seconds) in cases.into_iter().flatten() {
+        let (cache, clock) = cache_and_clock();
+        let (client, server) = (Client::new(version), server(&web(&cache)));
+        cache.set_lifetime(Duration::from_secs(seconds));
+        let timeouts = || -> Vec<_> {
+            cache.iter().map(|kept| kept.payload().session().timeout().cast_unsigned()).collect()
+        };
+        let offer = session(&client, &server);
+        assert!(timeouts().contains(&seconds), "{:?}", timeouts());
+        clock.advance(Duration::from_secs(seconds - 1));
+        assert_eq!(visit(&client, &server, Some(&offer)), Kind::Resumed);
+        assert!(timeouts().iter().all(|&timeout| timeout == seconds), "{:?}", timeouts());
+        clock.advance(Duration::from_secs(seconds + 1));
+        cache.flush_expired();
+        assert!(cache.is_empty());
+    }
+}
+
 #[test]
 fn a_closed_cache_ends_in_full_handshakes() {
     for version in BOTH {

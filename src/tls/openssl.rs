@@ -85,9 +85,9 @@
 //! takes early data.
 //!
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which is
-//! that of the context it was made in. So [`extend`](crate::Sessions::extend) and
-//! [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it up to that: see
-//! [`Attachment::timeout`].
+//! the lifetime that the cache had when the session was made, or [`Attachment::timeout`]. So
+//! [`extend`](crate::Sessions::extend) and [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it
+//! up to that.
 //!
 //! *A session that an external cache gives* has to be what was asked for: the same version, host
 //! and id (openssl#30517). Otherwise the handshake is a full one.
@@ -134,6 +134,7 @@ mod ffi;
 mod handshake;
 mod session;
 
+use std::ffi::c_long;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,7 +202,7 @@ pub fn cache_id(ssl: &SslRef) -> Option<SessionId> {
 pub struct Attachment {
     sessions: Sessions<OpensslSession>,
     faulty_tickets_end: bool,
-    timeout: Duration,
+    timeout: Option<Duration>,
     connection: Arc<dyn Fn(&SslRef) -> Connection + Send + Sync>,
 }
 
@@ -211,7 +212,7 @@ impl Attachment {
         Self {
             sessions: sessions.clone(),
             faulty_tickets_end: false,
-            timeout: sessions.lifetime(),
+            timeout: None,
             connection: Arc::new(|_| Connection::server()),
         }
     }
@@ -225,11 +226,13 @@ impl Attachment {
     }
 
     /// The most that a session lives, however often it is extended, in whole seconds, rounded up: one at
-    /// least, also of zero, and 2³¹ - 1 at most, 68 years. It is what TLS 1.3 clients are told, too (of more than a
-    /// week, a week); but a client that resumes is told that of the session it resumed, which another context may have
-    /// made. The lifetime of the cache, as it is now, unless this is called.
+    /// least, also of zero, and 2³¹ - 1 at most, 68 years. Unless this is called, the lifetime that the cache has when
+    /// the session is made.
+    ///
+    /// TLS 1.3 clients are told it, too (of more than a week, a week), or the lifetime that the cache has when this is
+    /// attached; but a client that resumes is told that of the session it resumed, which another context may have made.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -258,14 +261,14 @@ impl Attachment {
                 | SslSessionCacheMode::NO_AUTO_CLEAR,
         );
         builder.set_options(SslOptions::NO_TICKET | ffi::NO_ANTI_REPLAY);
-        let second = Duration::from_secs(1);
-        let seconds = self.timeout.saturating_add(second - Duration::from_nanos(1)).as_secs();
-        ffi::set_timeout(builder, i32::try_from(seconds.max(1)).unwrap_or(i32::MAX));
+        let timeout = whole_seconds(self.timeout.unwrap_or_else(|| self.sessions.lifetime()));
+        ffi::set_timeout(builder, timeout);
 
         let context = ffi::Context::of(builder);
         let server = Arc::new(Server {
             attachment: self,
             context,
+            timeout,
             handshake,
             has_warned: AtomicBool::new(false),
         });
@@ -283,6 +286,13 @@ impl Attachment {
         }
         Ok(())
     }
+}
+
+/// A timeout as OpenSSL has it.
+fn whole_seconds(timeout: Duration) -> i32 {
+    let almost = Duration::from_nanos(999_999_999);
+    let seconds = timeout.saturating_add(almost).as_secs();
+    i32::try_from(seconds.max(1)).unwrap_or(i32::MAX)
 }
 
 /// Runs what OpenSSL calls, and user code in it; `None` if it panicked.
@@ -304,6 +314,8 @@ fn called<R>(run: impl FnOnce() -> R) -> Option<R> {
 struct Server {
     attachment: Attachment,
     context: ffi::Context,
+    /// The context's timeout when it was attached, in seconds.
+    timeout: i32,
     handshake: Index<Ssl, Handshake>,
     /// That the context's own cache is on was logged.
     has_warned: AtomicBool,
@@ -354,14 +366,22 @@ impl Server {
         unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
-    /// The cache's copy of a session that was made, with the timeout of this context: OpenSSL gives a TLS 1.3 session
-    /// that of the one that was resumed.
+    /// The cache's copy of a session that was made, with the timeout that it is to have.
     fn copy_of(&self, made: &OpensslSession) -> Option<OpensslSession> {
         let copy = made.copy()?;
-        if copy.session().protocol_version() == SslVersion::TLS1_3 {
-            // SAFETY: the context lives, for this is a call of its callback, and nobody else knows the copy.
-            unsafe { self.context.give_timeout_to(copy.session()) };
+        let session = copy.session();
+        let mut seconds = ffi::timeout(session);
+        if session.protocol_version() == SslVersion::TLS1_3 {
+            // That of the session that was resumed, if one was.
+            // SAFETY: the context lives, for this is a call of its callback.
+            seconds = unsafe { self.context.timeout() }.unwrap_or(seconds);
         }
+        // The lifetime of the cache may be another one since the context was attached.
+        if self.attachment.timeout.is_none() && seconds == c_long::from(self.timeout) {
+            seconds = whole_seconds(self.attachment.sessions.lifetime()).into();
+        }
+        // SAFETY: nobody else knows the copy.
+        unsafe { ffi::set_timeout_of(session, seconds) };
         Some(copy)
     }
 

@@ -79,19 +79,16 @@ impl Context {
         mode & NO_INTERNAL_STORE == 0
     }
 
-    /// Lets a session live as long as those that the context makes in full handshakes.
+    /// How long the sessions live that the context makes in full handshakes, in seconds; `None` for OpenSSL's own
+    /// timeout, which who sets 0 wants.
     ///
     /// # Safety
     ///
-    /// The context lives, and no other thread uses the session meanwhile.
-    pub(super) unsafe fn give_timeout_to(self, session: &SslSessionRef) {
+    /// The context lives.
+    pub(super) unsafe fn timeout(self) -> Option<c_long> {
         // SAFETY: the context lives, as the caller says; the call reads a field.
         let seconds = unsafe { SSL_CTX_get_timeout(self.0) };
-        // 0 stands for OpenSSL's own, which who sets that wants.
-        if seconds > 0 {
-            // SAFETY: the session lives, and nobody else is at its fields, as the caller says.
-            unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds) };
-        }
+        Some(seconds).filter(|&seconds| seconds > 0)
     }
 }
 
@@ -99,6 +96,22 @@ impl Context {
 pub(super) fn set_timeout(builder: &mut SslContextBuilder, seconds: i32) {
     // SAFETY: the builder owns a context; the call sets a field.
     unsafe { SSL_CTX_set_timeout(builder.as_ptr(), c_long::from(seconds)) };
+}
+
+/// How long a session lives, in seconds.
+pub(super) fn timeout(session: &SslSessionRef) -> c_long {
+    // SAFETY: the session lives; the call reads a field.
+    unsafe { sys::SSL_SESSION_get_timeout(session.as_ptr()) }
+}
+
+/// Sets how long a session lives, in seconds.
+///
+/// # Safety
+///
+/// No other thread uses the session meanwhile.
+pub(super) unsafe fn set_timeout_of(session: &SslSessionRef, seconds: c_long) {
+    // SAFETY: the session lives, and nobody else is at its fields, as the caller says.
+    unsafe { SSL_SESSION_set_timeout(session.as_ptr(), seconds) };
 }
 
 /// Empties this thread's queue of errors.
