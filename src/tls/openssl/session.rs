@@ -102,7 +102,8 @@ impl OpensslSession {
     }
 
     /// How many bytes it takes, about, with the client's certificate and those that came with it: for
-    /// [`Builder::weigher`](crate::Builder::weigher).
+    /// [`Builder::weigher`](crate::Builder::weigher). Those that came with it are not in the weight of what
+    /// [`new`](Self::new) has made, for OpenSSL tells them of a connection alone.
     ///
     /// ```
     /// use resumption::SessionCache;
