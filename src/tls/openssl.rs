@@ -72,8 +72,8 @@
 //!
 //! *Sessions are copied* when they come and when they are lent; they are not parsed. A connection
 //! that ends without a close_notify has OpenSSL mark its session's object as not resumable. Were
-//! that one object for all, as in OpenSSL's own cache, another connection that is just resuming the
-//! session would send its client an empty session id, and the client would break off.
+//! that one object for all, as in OpenSSL's own cache, the mark would reach whoever keeps the session,
+//! and other connections that are just resuming it, for which OpenSSL has broken handshakes (openssl#18690).
 //!
 //! *Early data.* `set_max_early_data` is all that it needs. OpenSSL's own protection from replay
 //! wants its own cache, and would refuse every session; it is switched off, because a session that
