@@ -416,13 +416,8 @@ fn settings_that_make_no_sense_are_errors() {
         let error = Cache::builder().lifetime(none).build().expect_err("no lifetime");
         assert!(error.to_string().contains("lifetime is less than a millisecond"), "{error}");
     }
-    for none in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
-        assert!(
-            matches!(Cache::builder().ticker(none).build(), Err(BuildError::NoTick)),
-            "{none:?}"
-        );
-    }
-    assert!(Cache::builder().ticker(Duration::from_millis(1)).build().is_ok());
+    assert!(matches!(Cache::builder().ticker(Duration::ZERO).build(), Err(BuildError::NoTick)));
+    assert!(Cache::builder().ticker(Duration::from_nanos(1)).build().is_ok(), "as a millisecond");
     let huge = Cache::builder().max_sessions(usize::MAX).max_bytes(usize::MAX).build();
     assert!(huge.is_ok_and(|cache| cache.scope(&Scope::new("a")).put(&id(1), 1).is_stored()));
 }
