@@ -199,8 +199,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// They wait for as long as a thread is stopped in the middle of an operation. Zero is no error: puts
     /// are refused whenever a header is known to wait.
     ///
-    /// *How much memory that is.* By default about 25 MB. Where payloads are [`SecretBytes`], of which up to 936
-    /// are in one block with their header and wait, wiped, as well, up to 270 MB. A payload of another
+    /// *How much memory that is.* By default about 25 MB. Where payloads are [`SecretBytes`], up to 270 MB: those of
+    /// up to 936 bytes are in one block with their header, and wait, wiped, as well. A payload of another
     /// type than bytes is in one block with its header, too, and makes that larger.
     ///
     /// *What counts beside headers of sessions:*
