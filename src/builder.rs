@@ -299,6 +299,7 @@ impl<S: Send + Sync + 'static> Builder<S> {
             max_sessions,
             max_bytes,
             shards,
+            lanes: lanes_for(max_sessions, max_bytes),
             max_waiting_headers: self.max_waiting_headers,
             lifetime: self.lifetime,
             weigher: self.weigher,
@@ -326,16 +327,30 @@ fn hasher() -> RandomState {
     RandomState::with_seeds(a, b, c, d)
 }
 
-/// How many shards: four for each processor, and fewer for a small cache, so that each has a share
-/// in which eviction in its own order is as good as in the whole one.
+/// How many shards: four for each processor, and fewer for a small cache.
 fn shards_for(max_sessions: u64, max_bytes: u64) -> usize {
     const MOST: usize = 256;
-    const SESSIONS_PER_SHARD: u64 = if cfg!(shuttle) { 8 } else { 2048 };
-    const BYTES_PER_SHARD: u64 = 8 << 20;
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let most = if cfg!(shuttle) { 2 } else { (4 * processors).next_power_of_two().min(MOST) };
-    let wanted = (max_sessions / SESSIONS_PER_SHARD).min(max_bytes / BYTES_PER_SHARD);
+    split(max_sessions, max_bytes, (4 * processors()).min(MOST))
+}
+
+/// How many lanes: one for each processor, and fewer for a small cache, so that what a lane keeps for its own puts is
+/// little of its share.
+fn lanes_for(max_sessions: u64, max_bytes: u64) -> usize {
+    const MOST: usize = 64;
+    split(max_sessions, max_bytes, processors().min(MOST))
+}
+
+/// In how many parts a cache is split: a power of two, `most` if each part is large enough then.
+fn split(max_sessions: u64, max_bytes: u64, most: usize) -> usize {
+    const SESSIONS: u64 = if cfg!(shuttle) { 8 } else { 2048 };
+    const BYTES: u64 = 8 << 20;
+    let most = if cfg!(shuttle) { 2 } else { most.next_power_of_two() };
+    let wanted = (max_sessions / SESSIONS).min(max_bytes / BYTES);
     1 << wanted.clamp(1, most as u64).ilog2()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 impl<S> fmt::Debug for Builder<S> {
@@ -383,10 +398,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_cache_is_one_shard() {
-        assert_eq!(shards_for(1, UNLIMITED), 1);
-        assert_eq!(shards_for(2048 * 2 - 1, UNLIMITED), 1);
-        assert_eq!(shards_for(UNLIMITED, 1 << 20), 1);
+    fn a_small_cache_is_one_shard_and_one_lane() {
+        for split in [shards_for, lanes_for] {
+            assert_eq!(split(1, UNLIMITED), 1);
+            assert_eq!(split(2048 * 2 - 1, UNLIMITED), 1);
+            assert_eq!(split(UNLIMITED, 1 << 20), 1);
+        }
+        assert!(lanes_for(UNLIMITED, UNLIMITED).is_power_of_two());
         assert!(shards_for(UNLIMITED, UNLIMITED).is_power_of_two());
         assert!(shards_for(UNLIMITED, UNLIMITED) >= 4);
     }

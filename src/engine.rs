@@ -38,10 +38,12 @@ use self::limits::Limit;
 use crate::callbacks::{Callbacks, Want};
 use crate::clock::{Clock, millis};
 use crate::dispatch::Dispatcher;
-use crate::expiry::capacity::{Account, SharedAccount};
+use crate::expiry::capacity::Account;
 use crate::expiry::{Due, Extension, Hint, Standing};
 use crate::flight::Orphans;
 use crate::gate::Gate;
+use crate::lane::Counts;
+use crate::lanes::Lanes;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::payload::{bytes_of, prefetch_payload, prefetch_to_drop};
@@ -52,7 +54,7 @@ use crate::room::{Hand, Room, Tokens};
 use crate::scope::{Entry as ScopeEntry, Registry};
 use crate::session::Session;
 use crate::settings::SettingsLock;
-use crate::shard::{Departed, Shard, reason_of};
+use crate::shard::{Departed, Shard, Shards, reason_of};
 use crate::stats::{Count, Counters, Past, Reason, Stats};
 use crate::sync::{AtomicU64, Ordering, planted};
 use crate::table::{Found, Name, Node, SessionId, Spot, Table, Unlinked};
@@ -80,7 +82,8 @@ enum Missing {
 
 /// The engine of one cache.
 pub(crate) struct Engine<S: Send + Sync + 'static> {
-    shards: Box<[Shard<S>]>,
+    shards: Shards<S>,
+    lanes: Lanes,
     room: Room,
     gate: Gate,
     counters: Counters,
@@ -104,6 +107,7 @@ pub(crate) struct Parts<S> {
     pub(crate) max_sessions: u64,
     pub(crate) max_bytes: u64,
     pub(crate) shards: usize,
+    pub(crate) lanes: usize,
     pub(crate) max_waiting_headers: usize,
     pub(crate) lifetime: Duration,
     pub(crate) weigher: Option<Weigher<S>>,
@@ -132,11 +136,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let lease = Lease::new(parts.max_waiting_headers);
         lease.gauges().set_origin(parts.clock.origin());
         let now = parts.clock.now();
-        let accounts = Account::of_shards(parts.shards);
-        let shard = |account: &SharedAccount| Shard::new(now, lease.gauges(), account.clone());
-        let shards = accounts.iter().map(shard).collect();
+        let accounts = Account::of_lanes(parts.lanes);
         let engine = Self {
-            shards,
+            shards: Shards::new(parts.shards, lease.gauges()),
+            lanes: Lanes::new(now, &accounts, lease.gauges()),
             room: Room::new(parts.max_sessions, parts.max_bytes, &accounts),
             gate: Gate::new(),
             counters: Counters::new(),
@@ -344,18 +347,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let removed = self.depart(name, reason).map(drop);
         if let Err(Missing::Unknown) = removed {
             // Whoever removes helps with the hints that others have left, also if nothing was there.
-            self.compact_after(name);
+            self.compact_after();
         }
         self.deliver(self.shard_of(name));
         removed
     }
 
-    /// The session of `name` has left, and its hint is stale.
+    /// A session has left, and its hint is stale.
     #[inline]
-    fn compact_after(&self, name: &Name) {
-        let at = self.shard_of(name);
-        if self.shards[at].has_too_many_hints() {
-            self.compact(at, self.clock.now());
+    fn compact_after(&self) {
+        let own = self.lanes.mine();
+        if self.lanes.lane(own).all().has_too_many_hints() {
+            self.compact(own, self.clock.now());
         }
     }
 
@@ -380,8 +383,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     let hint = Hint::new(node.node().hash(), node.pinned().renew_stamp());
                     let due = too_early.unwrap_or_else(due);
                     drop(guard);
-                    shard.file(hint, due, now);
-                    self.compact(at, now);
+                    let own = self.lanes.mine();
+                    self.lanes.lane(own).file(hint, due, now);
+                    self.compact(own, now);
                     return true;
                 }
                 Extension::Expired if self.is_outrun(node) => {}
@@ -402,8 +406,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let table = &self.shards[at].table;
         let (spot, now) = self.fetch(table, name).ok_or(Missing::Unknown)?;
         self.past.ask(name.hash);
+        let own = self.lanes.mine();
         // The hint is going to be stale. First, while a panic of another payload's drop loses nothing.
-        self.compact(at, now);
+        self.compact(own, now);
         loop {
             let guard = pin();
             let Some(node) = table.get(name, spot, &guard) else { return Err(Missing::Unknown) };
@@ -427,7 +432,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             prefetch_to_drop(unlinked.payload());
             let reason = reason_of(unlinked.node(), reason);
             drop(guard);
-            let left = self.left(at, unlinked, reason);
+            let left = self.left(own, unlinked, reason);
             return if reason == Reason::Expired { Err(Missing::Expired) } else { Ok(left) };
         }
     }
@@ -450,8 +455,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.shards[at].before_removal(node.node());
         let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));
         drop(guard);
-        drop(unlinked.map(|unlinked| self.left(at, unlinked, Reason::Expired)));
-        self.compact(at, now);
+        let own = self.lanes.mine();
+        drop(unlinked.map(|unlinked| self.left(own, unlinked, Reason::Expired)));
+        self.compact(own, now);
         if !planted!("expired-untold") {
             // It may be told only since the lookup began.
             self.deliver(at);
@@ -476,23 +482,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// Accounts for a session that has left shard `at`.
+    /// Accounts for a session that has left, in this lane.
     #[inline(always)]
-    fn left(&self, at: usize, unlinked: Unlinked<S>, reason: Reason) -> Left<'_, S> {
-        let tokens = self.account(at, [(&unlinked, reason)].into_iter());
-        Left { unlinked, _refund: Hand::holding(&self.room, at, tokens) }
+    fn left(&self, lane: usize, unlinked: Unlinked<S>, reason: Reason) -> Left<'_, S> {
+        let tokens = self.account(lane, [(&unlinked, reason)].into_iter());
+        Left { unlinked, _refund: Hand::holding(&self.room, lane, tokens) }
     }
 
-    /// Accounts for sessions that have left shard `at`, then drops them; returns how many.
-    fn leave(&self, at: usize, departed: Departed<S>) -> usize {
-        let tokens = self.account(at, departed.iter());
-        let mut refund = Some(Hand::holding(&self.room, at, tokens));
+    /// Accounts for sessions that have left, in this lane, then drops them; returns how many.
+    fn leave(&self, lane: usize, departed: Departed<S>) -> usize {
+        let tokens = self.account(lane, departed.iter());
+        let mut refund = Some(Hand::holding(&self.room, lane, tokens));
         if planted!("room-before-the-drop") {
             refund = None;
         }
-        // Also if nothing left: a look may have taken a removed session out of the list.
-        if self.shards[at].has_told() {
-            self.wake(at);
+        if departed.may_tell {
+            self.wake_all();
         }
         // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
         // then their room is given back.
@@ -503,12 +508,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         tokens.sessions as usize
     }
 
-    /// Accounts for sessions that have left shard `at`: the one way out but for replacement. Returns
+    /// Accounts for sessions that have left, in this lane: the one way out but for replacement. Returns
     /// their room, which is given back once they are gone.
     #[inline]
     fn account<'a>(
         &self,
-        at: usize,
+        lane: usize,
         departed: impl Iterator<Item = (&'a Unlinked<S>, Reason)>,
     ) -> Tokens {
         let (mut tokens, mut evicted, mut ages, mut now) = (Tokens::default(), 0, 0, None);
@@ -529,7 +534,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             self.counters.add(Count::AgesAtEviction, ages);
         }
         if tokens.sessions > 0 {
-            self.shards[at].left(tokens.sessions);
+            self.lanes.add(lane, Counts::of_sessions(tokens.sessions).negative());
         }
         tokens
     }
@@ -546,40 +551,40 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Put::Refused(refusal, payload)
     }
 
-    /// Does a little of what is due in a shard; rides on puts.
+    /// Does a little of what is due; rides on puts.
     #[inline]
-    fn tend(&self, at: usize, now: u64) {
-        let _ = self.expire_some(at, now);
-        self.compact(at, now);
+    fn tend(&self, own: usize, now: u64) {
+        let _ = self.expire_some(own, now);
+        self.compact(own, now);
     }
 
-    /// Looks at a few of the hints of a shard that are due; returns how many sessions left, or `None` when
+    /// Looks at a few of the hints that are due; returns how many sessions left, or `None` when
     /// nothing is due.
     #[inline]
-    fn expire_some(&self, at: usize, now: u64) -> Option<usize> {
-        let shard = &self.shards[at];
-        if !shard.may_be_due(now) {
+    fn expire_some(&self, own: usize, now: u64) -> Option<usize> {
+        if !self.lanes.may_be_due(now) {
             return None;
         }
-        shard.expire(now, DUE_PER_PUT).map(|departed| self.leave(at, departed))
+        let (lane, departed) = self.lanes.expire(own, &self.shards, now, DUE_PER_PUT)?;
+        Some(self.leave(lane, departed))
     }
 
-    /// Whether there are hints that are due, in any shard.
+    /// Whether there are hints that are due, in any lane.
     #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn is_due(&self) -> bool {
         let now = self.clock.now();
-        self.shards.iter().any(|shard| shard.wheel.due(now).is_some())
+        (0..self.lanes.count()).any(|at| self.lanes.lane(at).wheel.due(now).is_some())
     }
 
-    /// Looks at a batch of hints, if too many of a shard's are stale; rides on whatever leaves
+    /// Looks at a batch of hints, if too many are stale as far as this lane knows; rides on whatever leaves
     /// stale ones behind. `false` when there are not too many.
     #[inline]
-    fn compact(&self, at: usize, now: u64) -> bool {
-        let shard = &self.shards[at];
-        if !shard.has_too_many_hints() {
+    fn compact(&self, own: usize, now: u64) -> bool {
+        if !self.lanes.lane(own).all().has_too_many_hints() {
             return false;
         }
-        self.leave(at, shard.compact(now));
+        let (lane, departed) = self.lanes.compact(&self.shards, now);
+        self.leave(lane, departed);
         true
     }
 
@@ -595,11 +600,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Name { hash: hasher.finish() | 1 << 63, scope: scope.slot(), id: *id }
     }
 
-    /// The shard of a name. Cells are chosen by the hash's lowest bits, shards by some above those
-    /// that a hint has.
+    /// The shard of a name.
     #[inline]
     fn shard_of(&self, name: &Name) -> usize {
-        (name.hash >> 48) as usize & (self.shards.len() - 1)
+        self.shards.index_of(name.hash)
     }
 
     /// The payload's weight in bytes.
@@ -640,7 +644,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Sessions in the cache, about.
     pub(crate) fn len(&self) -> u64 {
-        self.shards.iter().map(Shard::live).sum()
+        self.lanes.counts().live()
     }
 
     /// Bytes of the sessions in the cache, and of puts in flight.
@@ -668,7 +672,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             headers_waiting: self.gauges().waiting() as u64,
             region_bytes: region_bytes() as u64,
             callbacks_waiting: self.callbacks_waiting(),
-            hints: self.shards.iter().map(Shard::hints).sum(),
+            hints: self.lanes.counts().hints(),
             ..counted
         }
     }
@@ -676,6 +680,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
 impl<S: Send + Sync + 'static> fmt::Debug for Engine<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("shards", &self.shards).finish_non_exhaustive()
+        f.debug_struct("Engine").field("shards", &&*self.shards).finish_non_exhaustive()
     }
 }

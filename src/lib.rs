@@ -119,6 +119,8 @@ mod flight;
 mod gate;
 #[cfg(not(loom))]
 mod iter;
+mod lane;
+mod lanes;
 #[cfg(not(loom))]
 mod lookup;
 mod mode;

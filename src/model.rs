@@ -286,7 +286,7 @@ impl Queue {
     pub fn push(&self, number: u64) {
         let mut spare = None;
         while self.queue.push(hint(number).to_word(), &mut spare, &pin()).is_err() {
-            spare = Some(Segment::new());
+            spare = Some(Segment::new(0));
         }
     }
 
@@ -427,27 +427,27 @@ pub struct Room(room::Room);
 pub struct Hand<'a>(room::Hand<'a>);
 
 impl Room {
-    /// Room for so many sessions in so many shards.
+    /// Room for so many sessions in so many lanes.
     #[must_use]
-    pub fn new(sessions: u64, shards: usize) -> Self {
-        Self(room::Room::new(sessions, UNLIMITED, &Account::of_shards(shards)))
+    pub fn new(sessions: u64, lanes: usize) -> Self {
+        Self(room::Room::new(sessions, UNLIMITED, &Account::of_lanes(lanes)))
     }
 
-    /// Takes up to `most` tokens of a shard.
+    /// Takes up to `most` tokens of a lane.
     #[must_use]
-    pub fn take_up_to(&self, shard: usize, most: u64) -> u64 {
-        self.0.sessions.take_up_to(shard, most)
+    pub fn take_up_to(&self, lane: usize, most: u64) -> u64 {
+        self.0.sessions.take_up_to(lane, most)
     }
 
-    /// Takes up to `most` tokens of all shards.
+    /// Takes up to `most` tokens of all lanes.
     #[must_use]
-    pub fn gather(&self, shard: usize, most: u64) -> u64 {
-        self.0.sessions.gather(shard, most)
+    pub fn gather(&self, lane: usize, most: u64) -> u64 {
+        self.0.sessions.gather(lane, most)
     }
 
-    /// Gives tokens to a shard.
-    pub fn give(&self, shard: usize, count: u64) {
-        self.0.sessions.give(shard, count);
+    /// Gives tokens to a lane.
+    pub fn give(&self, lane: usize, count: u64) {
+        self.0.sessions.give(lane, count);
     }
 
     /// Tokens that are not free.
@@ -469,8 +469,8 @@ impl Room {
 
     /// An empty hand.
     #[must_use]
-    pub fn hand(&self, shard: usize) -> Hand<'_> {
-        Hand(room::Hand::empty(&self.0, shard))
+    pub fn hand(&self, lane: usize) -> Hand<'_> {
+        Hand(room::Hand::empty(&self.0, lane))
     }
 }
 

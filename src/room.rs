@@ -6,6 +6,12 @@ use crate::expiry::capacity::{Budget, SharedAccount, UNLIMITED, Unit};
 #[cfg(loom)]
 use crate::sync::planted;
 
+/// Places that a lane keeps for its own puts while another one looks for room: two batches of eviction.
+const RESERVE: u64 = 32;
+
+/// Places that are drawn from another lane at once.
+const MOST_DRAWN: u64 = 64;
+
 /// A number of tokens of each budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tokens {
@@ -18,7 +24,7 @@ pub(crate) struct Tokens {
 pub(crate) struct Room {
     pub(crate) sessions: Budget,
     pub(crate) bytes: Budget,
-    shards: u64,
+    lanes: u64,
 }
 
 /// Tokens that belong to no session: a put's that has reserved them, or a session's that has left.
@@ -26,7 +32,7 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Hand<'a> {
     room: &'a Room,
-    shard: usize,
+    lane: usize,
     tokens: Tokens,
     #[cfg(loom)]
     is_filled: bool,
@@ -37,31 +43,30 @@ impl Room {
         Self {
             sessions: Budget::new(Unit::Session, max_sessions, accounts),
             bytes: Budget::new(Unit::Byte, max_bytes, accounts),
-            shards: accounts.len() as u64,
+            lanes: accounts.len() as u64,
         }
     }
 
-    /// How many sessions of so many bytes a shard holds in a full cache, about; `None` if there is no limit.
-    pub(crate) fn share(&self, bytes: u64) -> Option<u64> {
+    /// How many sessions of so many bytes the cache holds, about; `None` if there is no limit.
+    pub(crate) fn most(&self, bytes: u64) -> Option<u64> {
         let most = self.sessions.limit().min(self.bytes.limit() / bytes.max(1));
-        (most < UNLIMITED / bytes.max(1)).then_some(most / self.shards)
+        (most < UNLIMITED / bytes.max(1)).then_some(most)
     }
 
-    /// Whether a shard has so much free, as of now.
+    /// Whether a lane has so much free, as of now.
     #[inline]
-    pub(crate) fn has(&self, shard: usize, tokens: Tokens) -> bool {
-        self.sessions.has(shard, tokens.sessions) && self.bytes.has(shard, tokens.bytes)
+    pub(crate) fn has(&self, lane: usize, tokens: Tokens) -> bool {
+        self.sessions.has(lane, tokens.sessions) && self.bytes.has(lane, tokens.bytes)
     }
 
-    /// Whether a shard's share is so large, for sessions of so many bytes, that it need not be
-    /// exact: a put then evicts from its own shard before it looks for free room in others.
+    /// Whether a lane's share is so large, for sessions of so many bytes, that it need not be
+    /// exact: a put then evicts when one other lane has no room to spare, and does not ask them all.
     ///
-    /// A share of 2048 is overrun by about 0.4·√2048 sessions when as many distinct ids as fit are
-    /// put, 0.9 % of it.
+    /// What a lane keeps back, [`RESERVE`], is 1.6 % of a share of 2048.
     #[inline]
     pub(crate) fn has_large_shares(&self, bytes: u64) -> bool {
         const LARGE: u64 = 2048;
-        self.holds(LARGE * self.shards, bytes)
+        self.holds(LARGE * self.lanes, bytes)
     }
 
     /// Whether the cache is so small, for sessions of so many bytes, that each of its places counts: a put then
@@ -79,25 +84,25 @@ impl Room {
 }
 
 impl<'a> Hand<'a> {
-    /// A hand without tokens, of a thread that puts into `shard`.
+    /// A hand without tokens, of a thread that puts into `lane`.
     #[inline]
-    pub(crate) fn empty(room: &'a Room, shard: usize) -> Self {
-        Self::holding(room, shard, Tokens::default())
+    pub(crate) fn empty(room: &'a Room, lane: usize) -> Self {
+        Self::holding(room, lane, Tokens::default())
     }
 
-    /// A hand with the tokens of a session of `shard` that has left.
+    /// A hand with the tokens of a session of `lane` that has left.
     #[inline]
-    pub(crate) fn holding(room: &'a Room, shard: usize, tokens: Tokens) -> Self {
+    pub(crate) fn holding(room: &'a Room, lane: usize, tokens: Tokens) -> Self {
         Self {
             room,
-            shard,
+            lane,
             tokens,
             #[cfg(loom)]
             is_filled: false,
         }
     }
 
-    /// Takes what is missing for `wanted` from the shard's free tokens, and from all shards' if
+    /// Takes what is missing for `wanted` from the lane's free tokens, and from all lanes' if
     /// their shares are small; `true` when the hand has enough.
     #[inline]
     pub(crate) fn fill(&mut self, wanted: Tokens) -> bool {
@@ -105,10 +110,9 @@ impl<'a> Hand<'a> {
         if planted!("room-of-the-first-look") && std::mem::replace(&mut self.is_filled, true) {
             return true;
         }
-        if self.tokens == Tokens::default() && self.room.sessions.take(self.shard, wanted.sessions)
-        {
+        if self.tokens == Tokens::default() && self.room.sessions.take(self.lane, wanted.sessions) {
             self.tokens.sessions = wanted.sessions;
-            if self.room.bytes.take(self.shard, wanted.bytes) {
+            if self.room.bytes.take(self.lane, wanted.bytes) {
                 self.tokens.bytes = wanted.bytes;
                 return true;
             }
@@ -116,26 +120,41 @@ impl<'a> Hand<'a> {
         self.fill_up(wanted)
     }
 
-    /// [`fill`](Self::fill) for a hand that has something, or a shard that has too little.
+    /// [`fill`](Self::fill) for a hand that has something, or a lane that has too little.
     #[inline(never)]
     fn fill_up(&mut self, wanted: Tokens) -> bool {
         let missing = self.missing(wanted);
-        self.tokens.sessions += self.room.sessions.take_up_to(self.shard, missing.sessions);
-        self.tokens.bytes += self.room.bytes.take_up_to(self.shard, missing.bytes);
+        self.tokens.sessions += self.room.sessions.take_up_to(self.lane, missing.sessions);
+        self.tokens.bytes += self.room.bytes.take_up_to(self.lane, missing.bytes);
         if self.missing(wanted) == Tokens::default() {
             return true;
         }
         // Who takes the place of another looks everywhere first: it evicts nobody but for its own growth.
-        let is_exact = wanted.sessions == 0 || !self.room.has_large_shares(wanted.bytes);
-        is_exact && self.gather(wanted)
+        if wanted.sessions == 0 || !self.room.has_large_shares(wanted.bytes) {
+            return self.gather(wanted);
+        }
+        self.draw(wanted)
     }
 
-    /// Takes what is missing for `wanted` from all shards; `true` when the hand has enough.
+    /// Takes what is missing for `wanted` from another lane, a different one each time, if that has room to spare; and some
+    /// more, which goes to the own lane with the hand's drop. Threads that only take give room to those that put.
+    fn draw(&mut self, wanted: Tokens) -> bool {
+        let Some(lane) = self.room.sessions.another(self.lane) else { return false };
+        let missing = self.missing(wanted);
+        let draw = |budget: &Budget, missing, one| {
+            budget.draw(lane, missing, RESERVE * one, MOST_DRAWN * one)
+        };
+        self.tokens.sessions += draw(&self.room.sessions, missing.sessions, 1);
+        self.tokens.bytes += draw(&self.room.bytes, missing.bytes, wanted.bytes);
+        self.missing(wanted) == Tokens::default()
+    }
+
+    /// Takes what is missing for `wanted` from all lanes; `true` when the hand has enough.
     #[cold]
     pub(crate) fn gather(&mut self, wanted: Tokens) -> bool {
         let missing = self.missing(wanted);
-        self.tokens.sessions += self.room.sessions.gather(self.shard, missing.sessions);
-        self.tokens.bytes += self.room.bytes.gather(self.shard, missing.bytes);
+        self.tokens.sessions += self.room.sessions.gather(self.lane, missing.sessions);
+        self.tokens.bytes += self.room.bytes.gather(self.lane, missing.bytes);
         self.missing(wanted) == Tokens::default()
     }
 
@@ -148,9 +167,9 @@ impl<'a> Hand<'a> {
         }
     }
 
-    /// The shard of the put, or of the session that has left.
-    pub(crate) fn shard(&self) -> usize {
-        self.shard
+    /// The lane of the put, or of the session that has left.
+    pub(crate) fn lane(&self) -> usize {
+        self.lane
     }
 
     /// Gives tokens to a session; the hand has them.
@@ -172,8 +191,8 @@ impl Drop for Hand<'_> {
         if self.tokens == Tokens::default() {
             return;
         }
-        self.room.sessions.give(self.shard, self.tokens.sessions);
-        self.room.bytes.give(self.shard, self.tokens.bytes);
+        self.room.sessions.give(self.lane, self.tokens.sessions);
+        self.room.bytes.give(self.lane, self.tokens.bytes);
     }
 }
 
@@ -182,16 +201,38 @@ mod tests {
     use super::*;
     use crate::expiry::capacity::Account;
 
-    fn room(max_sessions: u64, max_bytes: u64, shards: usize) -> Room {
-        Room::new(max_sessions, max_bytes, &Account::of_shards(shards))
+    fn room(max_sessions: u64, max_bytes: u64, lanes: usize) -> Room {
+        Room::new(max_sessions, max_bytes, &Account::of_lanes(lanes))
     }
 
     #[test]
-    fn a_shards_share_is_that_of_the_limit_which_is_met_first() {
-        assert_eq!(room(8_000, UNLIMITED, 8).share(200), Some(1_000));
-        assert_eq!(room(UNLIMITED, 160_000, 4).share(200), Some(200));
-        assert_eq!(room(8_000, 160_000, 8).share(200), Some(100));
-        assert_eq!(room(UNLIMITED, UNLIMITED, 8).share(200), None);
-        assert_eq!(room(8_000, UNLIMITED, 8).share(0), Some(1_000));
+    fn a_cache_holds_what_the_limit_allows_that_is_met_first() {
+        assert_eq!(room(8_000, UNLIMITED, 8).most(200), Some(8_000));
+        assert_eq!(room(UNLIMITED, 160_000, 4).most(200), Some(800));
+        assert_eq!(room(8_000, 160_000, 8).most(200), Some(800));
+        assert_eq!(room(UNLIMITED, UNLIMITED, 8).most(200), None);
+        assert_eq!(room(8_000, UNLIMITED, 8).most(0), Some(8_000));
+    }
+
+    #[test]
+    fn a_put_draws_from_lanes_that_have_room_to_spare() {
+        const LIMIT: u64 = 4 * 2048;
+        let (room, one) = (room(LIMIT, UNLIMITED, 4), Tokens { sessions: 1, bytes: 100 });
+        let mut puts = 0;
+        loop {
+            let mut hand = Hand::empty(&room, 1);
+            if !hand.fill(one) {
+                break;
+            }
+            hand.spend(one);
+            puts += 1;
+        }
+        assert_eq!(room.sessions.used(), puts);
+        assert!(puts >= LIMIT - 3 * RESERVE, "{puts} of {LIMIT}");
+        assert!((0..4).filter(|&lane| lane != 1).all(|lane| room.sessions.has(lane, RESERVE / 2)));
+        // One who looks everywhere finds them.
+        let mut hand = Hand::empty(&room, 1);
+        assert!(hand.gather(Tokens { sessions: LIMIT - puts, bytes: 0 }));
+        assert_eq!(room.sessions.used(), LIMIT);
     }
 }

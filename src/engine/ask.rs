@@ -439,7 +439,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let session = match stored {
             Ok(Stored { unseen, gone, .. }) => {
                 // Without a reference it was removed before it was shown.
-                let session = unseen.and_then(|unseen| self.show(at, unseen, due, asker));
+                let session = unseen.and_then(|unseen| self.show(unseen, due, asker));
                 if let Some(session) = session.as_ref().filter(|_| scope.slot() != name.scope) {
                     // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
                     self.remove_session(session, Reason::ScopeDropped);
@@ -457,18 +457,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             Err((_, node)) => Some(self.hand_out(node, due)),
         };
-        self.tend(at, now);
+        self.tend(self.lanes.mine(), now);
         session
     }
 
     /// Shows a session that was linked unseen; or removes it, if the flight is stale.
-    fn show(
-        &self,
-        at: usize,
-        node: NodeRef<S>,
-        due: Due,
-        asker: &Asker<'_, S>,
-    ) -> Option<Session<S>> {
+    fn show(&self, node: NodeRef<S>, due: Due, asker: &Asker<'_, S>) -> Option<Session<S>> {
         let session = Session::new(node);
         if asker.is_stale() {
             self.remove_session(&session, Reason::Rejected);
@@ -481,7 +475,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let guard = pin();
             Hint::new(node.node().hash(), node.pinned(&guard).stamp())
         };
-        self.shards[at].file(hint, due.at(), self.clock.now());
+        self.lanes.lane(self.lanes.mine()).file(hint, due.at(), self.clock.now());
         Some(session)
     }
 

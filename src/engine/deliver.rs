@@ -11,7 +11,7 @@ use crate::dispatch::{self, Dispatch, contained};
 use crate::reclaim::panics::Panics;
 use crate::reclaim::pin;
 use crate::session::Session;
-use crate::shard::{Tells, reason_of};
+use crate::shard::{Shard, Tells, reason_of};
 use crate::stats::{Count, Reason};
 use crate::sync::planted;
 use crate::table::Name;
@@ -69,13 +69,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// [`deliver`](Self::deliver) for all shards.
     pub(crate) fn deliver_all(&self) {
-        (0..self.shards.len()).for_each(|at| self.deliver(at));
+        if self.shards.iter().any(Shard::has_told) {
+            self.deliver_by(|| self.wake_all());
+        }
     }
 
     #[cold]
     fn deliver_told(&self, at: usize) {
+        self.deliver_by(|| self.wake(at));
+    }
+
+    fn deliver_by(&self, wake: impl FnOnce()) {
         match self.dispatch.kind() {
-            Dispatch::Workers(_) => self.wake(at),
+            Dispatch::Workers(_) => wake(),
             // A payload's drop in the middle of a put is no place for callbacks: the put's end is.
             Dispatch::Inline if dispatch::is_held() => {}
             // Of other shards too, whose sessions were evicted for a put here.
@@ -97,6 +103,14 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.shards[at].table.events().has_to_wake() {
             self.dispatch.wake(at);
         }
+    }
+
+    /// [`wake`](Self::wake) for all shards.
+    #[cold]
+    pub(super) fn wake_all(&self) {
+        (0..self.shards.len())
+            .filter(|&at| self.shards[at].has_told())
+            .for_each(|at| self.wake(at));
     }
 
     /// Serves what waits in all shards; returns how many calls were made.

@@ -10,10 +10,10 @@ use super::Engine;
 use crate::dispatch::{contained, hold};
 use crate::expiry::Due;
 use crate::expiry::capacity::{Budget, UNLIMITED};
+use crate::lanes::{BATCH, Wanted};
 use crate::outcome::Refusal;
 use crate::reclaim::panics::Panics;
 use crate::room::{Hand, Tokens};
-use crate::shard::{BATCH, Wanted};
 #[cfg(shuttle)]
 use crate::sync::yield_now;
 use crate::table::{Name, NewNode};
@@ -74,7 +74,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// Makes some room for a put whose hand lacks of `wanted`, first in its own shard, then in the others. The put
+    /// Makes some room for a put whose hand lacks of `wanted`: of what comes first in the order of eviction. The put
     /// then looks again what it wants: a session of its name that has come meanwhile has room, which becomes its own.
     ///
     /// Lock-free: a put comes again only after this has taken due hints off the wheel, or if others have taken
@@ -96,7 +96,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if tokens.sessions > self.room.sessions.limit() {
             return Err(Refusal::Full);
         }
-        let (own, shards) = (hand.shard(), self.shards.len());
+        let own = hand.lane();
         // What is expired goes before what is not, also if eviction has spared it for its use. Where all that
         // is due was extended, one put does not look at all of it.
         if looks.in_vain < LOOKS_IN_VAIN
@@ -109,22 +109,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let batch = if self.room.is_exact(charge) { 1 } else { BATCH };
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
-        let has_room = |at| {
-            met_room.set(met_room.get() || self.room.has(at, missing));
+        let has_room = |anywhere| {
+            let others = if anywhere { self.lanes.count() } else { 0 };
+            let has = |at| self.room.has(at, missing);
+            met_room.set(met_room.get() || has(own) || (0..others).any(has));
             met_room.get()
         };
-        if self.evict(own, wanted, name, || has_room(own)) > 0 || hand.gather(tokens) {
+        let evicted = self.evict(own, wanted, name, has_room);
+        if evicted > 0 || hand.gather(tokens) || met_room.get() {
             return Ok(());
         }
-        let mut others = (1..shards).map(|step| (own + step) % shards);
-        let evict = |at| self.evict(at, wanted, name, || has_room(own) || has_room(at));
-        let evicted = others.any(|other| met_room.get() || evict(other) > 0);
-        if hand.gather(tokens) || evicted || met_room.get() {
-            return Ok(());
-        }
-        // It goes through the table: hence at first, and once more before the put is refused.
-        let is_last_resort = matches!(looks.attempts, 0 | ATTEMPTS);
-        if is_last_resort && (0..shards).any(|shard| self.evict_any(shard, name) > 0) {
+        // It goes through the tables: hence at first, and once more before the put is refused.
+        if matches!(looks.attempts, 0 | ATTEMPTS) && self.evict_any(own, name) {
             return Ok(());
         }
         if looks.attempts == ATTEMPTS {
@@ -141,21 +137,32 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if self.room.bytes.limit() >= UNLIMITED { u64::MAX } else { (count * bytes).max(1) }
     }
 
-    /// Evicts from a shard what is wanted, or less if there is room before. Where so many leave that the stale
-    /// hints of others become too many for the rest, it looks at hints, too, in up to three batches for sixteen that
-    /// have left, and one at least.
-    fn evict(&self, at: usize, wanted: Wanted, spare: &Name, has_room: impl Fn() -> bool) -> usize {
+    /// Evicts what is wanted, or less if there is room before; the room is given to this lane. Where so many leave that
+    /// the stale hints of others become too many for the rest, it looks at hints, too, in up to three batches for sixteen
+    /// that have left, and one at least.
+    fn evict(
+        &self,
+        own: usize,
+        wanted: Wanted,
+        spare: &Name,
+        has_room: impl Fn(bool) -> bool,
+    ) -> usize {
         let now = self.clock.now();
-        let evicted = self.leave(at, self.shards[at].evict(now, wanted, spare, has_room));
+        let departed = self.lanes.evict(own, &self.shards, now, wanted, spare, has_room);
+        let evicted = self.leave(own, departed);
         let mut batches = (3 * evicted).div_ceil(BATCH);
-        while batches > 0 && self.compact(at, now) {
+        while batches > 0 && self.compact(own, now) {
             batches -= 1;
         }
         evicted
     }
 
-    fn evict_any(&self, shard: usize, spare: &Name) -> usize {
-        self.leave(shard, self.shards[shard].evict_any(spare))
+    /// Evicts one session, wherever it is found; `false` if there is none.
+    fn evict_any(&self, own: usize, spare: &Name) -> bool {
+        // Cells stay when sessions leave: there may be millions to go through, and nothing behind them. A session is
+        // counted before it is linked.
+        self.lanes.counts().live() > 0
+            && self.shards.iter().any(|shard| self.leave(own, shard.evict_any(spare)) > 0)
     }
 
     /// A limit; `None` if there is none.
@@ -186,20 +193,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn lower(&self, budget: &Budget, count: u64) {
         budget.lower(count);
         let (portions, mut left) = (budget.portions(count), count);
-        // Evenly, so that the shares stay equal; then what the fuller shards have.
-        for (shard, portion) in portions.clone() {
-            left -= budget.take_up_to(shard, portion);
+        // Evenly, so that the shares stay equal; then what those have that have more.
+        for (lane, portion) in portions {
+            left -= budget.take_up_to(lane, portion);
         }
         left -= budget.gather(0, left);
-        let mut panics = Panics::default();
-        for (shard, _) in portions.cycle() {
-            if left == 0 {
-                break;
-            }
+        let (mut panics, own) = (Panics::default(), self.lanes.mine());
+        while left > 0 {
             // A payload's drop that panics does so when the limit is obeyed: what is not taken away
             // here stays, and with it as many sessions too many.
-            let evicted = panics.catch(|| self.evict_one(shard));
-            left -= budget.gather(shard, left);
+            let evicted = panics.catch(|| self.evict_one(own));
+            left -= budget.gather(own, left);
             if evicted == Some(false) {
                 yield_now();
             }
@@ -207,11 +211,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         panics.resume();
     }
 
-    /// Evicts a session of a shard, if there is one.
-    fn evict_one(&self, shard: usize) -> bool {
+    /// Evicts a session, if there is one.
+    fn evict_one(&self, own: usize) -> bool {
         let one = Wanted { sessions: 1, weight: u64::MAX };
-        self.evict(shard, one, &Name::NOBODY, || false) > 0
-            || self.evict_any(shard, &Name::NOBODY) > 0
+        self.evict(own, one, &Name::NOBODY, |_| false) > 0 || self.evict_any(own, &Name::NOBODY)
     }
 }
 

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::lanes::BATCH;
 use crate::reclaim::panics::Panics;
 use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
-use crate::shard::BATCH;
 use crate::table::{Name, SessionId};
 
 impl<S: Send + Sync + 'static> Engine<S> {

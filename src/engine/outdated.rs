@@ -81,8 +81,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// delivers.
     #[cold]
     pub(super) fn remove_outdated(&self, name: &Name) {
-        let at = self.shard_of(name);
-        let shard = &self.shards[at];
+        let shard = self.shards.of(name.hash);
         loop {
             let guard = pin();
             let outdated = shard.table.find_akin(name, &guard, |node| {
@@ -95,8 +94,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let Some(unlinked) = unlinked else { continue };
             let reason = reason_of(unlinked.node(), Reason::ScopeDropped);
             drop(guard);
-            drop(self.left(at, unlinked, reason));
-            self.compact_after(name);
+            drop(self.left(self.lanes.mine(), unlinked, reason));
+            self.compact_after();
         }
     }
 

@@ -7,6 +7,7 @@ use super::{Engine, IfPresent, Left};
 use crate::clock::millis;
 use crate::connection::Connection;
 use crate::expiry::{Due, Standing};
+use crate::lane::Counts;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
 use crate::reclaim::{flush, pin};
@@ -52,7 +53,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let spot = self.shards[at].table.spot_to_write(name.hash);
         let now = self.clock.now();
         // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
-        self.tend(at, now);
+        self.tend(self.lanes.mine(), now);
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
@@ -149,10 +150,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
-        let shard = &self.shards[at];
+        let (shard, own) = (&self.shards[at], self.lanes.mine());
+        let lane = self.lanes.lane(own);
         let tells_came = node.tells_came();
         let is_unseen = Due::load(node.node().expiry()).is_provisional();
-        let (mut hand, mut looks) = (Hand::empty(&self.room, at), Looks::default());
+        let (mut hand, mut looks) = (Hand::empty(&self.room, own), Looks::default());
         loop {
             let guard = pin();
             let entry = self.entry(&shard.table, node.node(), spot, &guard);
@@ -168,7 +170,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 continue;
             }
             // While the tokens' line is here, and before a removal can be counted.
-            let count = shard.count(matches!(entry, Entry::Vacant(_)), !is_unseen);
+            let count = Counts::of(matches!(entry, Entry::Vacant(_)), !is_unseen);
+            self.lanes.add(own, count);
             let linked = match entry {
                 Entry::Vacant(place) => place.insert(node, &guard).map(|new| (new, None)),
                 Entry::Occupied(old) => {
@@ -184,7 +187,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 Err(unlinked) => {
                     node = unlinked;
                     drop(guard);
-                    shard.uncount(count);
+                    self.lanes.add(own, count.negative());
                     now = self.clock.now();
                     continue;
                 }
@@ -194,10 +197,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 shard.table.announce(new);
             }
             let unseen = if is_unseen { new.acquire(self.gauges()) } else { None };
-            let filed = if is_unseen { Ok(()) } else { shard.try_file(new, now, &guard) };
+            let filed = if is_unseen { Ok(()) } else { lane.try_file(new, now, &guard) };
             drop(guard);
-            filed.unwrap_or_else(|unfiled| shard.file_rest(&[unfiled], now));
-            let (replaced, gone) = self.entered(at, old, charge, replaced);
+            filed.unwrap_or_else(|unfiled| lane.file_rest(&[unfiled], now));
+            let (replaced, gone) = self.entered((at, own), old, charge, replaced);
             return Ok(Stored { replaced, gone, unseen });
         }
     }
@@ -234,23 +237,25 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Some((Tokens { sessions: 0, bytes }, reason))
     }
 
-    /// A node was linked in shard `at`, maybe in the place of `old`, which has left for `reason`. Returns
+    /// A node was linked in shard `at`, by a thread of lane `own`, maybe in the place of `old`, which has left for `reason`. Returns
     /// that as a session, if a lookup could still have found it, or else as what is gone.
     #[inline]
     fn entered(
         &self,
-        at: usize,
+        (at, own): (usize, usize),
         old: Option<Unlinked<S>>,
         charge: u64,
         reason: Reason,
     ) -> (Option<Session<S>>, Option<Left<'_, S>>) {
         let Some(old) = old else {
-            self.shards[at].make_cells(|| self.room.share(charge));
+            let shards = self.shards.len() as u64;
+            let live = self.lanes.lane(own).all().live() / shards;
+            self.shards[at].make_cells(live, || Some(self.room.most(charge)? / shards));
             return (None, None);
         };
         // The new session owns what it was charged; the rest goes back once the old one is gone.
         let rest = Self::charge(old.node().weight()).saturating_sub(charge);
-        let refund = Hand::holding(&self.room, at, Tokens { sessions: 0, bytes: rest });
+        let refund = Hand::holding(&self.room, own, Tokens { sessions: 0, bytes: rest });
         let reason = reason_of(old.node(), reason);
         self.counters.removal(reason, 1);
         let left = Left { unlinked: old, _refund: refund };

@@ -8,11 +8,12 @@
 
 use super::Engine;
 use crate::expiry::{Due, Standing};
+use crate::lanes::BATCH;
 use crate::reclaim::panics::Panics;
 use crate::reclaim::{flush, pin, reap};
 use crate::scope::Entry as ScopeEntry;
 use crate::session::Session;
-use crate::shard::{BATCH, Departed, PER_PIN, reason_of};
+use crate::shard::{Departed, PER_PIN, reason_of};
 use crate::stats::Reason;
 use crate::sync::planted;
 use crate::table::Node;
@@ -24,10 +25,10 @@ pub(crate) struct Cursor {
     key: u64,
 }
 
-/// Where a tick is: a shard, and how many steps it may do there still, if it has begun.
+/// Where a tick is: a lane, and how many steps it may do there still, if it has begun.
 #[derive(Debug, Default)]
 pub(crate) struct Tick {
-    shard: usize,
+    lane: usize,
     left: Option<u64>,
 }
 
@@ -66,7 +67,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn sweep(&self, reason: Reason, is_meant: impl Fn(&Node<S>) -> bool) -> usize {
         let mut count = 0;
         // Nobody comes again for what a payload's panic would leave behind.
-        let mut panics = Panics::default();
+        let (mut panics, own) = (Panics::default(), self.lanes.mine());
         for (at, shard) in self.shards.iter().enumerate() {
             let mut from = Some(0);
             while let Some(key) = from {
@@ -84,17 +85,17 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 });
                 drop(guard);
                 count += departed.sessions.len();
-                panics.catch(|| self.leave(at, departed));
+                panics.catch(|| self.leave(own, departed));
                 self.deliver(at);
             }
-            // What has left has left its hints: one round over them is enough. A step looks at those of one
-            // list, which may be a single one.
-            let mut steps = shard.hints();
-            while steps > 0 && panics.catch(|| self.compact(at, self.clock.now())) != Some(false) {
-                steps -= 1;
-            }
-            self.deliver(at);
         }
+        // What has left has left its hints: one round over them is enough. A step looks at those of one
+        // list, which may be a single one.
+        let mut steps = self.lanes.counts().hints();
+        while steps > 0 && panics.catch(|| self.compact(own, self.clock.now())) != Some(false) {
+            steps -= 1;
+        }
+        self.deliver_all();
         flush();
         panics.resume();
         count
@@ -141,8 +142,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
         let reason = reason_of(unlinked.node(), reason);
-        drop(self.left(at, unlinked, reason));
-        self.compact_after(&name);
+        drop(self.left(self.lanes.mine(), unlinked, reason));
+        self.compact_after();
         true
     }
 
@@ -187,20 +188,21 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(crate) fn tick(&self, tick: &mut Tick, is_enough: impl Fn() -> bool) -> bool {
         /// Hints that one step looks at.
         const STEP: usize = 2 * BATCH;
-        while let Some(shard) = self.shards.get(tick.shard) {
-            let at = tick.shard;
+        while tick.lane < self.lanes.count() {
+            let at = tick.lane;
             // Counted before, for a payload may panic in its drop.
-            let left = tick.left.unwrap_or(shard.hints() / BATCH as u64 + 1);
+            let hints = || self.lanes.lane(at).own().hints();
+            let left = tick.left.unwrap_or_else(|| hints() / BATCH as u64 + 1);
             tick.left = left.checked_sub(1);
             let now = self.clock.now();
-            let departed = shard.expire(now, STEP);
+            let departed = self.lanes.expire_in(at, &self.shards, now, STEP);
             let was_due = departed.map(|departed| self.leave(at, departed)).is_some();
             if !self.compact(at, now) && !was_due || left == 0 {
-                *tick = Tick { shard: at + 1, left: None };
-                self.deliver(at);
+                *tick = Tick { lane: at + 1, left: None };
+                self.deliver_all();
             }
             if is_enough() {
-                self.deliver(at);
+                self.deliver_all();
                 return false;
             }
         }

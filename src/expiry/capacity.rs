@@ -1,6 +1,6 @@
 //! Capacity as tokens: a limit is kept because nothing is ever counted twice.
 //!
-//! A budget of n has n tokens, for sessions or for bytes. A token is free, in one of the shards, or
+//! A budget of n has n tokens, for sessions or for bytes. A token is free, in one of the lanes, or
 //! it belongs to a session in the table, to a put that has reserved it, or to a change of the limit
 //! that takes it away. Nobody makes one and nobody loses one, so
 //!
@@ -30,17 +30,22 @@ use crate::sync::{AtomicU64, Ordering, Padded, planted, tally};
 /// More than any machine holds: what "unlimited" is made of.
 pub(crate) const UNLIMITED: u64 = 1 << 60;
 
-/// What every put into a shard and every removal writes. On one line, for what two threads write costs them the way
+/// What every put and every removal of a lane writes. On one line, for what two threads write costs them the way
 /// of the line from one to the other, and not the number of its words.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// The free tokens of each [`Unit`].
     free: [AtomicU64; 2],
-    /// Of sessions and hints; the shard's.
+    /// Of sessions and hints; the lane's.
     pub(crate) counts: tally::AtomicU64,
+    /// What the other lanes had counted when this one last looked.
+    pub(crate) others: tally::AtomicU64,
+    /// And how many hints they had spared.
+    pub(crate) others_kept: tally::AtomicU64,
+    turn: tally::AtomicUsize,
 }
 
-/// A shard's account.
+/// A lane's account.
 pub(crate) type SharedAccount = Arc<Padded<Account>>;
 
 /// What a token is good for.
@@ -50,7 +55,7 @@ pub(crate) enum Unit {
     Byte,
 }
 
-/// A limit, as the tokens that are free in each shard.
+/// A limit, as the tokens that are free in each lane.
 #[derive(Debug)]
 pub(crate) struct Budget {
     unit: Unit,
@@ -59,24 +64,32 @@ pub(crate) struct Budget {
 }
 
 impl Account {
-    /// The accounts of so many shards.
-    pub(crate) fn of_shards(shards: usize) -> Box<[SharedAccount]> {
-        (0..shards).map(|_| Arc::default()).collect()
+    /// The accounts of so many lanes.
+    pub(crate) fn of_lanes(lanes: usize) -> Box<[SharedAccount]> {
+        (0..lanes).map(|_| Arc::default()).collect()
+    }
+
+    /// A number that is another one at each call, but for races.
+    pub(crate) fn turn(&self) -> usize {
+        // Relaxed, both: it says where to look.
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
+        turn
     }
 }
 
 impl Budget {
-    /// A budget of `limit` tokens, spread evenly over the shards of these accounts.
+    /// A budget of `limit` tokens, spread evenly over the lanes of these accounts.
     pub(crate) fn new(unit: Unit, limit: u64, accounts: &[SharedAccount]) -> Self {
         let budget = Self { unit, limit: AtomicU64::new(0), accounts: accounts.into() };
         budget.raise(limit.min(UNLIMITED));
         budget
     }
 
-    /// The free tokens of a shard.
+    /// The free tokens of a lane.
     #[inline]
-    fn free(&self, shard: usize) -> &AtomicU64 {
-        &self.accounts[shard].0.free[self.unit as usize]
+    fn free(&self, lane: usize) -> &AtomicU64 {
+        &self.accounts[lane].0.free[self.unit as usize]
     }
 
     /// The number of tokens.
@@ -93,8 +106,8 @@ impl Budget {
             // Acquire: pairs with `raise`, which gives the tokens before it raises the limit. A
             // lowering takes them after it lowered it, hence the second look.
             let limit = self.limit.load(Ordering::Acquire);
-            let shards = 0..self.accounts.len();
-            let free: u64 = shards.map(|shard| self.free(shard).load(Ordering::Acquire)).sum();
+            let lanes = 0..self.accounts.len();
+            let free: u64 = lanes.map(|lane| self.free(lane).load(Ordering::Acquire)).sum();
             let is_same = self.limit.load(Ordering::Acquire) == limit;
             if is_same || planted!("no-second-look-at-the-limit") {
                 return limit.saturating_sub(free);
@@ -102,21 +115,21 @@ impl Budget {
         }
     }
 
-    /// Whether so many tokens of a shard are free, as of now.
+    /// Whether so many tokens of a lane are free, as of now.
     #[inline]
-    pub(crate) fn has(&self, shard: usize, count: u64) -> bool {
+    pub(crate) fn has(&self, lane: usize, count: u64) -> bool {
         // Relaxed: it decides whether to go on looking for more, and not that they are one's own.
-        self.free(shard).load(Ordering::Relaxed) >= count
+        self.free(lane).load(Ordering::Relaxed) >= count
     }
 
-    /// Takes so many tokens of a shard, or none; `false` also if others change them meanwhile.
+    /// Takes so many tokens of a lane, or none; `false` also if others change them meanwhile.
     #[inline]
     #[must_use]
-    pub(crate) fn take(&self, shard: usize, count: u64) -> bool {
+    pub(crate) fn take(&self, lane: usize, count: u64) -> bool {
         if count == 0 {
             return true;
         }
-        let free = self.free(shard);
+        let free = self.free(lane);
         // Relaxed: a guess, which the exchange corrects.
         let now = free.load(Ordering::Relaxed);
         if now < count {
@@ -132,13 +145,13 @@ impl Budget {
         free.compare_exchange(now, now - count, order, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes as many tokens of a shard as there are, up to `most`.
+    /// Takes as many tokens of a lane as there are, up to `most`.
     #[must_use]
-    pub(crate) fn take_up_to(&self, shard: usize, most: u64) -> u64 {
+    pub(crate) fn take_up_to(&self, lane: usize, most: u64) -> u64 {
         if most == 0 {
             return 0;
         }
-        let free = self.free(shard);
+        let free = self.free(lane);
         // Relaxed: a guess, which the exchange corrects.
         let mut now = free.load(Ordering::Relaxed);
         loop {
@@ -162,32 +175,51 @@ impl Budget {
         }
     }
 
-    /// Takes as many tokens as any shard has, up to `most`; begins with `shard`.
+    /// Takes as many tokens as any lane has, up to `most`; begins with `lane`.
     #[must_use]
-    pub(crate) fn gather(&self, shard: usize, most: u64) -> u64 {
-        let shards = self.accounts.len();
+    pub(crate) fn gather(&self, lane: usize, most: u64) -> u64 {
+        let lanes = self.accounts.len();
         let mut taken = 0;
-        for step in 0..shards {
+        for step in 0..lanes {
             if taken == most {
                 break;
             }
-            taken += self.take_up_to((shard + step) % shards, most - taken);
+            taken += self.take_up_to((lane + step) % lanes, most - taken);
         }
         taken
     }
 
-    /// Gives tokens to a shard; so many that its share would grow out of proportion, to all shards.
+    /// Another lane than this one, a different one each time; `None` if there is one only.
+    pub(crate) fn another(&self, lane: usize) -> Option<usize> {
+        let others = self.accounts.len() - 1;
+        let step = 1 + self.accounts[lane].0.turn().checked_rem(others)?;
+        Some((lane + step) % self.accounts.len())
+    }
+
+    /// Takes tokens of another lane that has more than `reserve`: what is missing, and more, so that this is not done for
+    /// each session; never more than `most`, which are out of others' reach while this thread is stopped.
+    #[must_use]
+    pub(crate) fn draw(&self, lane: usize, missing: u64, reserve: u64, most: u64) -> u64 {
+        // Relaxed: a guess, which the taking corrects.
+        let spare = self.free(lane).load(Ordering::Relaxed).saturating_sub(reserve);
+        if missing == 0 || spare < missing {
+            return 0;
+        }
+        self.take_up_to(lane, (spare / 2).clamp(missing, most.max(missing)))
+    }
+
+    /// Gives tokens to a lane; so many that its share would grow out of proportion, to all lanes.
     #[inline]
-    pub(crate) fn give(&self, shard: usize, count: u64) {
+    pub(crate) fn give(&self, lane: usize, count: u64) {
         if count == 0 {
             return;
         }
-        let shards = self.accounts.len() as u64;
+        let lanes = self.accounts.len() as u64;
         // No division, which takes longer than all the rest.
-        if shards > 1 && count.saturating_mul(shards * 8) > self.limit() {
+        if lanes > 1 && count.saturating_mul(lanes * 8) > self.limit() {
             return self.spread(count);
         }
-        let free = self.free(shard);
+        let free = self.free(lane);
         if planted!("give-by-load-and-store") {
             return free.store(free.load(Ordering::Acquire) + count, Ordering::Release);
         }
@@ -199,26 +231,25 @@ impl Budget {
         free.fetch_add(count, Ordering::Release);
     }
 
-    /// Gives tokens to all shards, evenly.
+    /// Gives tokens to all lanes, evenly.
     #[cold]
     fn spread(&self, count: u64) {
         let relaxed = planted!("relaxed-spread");
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
-        for (shard, portion) in self.portions(count) {
+        for (lane, portion) in self.portions(count) {
             // Release: as in `give`.
-            self.free(shard).fetch_add(portion, order);
+            self.free(lane).fetch_add(portion, order);
         }
     }
 
-    /// The shards, and how many of so many tokens each gives or gets: as many as the others, and one more if it is among
+    /// The lanes, and how many of so many tokens each gives or gets: as many as the others, and one more if it is among
     /// the first. A raise begins with those that the last one has left out, and a lowering takes what a raise has
     /// given, so that limits which change in small steps keep the shares even.
     pub(crate) fn portions(&self, count: u64) -> impl Iterator<Item = (usize, u64)> + Clone {
-        let shards = self.accounts.len() as u64;
-        let (share, rest) = (count / shards, count % shards);
-        let first = self.limit() % shards;
-        (0..shards)
-            .map(move |nth| (((first + nth) % shards) as usize, share + u64::from(nth < rest)))
+        let lanes = self.accounts.len() as u64;
+        let (share, rest) = (count / lanes, count % lanes);
+        let first = self.limit() % lanes;
+        (0..lanes).map(move |nth| (((first + nth) % lanes) as usize, share + u64::from(nth < rest)))
     }
 
     /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
@@ -246,8 +277,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn budget(limit: u64, shards: usize) -> Budget {
-        Budget::new(Unit::Session, limit, &Account::of_shards(shards))
+    fn budget(limit: u64, lanes: usize) -> Budget {
+        Budget::new(Unit::Session, limit, &Account::of_lanes(lanes))
     }
 
     #[test]
@@ -267,8 +298,8 @@ mod tests {
         }
         for step in [1, 2, 1, 1, 5, 1] {
             budget.lower(step);
-            for (shard, portion) in budget.portions(step) {
-                assert_eq!(budget.take_up_to(shard, portion), portion);
+            for (lane, portion) in budget.portions(step) {
+                assert_eq!(budget.take_up_to(lane, portion), portion);
             }
             assert!(is_even());
         }

@@ -1,4 +1,4 @@
-//! The timer wheel of one shard, which is the order of eviction too.
+//! The timer wheel of one lane, which is the order of eviction too.
 //!
 //! Ten levels of 64 slots; a slot of level l spans 2¹⁰·8ˡ milliseconds. A hint is filed once, in
 //! the finest level that reaches its expiry, and nothing cascades (the rule of Linux's wheel): a
@@ -10,7 +10,7 @@
 //! the caller says so, the oldest of the earliest kept list, and one that was used again moves to the other
 //! kept list. When the kept lists that eviction looks at are empty the two change places, by a step of `turn`.
 //! So kept sessions are gone through in rounds, as the hand of SIEVE does (Zhang et al. 2024), and what is new
-//! waits apart from them, as in S3-FIFO (Yang et al. 2023). How much of that there is to be says `shard.rs`.
+//! waits apart from them, as in S3-FIFO (Yang et al. 2023). How much of that there is to be says `lanes.rs`.
 //!
 //! # Invariants
 //!
@@ -108,6 +108,16 @@ pub(crate) enum Age {
     Kept,
 }
 
+/// A part of a round of compaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) list: List,
+    /// How many of its oldest hints are to be looked at.
+    pub(crate) hints: u64,
+    /// Whether all lists with hints have been gone through before.
+    pub(crate) begins_round: bool,
+}
+
 /// A push has to be made by [`Wheel::push`], which may allocate.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +150,7 @@ impl Wheel {
     #[must_use]
     pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, row: Row) -> bool {
         let (list, slot) = self.list_for(due, now, row);
-        self.push_to(list, hint);
+        self.push_to(list, hint, now);
         !self.has_passed(list, slot)
     }
 
@@ -157,7 +167,7 @@ impl Wheel {
         let (list, slot) = self.list_for(due, now, row);
         let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
         queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
-        self.pushed(list);
+        self.pushed(list, queue, now, guard);
         if self.has_passed(list, slot) {
             return Err(Unpushed::Again);
         }
@@ -165,39 +175,45 @@ impl Wheel {
     }
 
     /// Appends a hint to a list. Not under a pin.
-    fn push_to(&self, list: List, hint: Hint) {
+    fn push_to(&self, list: List, hint: Hint, now: u64) {
         let queue = self.queue_or_new(list);
         let mut spare = None;
         loop {
-            let pushed = queue.push(hint.to_word(), &mut spare, &pin());
-            match pushed {
-                Ok(()) => break,
-                Err(NeedsSegment) => spare = Some(Segment::new()),
+            let guard = pin();
+            match queue.push(hint.to_word(), &mut spare, &guard) {
+                Ok(()) => return self.pushed(list, queue, now, &guard),
+                Err(NeedsSegment) => {
+                    drop(guard);
+                    spare = Some(Segment::new(now));
+                }
             }
         }
-        self.pushed(list);
     }
 
     /// Counts a push to a list, and sets the list's bit (W1).
     #[inline]
-    fn pushed(&self, list: List) {
+    fn pushed(&self, list: List, queue: &Queue, now: u64, guard: &Guard) {
         if list.row != Row::FRESH {
             // Relaxed: a count.
             self.kept.fetch_add(1, Ordering::Relaxed);
         }
-        self.mark(list);
+        if self.mark(list) {
+            queue.date(now, guard);
+        }
     }
 
-    /// Sets a list's bit, after a push to it (W1).
+    /// Sets a list's bit, after a push to it (W1); `true` if it was clear.
     #[inline]
-    fn mark(&self, list: List) {
+    fn mark(&self, list: List) -> bool {
         let relaxed = planted!("relaxed-look-at-the-mark");
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: pairs with the setting of the bit, for the second race; the first is decided by
         // the queue, see above.
-        if self.map(list).load(order) & list.bit() == 0 {
+        let was_clear = self.map(list).load(order) & list.bit() == 0;
+        if was_clear {
             self.mark_clear(list);
         }
+        was_clear
     }
 
     /// Sets a list's bit that was clear.
@@ -259,27 +275,38 @@ impl Wheel {
     /// The list of this age that comes due first, or of the other age if there is none. `None` when the
     /// wheel is empty.
     pub(crate) fn earliest(&self, age: Age) -> Option<List> {
+        let front = self.front(age).or_else(|| self.front(age.other()));
+        front.map(|(_, list)| list)
+    }
+
+    /// The list of this age that comes due first, and when.
+    pub(crate) fn front(&self, age: Age) -> Option<(u64, List)> {
         match age {
-            Age::Fresh => self.earliest_of(Row::FRESH).or_else(|| self.earliest_kept()),
-            Age::Kept => self.earliest_kept().or_else(|| self.earliest_of(Row::FRESH)),
+            Age::Fresh => self.earliest_of(Row::FRESH),
+            Age::Kept => self.earliest_kept(),
         }
+    }
+
+    /// About when the oldest hint of a list was filed.
+    pub(crate) fn since(&self, list: List, now: u64, guard: &Guard) -> u64 {
+        self.queue(list).map_or(now, |queue| queue.since(now, guard))
     }
 
     /// The kept list that comes due first, of those that eviction looks at; turns them when none of these has
     /// hints.
-    fn earliest_kept(&self) -> Option<List> {
+    fn earliest_kept(&self) -> Option<(u64, List)> {
         let relaxed = planted!("relaxed-turn");
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         // Acquire: pairs with the exchange below; the turn comes after the pushes to the other lists.
         let turn = self.turn.load(order);
-        if let Some(list) = self.earliest_of(Row::looked_at(turn)) {
-            return Some(list);
+        if let Some(front) = self.earliest_of(Row::looked_at(turn)) {
+            return Some(front);
         }
         let next = turn.wrapping_add(1);
-        let list = self.earliest_of(Row::looked_at(next))?;
+        let front = self.earliest_of(Row::looked_at(next))?;
         // AcqRel: as above. If it fails, another thread has turned them.
         let _ = self.turn.compare_exchange(turn, next, Ordering::AcqRel, Ordering::Relaxed);
-        Some(list)
+        Some(front)
     }
 
     /// The row for hints that eviction spares: the one at which it looks next.
@@ -289,8 +316,8 @@ impl Wheel {
         Row::looked_at(self.turn.load(Ordering::Acquire).wrapping_add(1))
     }
 
-    fn earliest_of(&self, row: Row) -> Option<List> {
-        let mut earliest = None;
+    fn earliest_of(&self, row: Row) -> Option<(u64, List)> {
+        let mut earliest: Option<(u64, List)> = None;
         for level in 0..LEVELS {
             // Acquire: pairs with `mark`; the pop that follows finds the hint.
             let map = self.maps[level][row.index()].load(Ordering::Acquire);
@@ -303,7 +330,7 @@ impl Wheel {
                 earliest = Some((due, List { level, slot: slot % SLOTS, row }));
             }
         }
-        earliest.map(|(_, list)| list)
+        earliest
     }
 
     /// The number of the finest slot's span that `now` is in.
@@ -377,22 +404,26 @@ impl Wheel {
 
     /// Takes up to `steps` steps of compaction: the list whose oldest hints are to be looked at and
     /// filed again, and how many.
-    pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Option<(List, u64)> {
+    pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Option<Part> {
         // Relaxed, all: a place to work at; the queues order the work itself.
         let state = self.compaction.load(Ordering::Relaxed);
-        let (number, left) = (state >> COUNT_BITS, state & ((1 << COUNT_BITS) - 1));
+        let (last, left) = (state >> COUNT_BITS, state & ((1 << COUNT_BITS) - 1));
         let (number, left) = if left > 0 {
-            (number, left)
+            (last, left)
         } else {
-            let list = self.next_list(number as usize)?;
+            let list = self.next_list(last as usize)?;
             (list.number() as u64, self.len(list, guard).clamp(1, (1 << COUNT_BITS) - 1))
         };
-        let count = left.min(steps);
-        let next = number << COUNT_BITS | (left - count);
+        let hints = left.min(steps);
+        let next = number << COUNT_BITS | (left - hints);
         self.compaction
             .compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
-            .then(|| (List::from_number(number as usize), count))
+            .then(|| Part {
+                list: List::from_number(number as usize),
+                hints,
+                begins_round: state & ((1 << COUNT_BITS) - 1) == 0 && number <= last,
+            })
     }
 
     /// Compaction has met a list without hints, of which others may have been taken since it began with that: the next
@@ -539,6 +570,16 @@ impl List {
     #[inline]
     fn bit(self) -> u64 {
         1 << self.slot
+    }
+}
+
+impl Age {
+    /// The other one.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Fresh => Self::Kept,
+            Self::Kept => Self::Fresh,
+        }
     }
 }
 

@@ -118,6 +118,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             max_sessions,
             max_bytes,
             shards: 1,
+            lanes: 1,
             max_waiting_headers: usize::MAX,
             dispatch: Dispatcher::new(dispatch, 1, u64::MAX),
             lifetime: Duration::from_secs(60),

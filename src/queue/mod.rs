@@ -42,7 +42,7 @@ use std::ptr::{self, NonNull};
 
 use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
-use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted};
+use crate::sync::{AtomicPtrWord, AtomicU64, AtomicUsize, Ordering, planted, tally};
 
 /// Slots of a segment: with its four words of header 512 bytes. Two under loom, so that a model
 /// meets the end of one.
@@ -70,8 +70,8 @@ pub(crate) struct Segment {
     next: AtomicPtrWord,
     filled: AtomicUsize,
     taken: AtomicUsize,
-    /// How many segments of the queue came before.
-    sequence: u64,
+    /// How many segments of the queue came before, and since when its words have come.
+    label: tally::AtomicU64,
     slots: [AtomicU64; SLOTS],
 }
 
@@ -79,13 +79,44 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) struct NeedsSegment;
 
+/// How many segments came before, modulo a million; since when the words of a segment have come; and how many slots were
+/// taken then.
+#[derive(Clone, Copy, Debug)]
+struct Label {
+    sequence: u64,
+    since: u64,
+    taken: usize,
+}
+
+impl Label {
+    const SEQUENCE_BITS: u32 = 20;
+    const TAKEN_BITS: u32 = 6;
+    /// Times are kept to sixteen milliseconds.
+    const TIME_BITS: u32 = 4;
+
+    fn to_word(self) -> u64 {
+        let since = self.since >> Self::TIME_BITS << Self::TAKEN_BITS | self.taken as u64;
+        since << Self::SEQUENCE_BITS | self.sequence % (1 << Self::SEQUENCE_BITS)
+    }
+
+    fn from_word(word: u64) -> Self {
+        let rest = word >> Self::SEQUENCE_BITS;
+        Self {
+            sequence: word % (1 << Self::SEQUENCE_BITS),
+            since: rest >> Self::TAKEN_BITS << Self::TIME_BITS,
+            taken: (rest % (1 << Self::TAKEN_BITS)) as usize,
+        }
+    }
+}
+
 impl Segment {
-    pub(crate) fn new() -> Box<Self> {
+    /// A segment whose words come from `now` on, in milliseconds.
+    pub(crate) fn new(now: u64) -> Box<Self> {
         Box::new(Self {
             next: AtomicPtrWord::new(ptr::null_mut()),
             filled: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
-            sequence: 0,
+            label: tally::AtomicU64::new(Label { sequence: 0, since: now, taken: 0 }.to_word()),
             slots: std::array::from_fn(|_| AtomicU64::new(EMPTY)),
         })
     }
@@ -125,6 +156,25 @@ impl Segment {
         false
     }
 
+    fn label(&self) -> Label {
+        // Relaxed: when a word came about, and how many there are about.
+        Label::from_word(self.label.load(Ordering::Relaxed))
+    }
+
+    fn set_label(&self, label: Label) {
+        // Relaxed: as above.
+        self.label.store(label.to_word(), Ordering::Relaxed);
+    }
+
+    /// The segment behind one that was reached under the guard.
+    fn next<'g>(&'g self, guard: &'g Guard) -> Option<&'g Self> {
+        // Acquire: the next segment's content.
+        let next = NonNull::new(self.next.load(Ordering::Acquire).cast::<Self>())?;
+        guard.assert_alive(next);
+        // SAFETY: Q3, P1: segments are retired in their order, and this one was not when the guard was alive.
+        Some(unsafe { next.as_ref() })
+    }
+
     /// Where the oldest word is, and that word; `Err` when every word was taken, `Ok(None)` when there
     /// is none yet.
     #[inline]
@@ -146,7 +196,7 @@ struct Spent;
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        let segment = Box::into_raw(Segment::new()).cast::<()>();
+        let segment = Box::into_raw(Segment::new(0)).cast::<()>();
         Self { head: AtomicPtrWord::new(segment), tail: AtomicPtrWord::new(segment) }
     }
 
@@ -191,8 +241,8 @@ impl Queue {
     }
 
     /// Links `new`, with `word` in its first slot, behind `tail`; gives it back if it lost the race.
-    fn append(&self, tail: &Segment, mut new: Box<Segment>, word: u64) -> Result<(), Box<Segment>> {
-        new.sequence = tail.sequence + 1;
+    fn append(&self, tail: &Segment, new: Box<Segment>, word: u64) -> Result<(), Box<Segment>> {
+        new.set_label(Label { sequence: tail.label().sequence + 1, ..new.label() });
         // Relaxed, both: the exchange below publishes the segment.
         new.slots[0].store(word, Ordering::Relaxed);
         new.filled.store(1, Ordering::Relaxed);
@@ -315,13 +365,7 @@ impl Queue {
             if words.take_while(|&word| word != EMPTY).any(&mut is_match) {
                 return true;
             }
-            let next = NonNull::new(segment.next.load(Ordering::Acquire).cast::<Segment>());
-            at = next.map(|next| {
-                guard.assert_alive(next);
-                // SAFETY: Q3, P1: segments are retired in their order, and the first one was not when
-                // the guard was alive.
-                unsafe { next.as_ref() }
-            });
+            at = segment.next(guard);
         }
         false
     }
@@ -332,8 +376,32 @@ impl Queue {
         // Relaxed: outdated as soon as it is read.
         let filled = tail.filled.load(Ordering::Relaxed).min(SLOTS) as u64;
         let taken = head.taken.load(Ordering::Relaxed).min(SLOTS) as u64;
-        let segments = tail.sequence.saturating_sub(head.sequence);
+        let [first, last] = [head, tail].map(|segment| segment.label().sequence);
+        let segments = last.wrapping_sub(first) % (1 << Label::SEQUENCE_BITS);
         (segments * SLOTS as u64 + filled).saturating_sub(taken)
+    }
+
+    /// The words come from `now` on: the queue had none before.
+    #[cold]
+    pub(crate) fn date(&self, now: u64, guard: &Guard) {
+        let head = segment(&self.head, guard);
+        // Relaxed: as in `len`.
+        let taken = head.taken.load(Ordering::Relaxed).min(SLOTS);
+        head.set_label(Label { since: now, taken, ..head.label() });
+    }
+
+    /// About when the oldest word came, as if those of a segment had come evenly; `now` if that is not known.
+    pub(crate) fn since(&self, now: u64, guard: &Guard) -> u64 {
+        let head = segment(&self.head, guard);
+        // Relaxed, both: as in `len`.
+        let taken = head.taken.load(Ordering::Relaxed).min(SLOTS);
+        let (next, label) = (head.next(guard), head.label());
+        let (until, filled) = match next {
+            Some(next) => (next.label().since, SLOTS),
+            None => (now, head.filled.load(Ordering::Relaxed).min(SLOTS)),
+        };
+        let [came, gone] = [filled, taken].map(|slots| slots.saturating_sub(label.taken) as u64);
+        label.since + until.saturating_sub(label.since) * gone.min(came) / came.max(1)
     }
 
     /// Whether the queue was empty at an instant during the call.
@@ -401,7 +469,7 @@ mod tests {
     fn push(queue: &Queue, word: u64) {
         let mut spare = None;
         while queue.push(word, &mut spare, &pin()).is_err() {
-            spare = Some(Segment::new());
+            spare = Some(Segment::new(0));
         }
     }
 

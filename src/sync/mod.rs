@@ -107,16 +107,21 @@ impl<T: Default> Striped<T> {
     /// The calling thread's stripe.
     #[inline]
     pub(crate) fn mine(&self) -> &T {
-        let mask = self.0.len() - 1;
-        // In most models, where a thread may count as it ends, when it has nothing of its own any more.
-        let index = if cfg!(loom) && mask == 0 { 0 } else { thread_index() };
-        &self.0[index & mask].0
+        &self.0[stripe(self.0.len())].0
     }
 
     /// All stripes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|padded| &padded.0)
     }
+}
+
+/// The calling thread's stripe of so many, a power of two.
+#[inline]
+pub(crate) fn stripe(count: usize) -> usize {
+    let mask = count - 1;
+    // In most models, where a thread may count as it ends, when it has nothing of its own any more.
+    if cfg!(loom) && mask == 0 { 0 } else { thread_index() & mask }
 }
 
 #[cfg(not(any(loom, shuttle)))]

@@ -126,7 +126,7 @@ impl Events {
         // Relaxed: a count. The push publishes it to whoever serves the event.
         self.backlog.fetch_add(1, Ordering::Relaxed);
         while self.queue.push(word as u64, &mut spare, guard).is_err() {
-            spare = Some(Segment::new());
+            spare = Some(Segment::new(0));
         }
     }
 
