@@ -15,7 +15,7 @@
 use crate::expiry::capacity::SharedAccount;
 use crate::expiry::{Due, Hint, Row, Unpushed, Wheel};
 use crate::reclaim::Guard;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, tally};
 use crate::table::Pinned;
 
 /// A session in the counts. Sums are right whatever is subtracted where, for no lane has fewer hints than none.
@@ -30,7 +30,15 @@ const SLACK: u64 = if cfg!(any(loom, shuttle)) { 0 } else { 64 };
 pub(crate) struct Lane {
     pub(crate) wheel: Wheel,
     account: SharedAccount,
+    /// The lane from which its threads evict, below, and how often they have asked for it.
+    source: tally::AtomicU64,
 }
+
+/// Bits of a lane's number.
+const LANE_BITS: u32 = 16;
+
+/// So often threads evict from a lane before they compare it with others.
+const COMPARED: u64 = 8;
 
 /// How many sessions there are, above, and how many hints, below [`SESSION`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +53,9 @@ pub(crate) struct Unfiled {
 }
 
 impl Lane {
-    pub(crate) fn new(now: u64, account: SharedAccount) -> Self {
-        Self { wheel: Wheel::new(now), account }
+    /// The lane of this number.
+    pub(crate) fn new(at: usize, now: u64, account: SharedAccount) -> Self {
+        Self { wheel: Wheel::new(now), account, source: tally::AtomicU64::new(at as u64) }
     }
 
     /// What this lane has counted.
@@ -84,9 +93,25 @@ impl Lane {
         Counts(self.account.0.counts.fetch_add(by, Ordering::Relaxed))
     }
 
-    /// A number that is another one at each call, but for races: which of the other lanes is looked at.
-    pub(crate) fn turn(&self) -> usize {
-        self.account.0.turn()
+    /// The lane from which to evict, or, every so often, a number that is another one each time: then it is time to
+    /// compare. Races make that sooner or later, and do no harm.
+    pub(crate) fn source(&self) -> Result<usize, usize> {
+        // Relaxed, both: where to look.
+        let word = self.source.load(Ordering::Relaxed);
+        self.source.store(word.wrapping_add(1 << LANE_BITS), Ordering::Relaxed);
+        let (turn, lane) = (word >> LANE_BITS, word % (1 << LANE_BITS));
+        if turn.is_multiple_of(COMPARED) {
+            Err((turn / COMPARED) as usize)
+        } else {
+            Ok(lane as usize)
+        }
+    }
+
+    /// From where to evict from now on.
+    pub(crate) fn set_source(&self, lane: usize) {
+        // Relaxed, both: as above.
+        let word = self.source.load(Ordering::Relaxed) >> LANE_BITS << LANE_BITS;
+        self.source.store(word | lane as u64, Ordering::Relaxed);
     }
 
     /// Files the hint of a linked session, which is counted, under the caller's pin, or returns it.

@@ -1,10 +1,11 @@
 //! The lanes of a cache: in which order its sessions leave.
 //!
-//! Each thread puts in a lane of its own (`lane.rs`), but sessions leave in one order: who needs room looks at the front
-//! of its own lane, of the one whose front is known to be the oldest, and of one more, and takes what comes first. As
-//! long as all threads put as often as the others, that is what their own lanes have. Between sessions that expire
-//! in the same slot it is the older one, by an eighth of its age at least, so that nobody changes lanes for nothing.
-//! Of a thread that puts no more, or seldom, no session stays longer than others' do.
+//! Each thread puts in a lane of its own (`lane.rs`), but sessions leave in one order, about: every few batches who
+//! needs room compares the front of its own lane, that of the lane whose front is known to be the oldest, and that of one
+//! more, and evicts from the one that comes first. As long as all threads put as often as the others, that is their own
+//! lane. Between sessions that expire in the same slot the older one comes first, by an eighth of its age at
+//! least, so that nobody changes lanes for nothing: a line that another thread has written last costs more than all
+//! the rest of a put. Of a thread that puts no more, or seldom, no session stays much longer than others' do.
 //!
 //! What is due, and what is stale, is looked at by whoever comes, in whatever lane.
 //!
@@ -70,9 +71,9 @@ struct Front {
 impl Lanes {
     /// A lane for each account.
     pub(crate) fn new(now: u64, accounts: &[SharedAccount], gauges: &'static Gauges) -> Self {
-        let lane = |account: &SharedAccount| Padded(Lane::new(now, account.clone()));
+        let lane = |(at, account): (usize, &SharedAccount)| Lane::new(at, now, account.clone());
         Self {
-            lanes: accounts.iter().map(lane).collect(),
+            lanes: accounts.iter().enumerate().map(lane).map(Padded).collect(),
             // All lanes together look at a lane of others about as often as that changes four times, at the most.
             interval: (accounts.len().ilog2() + 2).max(4),
             oldest: tally::AtomicUsize::new(0),
@@ -161,8 +162,8 @@ impl Lanes {
         if let [lane] = &*self.lanes {
             return Some((&lane.0, lane.0.wheel.earliest(age)?));
         }
-        let first = self.first_of(own, age, now).or_else(|| self.first_of(own, age.other(), now));
-        first.map(|first| (self.lane(first.lane), first.list))
+        let source = self.source(own, age, now).or_else(|| self.source(own, age.other(), now));
+        source.map(|(at, list)| (self.lane(at), list))
     }
 
     /// Whether eviction looks at fresh hints or at kept ones: at these if less than one session in [`PROBATION`] is
@@ -173,13 +174,28 @@ impl Lanes {
         if fresh * PROBATION < live { Age::Kept } else { Age::Fresh }
     }
 
+    /// The lane from which the own one evicts, and what comes first there.
+    fn source(&self, own: usize, age: Age, now: u64) -> Option<(usize, List)> {
+        let lane = self.lane(own);
+        let turn = match lane.source() {
+            Ok(source) => match self.lane(source).wheel.front(age) {
+                Some((_, list)) => return Some((source, list)),
+                None => 0,
+            },
+            Err(turn) => turn,
+        };
+        let first = self.first_of(own, turn, age, now)?;
+        lane.set_source(first.lane);
+        Some((first.lane, first.list))
+    }
+
     /// The front that comes first of some lanes, or of any if they have no hints.
-    fn first_of(&self, own: usize, age: Age, now: u64) -> Option<Front> {
+    fn first_of(&self, own: usize, turn: usize, age: Age, now: u64) -> Option<Front> {
         let guard = pin();
         // Relaxed, here and below: a lane to look at.
         let oldest = self.oldest.load(Ordering::Relaxed);
         let mut first = self.front(own, age, now, &guard);
-        for at in [oldest, self.another(own)].into_iter().filter(|&at| at != own) {
+        for at in [oldest, self.another(own, turn)].into_iter().filter(|&at| at != own) {
             let front = self.front(at, age, now, &guard);
             first = match (first, front) {
                 (Some(first), Some(front)) if !front.is_before(&first, now) => Some(first),
@@ -204,10 +220,10 @@ impl Lanes {
         Some(Front { lane: at, list, due, since: wheel.since(list, now, guard) })
     }
 
-    /// Another lane than the own one, if there is one: each in its turn.
-    fn another(&self, own: usize) -> usize {
+    /// Another lane than the own one: each in its turn.
+    fn another(&self, own: usize, turn: usize) -> usize {
         let others = self.lanes.len() - 1;
-        (own + 1 + self.lane(own).turn() % others.max(1)) & others
+        (own + 1 + turn % others) & others
     }
 
     /// Whether something may be due at `now`, in any lane. Nothing comes due again within the span of a finest
@@ -471,7 +487,9 @@ impl Front {
         if self.due != other.due {
             return self.due < other.due;
         }
+        /// Milliseconds: less is not worth a change of lanes.
+        const MARGIN: u64 = 128;
         let [age, others] = [self, other].map(|front| now.saturating_sub(front.since));
-        age > others + others / 8
+        age > others + others / 8 + MARGIN
     }
 }
