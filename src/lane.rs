@@ -213,7 +213,7 @@ impl Counts {
     #[inline]
     pub(crate) fn is_far_from(self, other: Self, bits: u32) -> bool {
         let low = (1 << bits) - 1;
-        (self.0 ^ other.0) & !(low * SESSION | low) != 0
+        (self.0 ^ other.0) & !(low * (SESSION + 1)) != 0
     }
 }
 

@@ -493,3 +493,6 @@ impl Front {
         age > others + others / 8 + MARGIN
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -95,8 +95,9 @@ impl Label {
     const TIME_BITS: u32 = 4;
 
     fn to_word(self) -> u64 {
-        let since = self.since >> Self::TIME_BITS << Self::TAKEN_BITS | self.taken as u64;
-        since << Self::SEQUENCE_BITS | self.sequence % (1 << Self::SEQUENCE_BITS)
+        let rest = self.since >> Self::TIME_BITS << Self::TAKEN_BITS | self.taken as u64;
+        let sequence = self.sequence % (1 << Self::SEQUENCE_BITS);
+        rest << Self::SEQUENCE_BITS | sequence
     }
 
     fn from_word(word: u64) -> Self {

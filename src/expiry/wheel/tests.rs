@@ -121,8 +121,9 @@ fn compaction_visits_every_hint_once_a_round() {
     let mut seen = Vec::new();
     while seen.len() < 100 {
         let guard = pin();
-        let (list, steps) = wheel.compact(7, &guard).expect("there are hints");
-        for _ in 0..steps {
+        let Part { list, hints, begins_round } = wheel.compact(7, &guard).expect("there are hints");
+        assert!(!begins_round, "it began with the first list");
+        for _ in 0..hints {
             let hint = pop(&wheel, list, &lease).expect("not more than there are");
             seen.push(hint.hash());
             let due = hint.hash() * 60 * SECOND;
@@ -132,6 +133,40 @@ fn compaction_visits_every_hint_once_a_round() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 100);
+    assert!(wheel.compact(7, &pin()).is_some_and(|part| part.begins_round));
+    assert!(wheel.compact(7, &pin()).is_some_and(|part| !part.begins_round));
+}
+
+#[test]
+fn a_list_says_since_when_its_oldest_hint_is_there() {
+    const TEN: u64 = 10 * SECOND;
+    let lease = Lease::new(usize::MAX);
+    let wheel = Wheel::new(0);
+    let since = |list: List, now| wheel.since(list, now, &pin());
+    let put = |numbers: std::ops::RangeInclusive<u64>, every| {
+        for number in numbers {
+            // All in one slot.
+            assert!(wheel.push(hint(number), 6_000 * SECOND, number * every, Row::FRESH));
+        }
+        wheel.earliest(Age::Fresh).expect("there are hints")
+    };
+    // To sixteen milliseconds, and as evenly as they came.
+    let is_near = |since: u64, time: u64| since.abs_diff(time) <= 16;
+    let list = put(1..=600, 1_000);
+    assert!(is_near(since(list, 600_000), 1_000));
+    assert_eq!((0..330).map_while(|_| pop(&wheel, list, &lease)).count(), 330);
+    assert!(is_near(since(list, 600_000), 331_000));
+    assert_eq!((0..269).map_while(|_| pop(&wheel, list, &lease)).count(), 269);
+    assert!(since(list, 600_000).abs_diff(600_000) <= 1_016, "of one that is not full");
+    // What comes after it was empty is not as old as what was there before.
+    assert_eq!(pop(&wheel, list, &lease), Some(hint(600)));
+    assert_eq!(pop(&wheel, list, &lease), None);
+    assert!(wheel.push(hint(7), 6_000 * SECOND, 900_000, Row::FRESH));
+    assert!(is_near(since(list, 910_000), 900_000));
+    assert!(wheel.push(hint(8), 6_000 * SECOND, 910_000, Row::FRESH));
+    assert!(is_near(since(list, 910_000), 900_000));
+    assert_eq!(pop(&wheel, list, &lease), Some(hint(7)));
+    assert!(since(list, 910_000).abs_diff(910_000) <= TEN);
 }
 
 #[test]
@@ -142,14 +177,14 @@ fn compaction_leaves_a_list_that_others_have_emptied() {
         assert!(wheel.push(hint(number), 60 * SECOND, 0, Row::FRESH));
     }
     let guard = pin();
-    let (list, _) = wheel.compact(1, &guard).expect("there are hints");
+    let Part { list, .. } = wheel.compact(1, &guard).expect("there are hints");
     while pop(&wheel, list, &lease).is_some() {}
     assert!(wheel.push(hint(7), 3_600 * SECOND, 0, Row::FRESH));
-    let (again, _) = wheel.compact(1, &guard).expect("as many steps as there were hints");
-    assert_eq!(again, list);
+    let again = wheel.compact(1, &guard).expect("as many steps as there were hints");
+    assert_eq!(again.list, list);
     wheel.skip(list);
-    let (other, steps) = wheel.compact(16, &guard).expect("there is one more hint");
-    assert_eq!((pop(&wheel, other, &lease), steps), (Some(hint(7)), 1));
+    let other = wheel.compact(16, &guard).expect("there is one more hint");
+    assert_eq!((pop(&wheel, other.list, &lease), other.hints), (Some(hint(7)), 1));
 }
 
 #[test]
@@ -158,7 +193,7 @@ fn a_slot_is_looked_at_twice() {
     let wheel = Wheel::new(0);
     assert_eq!(wheel.due(9 * SECOND), None);
     // As a push does that chose its slot before the level passed it.
-    wheel.push_to(List { level: 0, slot: 3, row: Row::FRESH }, hint(1));
+    wheel.push_to(List { level: 0, slot: 3, row: Row::FRESH }, hint(1), 0);
     assert_eq!(pop_due(&wheel, 9 * SECOND, &lease), [hint(1)]);
 }
 
