@@ -135,13 +135,13 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Changes the most sessions that the cache holds, and returns when that is obeyed. Evicts what
-    /// is too much, soonest to expire first, as evenly from all shards as it goes. Zero empties the
+    /// is too much, soonest to expire first. Zero empties the
     /// cache, and refuses puts until the limit is raised; `usize::MAX` is no limit.
     ///
-    /// *A raised limit changes nothing but the limit.* How many shards the cache has, and so how many threads
+    /// *A raised limit changes nothing but the limit.* In how many shards and lanes the cache is split, and so how many threads
     /// [callbacks may have](Dispatch::Workers), follows from the limits that the builder was told, for as long as the cache lives:
-    /// one that was made for a thousand sessions is one shard with a million, too, at which all threads meet. Build with the
-    /// largest limit that there will be, and lower it.
+    /// one that was made for a thousand sessions is one shard and one lane with a million, too, at which all threads meet. Build
+    /// with the largest limit that there will be, and lower it.
     ///
     /// Waits for other changes of settings, and while every place that has to go belongs to an
     /// operation in flight. Not to be called from a payload's drop: a change of a limit evicts, and

@@ -69,8 +69,11 @@
 //!   on Linux it reserves 64 GiB of address space. Those of [`SecretBytes`] of up to 936 bytes are not: they
 //!   are with the bytes. Each thread keeps up to 256 KiB of such blocks for its next sessions, and the process
 //!   up to 64 MiB for any thread's, which the background threads give back while nobody needs them.
-//! * Each list of the timer wheel that was ever used keeps half a kilobyte: a shard has some two hundred of them after
-//!   hours with one lifetime, and 1 920 at most. There are up to four shards for a processor, of 2 048 sessions or more.
+//! * Each list of the timer wheel that was ever used keeps half a kilobyte: a lane has some two hundred of them after
+//!   hours with one lifetime, and 1 920 at most. There is one lane for a processor at most, and one for 2 048 sessions.
+//! * Each thread puts in one of the cache's lanes, and eviction goes by lanes: of sessions that expire in the same slot one may
+//!   stay an eighth longer than another thread's of the same age, or an eighth of a second, and some more while threads begin
+//!   or cease to put.
 //! * Eviction is by expiry slot, first in first out within one. A session that was used since it came is spared, and
 //!   looked at again only while less than a fifth of the sessions are new ones, which have not been
 //!   looked at: a flood of new sessions costs others little, and a new one has time to come back. One call of
@@ -96,8 +99,8 @@
 //! # Inside
 //!
 //! Data goes down the layers and comes back: `sessions` and `cache` (the face), `engine` (how a
-//! session enters, is found and leaves), `shard`, then `table` and `expiry`, which do not know each
-//! other, `reclaim`, and `sync`, the only door to atomics. Each lock-free module begins with its
+//! session enters, is found and leaves), `shard` (where it is) and `lanes` (in which order it leaves), then
+//! `table` and `expiry`, which do not know each other, `reclaim`, and `sync`, the only door to atomics. Each lock-free module begins with its
 //! invariants, its orderings and its races, and names the loom model that checks them.
 
 // The documentation says which feature an item is of.

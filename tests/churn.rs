@@ -13,8 +13,8 @@ const TURNS: u64 = 100;
 
 const MANY: u64 = 10_000;
 
-/// Stale hints that may be there beside twice the sessions: a slack of 64 for each shard, of which there are about four
-/// for each processor, and what puts in flight have counted.
+/// Stale hints that may be there beside twice the sessions: a slack of 64, what each lane may have counted since the others
+/// have looked, and what puts in flight have counted. There is a lane for each processor at most.
 fn constant() -> u64 {
     let processors = thread::available_parallelism().map_or(1, |count| count.get() as u64);
     64 * (4 * processors).next_power_of_two().clamp(16, 256)

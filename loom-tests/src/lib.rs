@@ -23,7 +23,7 @@
 //! | `filter.rs` | `table/link.rs`, `list.rs` | a lookup that a cell's filter spares would have found nothing |
 //! | `refs.rs` | `reclaim/refs.rs`, `table/node.rs`, engine | a payload is dropped once, by the last reference, and never read afterwards |
 //! | `hints.rs` | `queue/mod.rs` | no hint is lost or popped twice; no dead segment is read |
-//! | `wheel.rs` | `expiry/wheel.rs`, `shard.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |
+//! | `wheel.rs` | `expiry/wheel.rs`, `lanes.rs`, engine | no hint without its bit or behind the progress; no session without a valid hint |
 //! | `capacity.rs` | `expiry/capacity.rs`, `room.rs`, engine | tokens are neither made nor lost; a place has one owner at a time; bytes are charged once |
 //! | `gate.rs` | `gate.rs`, engine | close leaves nothing behind |
 //! | `scope.rs` | `gate.rs`, `engine/outdated.rs` | the drop of a scope leaves nothing behind, and is told in order |

@@ -100,11 +100,11 @@ fn a_relaxed_take_is_caught() {
 }
 
 const SPREAD: Scenario = Scenario {
-    name: "use ∥ use of one place of two shards",
+    name: "use ∥ use of one place of two lanes",
     preemptions: [2, 4],
     floors: [509, 311],
     run: || {
-        // What is given back is a large part of the limit, and is spread over the shards: it goes to the other one.
+        // What is given back is a large part of the limit, and is spread over the lanes: it goes to the other one.
         let place = Place { room: Room::new(1, 2), content: UnsafeCell::new(0) };
         let place = Arc::new(place);
         let (a, b) = race(&place, use_place, use_place);
@@ -124,7 +124,7 @@ fn a_relaxed_spread_is_caught() {
 }
 
 const GATHER: Scenario = Scenario {
-    name: "gather ∥ gather over two shards",
+    name: "gather ∥ gather over two lanes",
     preemptions: [ALL, ALL],
     // Few accesses: within the bound there are no more executions to ask for.
     floors: [68, 12],
@@ -225,6 +225,44 @@ fn the_limit_of_one_is_kept() {
 #[test]
 fn an_engine_that_takes_a_token_twice_is_caught() {
     PUT_PUT.catches("take-by-load-and-store-of-tokens", "the limit");
+}
+
+const LANES: Scenario = Scenario {
+    name: "put ∥ take, put with room for one, over two lanes, by the engine",
+    preemptions: [1, 2],
+    floors: [1, 1],
+    run: || {
+        let engine = Engine::of_two_lanes(1);
+        // In the lane of the second thread: the first one's session takes the place of one that it has not put.
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        let engine = Arc::new(engine);
+        let (first, (taken, second)) = race(
+            &engine,
+            |e: &Engine<Payload>| e.put(2, Payload::new(2)).is_stored(),
+            |e| (e.take(1).is_some(), e.put(3, Payload::new(3)).is_stored()),
+        );
+        assert!(first || second, "one put finds room");
+        let stats = engine.stats();
+        let stored = 1 + u64::from(first) + u64::from(second);
+        assert_eq!((stats.sessions, stats.removals.total()), (1, stored - 1), "the limit");
+        assert_eq!(stats.removals.taken, u64::from(taken));
+        assert_eq!(dropped().len(), 2, "what is refused, and what has left");
+        // What the lanes have counted adds up, whoever took what.
+        assert_eq!(engine.flush(), 1);
+        let stats = engine.stats();
+        assert_eq!((stats.sessions, stats.hints), (0, 0), "no hint is left");
+        assert!(engine.put(4, Payload::new(4)).is_stored(), "no token is lost");
+    },
+};
+
+#[test]
+fn a_session_of_another_lane_makes_room() {
+    LANES.explore();
+}
+
+#[test]
+fn an_engine_that_gives_by_load_and_store_is_caught() {
+    LANES.catches("give-by-load-and-store", "no token is lost");
 }
 
 const FLUSH_PUT: Scenario = Scenario {

@@ -38,6 +38,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Self::dispatching(max_sessions, Dispatch::Manual)
     }
 
+    /// As [`new`](Self::new), of two lanes. Threads of a model use them in turn.
+    #[must_use]
+    pub fn of_two_lanes(max_sessions: u64) -> Self {
+        Self::of((max_sessions, UNLIMITED), 2, None, Dispatch::Manual)
+    }
+
     /// An engine whose callbacks are this one, called at the end of what caused the call.
     pub fn telling(
         max_sessions: u64,
@@ -89,7 +95,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// An engine without callbacks, which are called as `dispatch` says: by no threads of its own.
     pub fn dispatching(max_sessions: u64, dispatch: Dispatch) -> Self {
-        Self::of(max_sessions, UNLIMITED, None, dispatch)
+        Self::of((max_sessions, UNLIMITED), 1, None, dispatch)
     }
 
     /// An engine with room in bytes for so many sessions that together weigh so much.
@@ -99,7 +105,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         weigh: impl Fn(&S) -> usize + Send + Sync + 'static,
     ) -> Self {
         let max_bytes = Self::bytes_of(max_sessions, max_weight);
-        Self::of(UNLIMITED, max_bytes, Some(Box::new(weigh)), Dispatch::Manual)
+        Self::of((UNLIMITED, max_bytes), 1, Some(Box::new(weigh)), Dispatch::Manual)
     }
 
     /// What so many sessions are charged that together weigh so much.
@@ -109,8 +115,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     }
 
     fn of(
-        max_sessions: u64,
-        max_bytes: u64,
+        (max_sessions, max_bytes): (u64, u64),
+        lanes: usize,
         weigher: Option<Weigher<S>>,
         dispatch: Dispatch,
     ) -> Self {
@@ -118,7 +124,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             max_sessions,
             max_bytes,
             shards: 1,
-            lanes: 1,
+            lanes,
             max_waiting_headers: usize::MAX,
             dispatch: Dispatcher::new(dispatch, 1, u64::MAX),
             lifetime: Duration::from_secs(60),
