@@ -384,7 +384,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     let due = too_early.unwrap_or_else(due);
                     drop(guard);
                     let own = self.lanes.mine();
-                    self.lanes.lane(own).file(hint, due, now);
+                    self.lanes.file(own, hint, due, now);
                     self.compact(own, now);
                     return true;
                 }
@@ -496,9 +496,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if planted!("room-before-the-drop") {
             refund = None;
         }
-        if departed.may_tell {
-            self.wake_all();
-        }
+        departed.told(self.shards.len()).for_each(|at| self.wake(at));
         // In this order, also when a payload's drop panics: the others are dropped nevertheless, and
         // then their room is given back.
         let mut panics = Panics::default();
@@ -565,8 +563,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !self.lanes.may_be_due(now) {
             return None;
         }
-        let (lane, departed) = self.lanes.expire(own, &self.shards, now, DUE_PER_PUT)?;
-        Some(self.leave(lane, departed))
+        let departed = self.lanes.expire(own, &self.shards, now, DUE_PER_PUT)?;
+        Some(self.leave(own, departed))
     }
 
     /// Whether there are hints that are due, in any lane.
@@ -583,8 +581,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !self.lanes.lane(own).all().has_too_many_hints() {
             return false;
         }
-        let (lane, departed) = self.lanes.compact(&self.shards, now);
-        self.leave(lane, departed);
+        self.leave(own, self.lanes.compact(&self.shards, now));
         true
     }
 

@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use crate::expiry::capacity::SharedAccount;
-use crate::expiry::{Due, Hint, Row, Unpushed, Wheel};
+use crate::expiry::{Age, Due, Hint, Row, Unpushed, Wheel};
 use crate::reclaim::Guard;
 use crate::sync::{Ordering, tally};
 use crate::table::Pinned;
@@ -30,15 +30,20 @@ const SLACK: u64 = if cfg!(any(loom, shuttle)) { 0 } else { 64 };
 pub(crate) struct Lane {
     pub(crate) wheel: Wheel,
     account: SharedAccount,
-    /// The lane from which its threads evict, below, and how often they have asked for it.
-    source: tally::AtomicU64,
+    /// For each [`Age`] a [`Source`].
+    sources: [tally::AtomicU64; 2],
 }
-
-/// Bits of a lane's number.
-const LANE_BITS: u32 = 16;
 
 /// So often threads evict from a lane before they compare it with others.
 const COMPARED: u64 = 8;
+
+/// From where the threads of a lane evict: the lane, when its front expires, and how often they have asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) lane: usize,
+    pub(crate) due: u64,
+    turn: u64,
+}
 
 /// How many sessions there are, above, and how many hints, below [`SESSION`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +60,9 @@ pub(crate) struct Unfiled {
 impl Lane {
     /// The lane of this number.
     pub(crate) fn new(at: usize, now: u64, account: SharedAccount) -> Self {
-        Self { wheel: Wheel::new(now), account, source: tally::AtomicU64::new(at as u64) }
+        let own = Source { lane: at, due: 0, turn: 0 }.to_word();
+        let sources = [own; 2].map(tally::AtomicU64::new);
+        Self { wheel: Wheel::new(now), account, sources }
     }
 
     /// What this lane has counted.
@@ -86,32 +93,31 @@ impl Lane {
         self.account.0.others_kept.store(kept, Ordering::Relaxed);
     }
 
-    /// Adds to the counts, or subtracts; returns those before.
+    /// Adds to the counts, or subtracts; returns how often that was done, about.
     #[inline]
-    pub(crate) fn add(&self, Counts(by): Counts) -> Counts {
-        // Relaxed: counts.
-        Counts(self.account.0.counts.fetch_add(by, Ordering::Relaxed))
+    pub(crate) fn add(&self, Counts(by): Counts) -> u64 {
+        // Relaxed, all: counts, the second one of which may miss some.
+        self.account.0.counts.fetch_add(by, Ordering::Relaxed);
+        let changes = self.account.0.changes.load(Ordering::Relaxed).wrapping_add(1);
+        self.account.0.changes.store(changes, Ordering::Relaxed);
+        changes
     }
 
-    /// The lane from which to evict, or, every so often, a number that is another one each time: then it is time to
-    /// compare. Races make that sooner or later, and do no harm.
-    pub(crate) fn source(&self) -> Result<usize, usize> {
+    /// From where to evict; counts that it was asked for. Races make a comparison sooner or later, and do no harm.
+    pub(crate) fn source(&self, age: Age) -> Source {
         // Relaxed, both: where to look.
-        let word = self.source.load(Ordering::Relaxed);
-        self.source.store(word.wrapping_add(1 << LANE_BITS), Ordering::Relaxed);
-        let (turn, lane) = (word >> LANE_BITS, word % (1 << LANE_BITS));
-        if turn.is_multiple_of(COMPARED) {
-            Err((turn / COMPARED) as usize)
-        } else {
-            Ok(lane as usize)
-        }
+        let word = &self.sources[age as usize];
+        let source = Source::from_word(word.load(Ordering::Relaxed));
+        word.store(Source { turn: source.turn + 1, ..source }.to_word(), Ordering::Relaxed);
+        source
     }
 
     /// From where to evict from now on.
-    pub(crate) fn set_source(&self, lane: usize) {
+    pub(crate) fn set_source(&self, age: Age, lane: usize, due: u64) {
         // Relaxed, both: as above.
-        let word = self.source.load(Ordering::Relaxed) >> LANE_BITS << LANE_BITS;
-        self.source.store(word | lane as u64, Ordering::Relaxed);
+        let word = &self.sources[age as usize];
+        let source = Source::from_word(word.load(Ordering::Relaxed));
+        word.store(Source { lane, due, ..source }.to_word(), Ordering::Relaxed);
     }
 
     /// Files the hint of a linked session, which is counted, under the caller's pin, or returns it.
@@ -154,11 +160,37 @@ impl Lane {
             }
         }
     }
+}
 
-    /// Files one more hint of a linked session. Not under a pin.
-    pub(crate) fn file(&self, hint: Hint, due: u64, now: u64) {
-        self.add(Counts::HINT);
-        self.file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
+impl Source {
+    const LANE_BITS: u32 = 16;
+    const TURN_BITS: u32 = 16;
+    /// Fronts expire at multiples of the finest slot's span.
+    const TIME_BITS: u32 = 10;
+
+    fn to_word(self) -> u64 {
+        let turn = self.turn % (1 << Self::TURN_BITS);
+        (self.due >> Self::TIME_BITS << Self::TURN_BITS | turn) << Self::LANE_BITS
+            | self.lane as u64
+    }
+
+    fn from_word(word: u64) -> Self {
+        let rest = word >> Self::LANE_BITS;
+        Self {
+            lane: (word % (1 << Self::LANE_BITS)) as usize,
+            due: rest >> Self::TURN_BITS << Self::TIME_BITS,
+            turn: rest % (1 << Self::TURN_BITS),
+        }
+    }
+
+    /// Whether it is time to compare it with other lanes.
+    pub(crate) fn is_old(self) -> bool {
+        self.turn.is_multiple_of(COMPARED)
+    }
+
+    /// A number that is another one at each comparison.
+    pub(crate) fn turn(self) -> usize {
+        (self.turn / COMPARED) as usize
     }
 }
 
@@ -208,13 +240,6 @@ impl Counts {
         let live = self.live();
         self.hints() > live + live / 2 + live / 4 + SLACK
     }
-
-    /// Whether the sessions, or the hints, have come by a multiple of two to the power of `bits` on the way to `other`.
-    #[inline]
-    pub(crate) fn is_far_from(self, other: Self, bits: u32) -> bool {
-        let low = (1 << bits) - 1;
-        (self.0 ^ other.0) & !(low * (SESSION + 1)) != 0
-    }
 }
 
 impl std::ops::Add for Counts {
@@ -249,12 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn a_multiple_is_met_up_and_down_and_in_both_counts() {
-        let counts = |live, hints| Counts::of_sessions(live) + Counts::of_hints(hints);
-        assert!(!counts(16, 16).is_far_from(counts(31, 31), 4));
-        assert!(counts(31, 16).is_far_from(counts(32, 16), 4));
-        assert!(counts(32, 16).is_far_from(counts(31, 16), 4));
-        assert!(counts(16, 31).is_far_from(counts(16, 32), 4));
-        assert!(Counts::default().is_far_from(Counts::of_sessions(1).negative(), 4));
+    fn a_source_survives_packing() {
+        let source = Source { lane: 63, due: 7_340_032, turn: 8 };
+        let back = Source::from_word(source.to_word());
+        assert_eq!((back.lane, back.due, back.turn), (63, 7_340_032, 8));
+        assert!(back.is_old() && back.turn() == 1);
+        let latest = Source { lane: 0, due: (1 << 42) - (1 << 10), turn: (1 << 16) - 1 };
+        let back = Source::from_word(latest.to_word());
+        assert_eq!((back.lane, back.due, back.turn), (0, latest.due, latest.turn));
     }
 }

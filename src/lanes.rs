@@ -14,13 +14,13 @@
 #![forbid(unsafe_code)]
 
 use crate::expiry::capacity::SharedAccount;
-use crate::expiry::{Age, Due, Hint, List, Row, Standing, Wheel};
+use crate::expiry::{Age, Due, Hint, List, NoPart, Part, Row, Standing, Wheel};
 use crate::lane::{Counts, Lane, Unfiled};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::{Guard, pin};
 use crate::shard::{Departed, Look, Shard, Shards};
 use crate::stats::Reason;
-use crate::sync::{Ordering, Padded, stripe, tally};
+use crate::sync::{Ordering, Padded, lane_of, lane_to_put, tally};
 use crate::table::{Found, Name};
 
 /// Sessions that eviction spares before it takes the next one, used or not.
@@ -38,8 +38,8 @@ const PROBATION: u64 = 5;
 #[derive(Debug)]
 pub(crate) struct Lanes {
     lanes: Box<[Padded<Lane>]>,
-    /// After so many changes of its counts, as a power of two, a lane looks up the others'.
-    interval: u32,
+    /// After so many changes of its counts a lane looks up the others'.
+    interval: u64,
     /// The lane whose front came before the others' when it was last seen.
     oldest: tally::AtomicUsize,
     /// A lane in which something was due.
@@ -74,8 +74,8 @@ impl Lanes {
         let lane = |(at, account): (usize, &SharedAccount)| Lane::new(at, now, account.clone());
         Self {
             lanes: accounts.iter().enumerate().map(lane).map(Padded).collect(),
-            // All lanes together look at a lane of others about as often as that changes four times, at the most.
-            interval: (accounts.len().ilog2() + 2).max(4),
+            // A lane is looked at once in four of its changes, at the most, however many others there are.
+            interval: (4 * accounts.len() as u64).max(16),
             oldest: tally::AtomicUsize::new(0),
             due: tally::AtomicUsize::new(0),
             compacted: tally::AtomicUsize::new(0),
@@ -87,7 +87,13 @@ impl Lanes {
     /// The calling thread's lane.
     #[inline]
     pub(crate) fn mine(&self) -> usize {
-        stripe(self.lanes.len())
+        lane_of(self.lanes.len())
+    }
+
+    /// The calling thread's lane, now that it puts: threads that do are spread over the lanes, whatever others there are.
+    #[inline]
+    pub(crate) fn mine_to_put(&self) -> usize {
+        lane_to_put(self.lanes.len())
     }
 
     #[inline]
@@ -112,15 +118,22 @@ impl Lanes {
     /// Adds to a lane's counts, or subtracts.
     #[inline]
     pub(crate) fn add(&self, at: usize, counts: Counts) {
-        let before = self.lane(at).add(counts);
-        if self.lanes.len() > 1 && before.is_far_from(before + counts, self.interval) {
+        let changes = self.lane(at).add(counts);
+        // A power of two.
+        if changes & (self.interval - 1) == 0 && self.lanes.len() > 1 {
             self.look_around(at);
         }
     }
 
+    /// Files one more hint of a linked session in a lane. Not under a pin.
+    pub(crate) fn file(&self, at: usize, hint: Hint, due: u64, now: u64) {
+        self.add(at, Counts::HINT);
+        self.lane(at).file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
+    }
+
     /// Looks up for a lane what the others have counted.
     #[cold]
-    fn look_around(&self, at: usize) {
+    pub(crate) fn look_around(&self, at: usize) {
         let others = || self.iter().enumerate().filter(|&(other, _)| other != at);
         let counts = others().fold(Counts::default(), |sum, (_, lane)| sum + lane.own());
         self.lane(at).note_others(counts, others().map(|(_, lane)| lane.wheel.kept()).sum());
@@ -177,15 +190,16 @@ impl Lanes {
     /// The lane from which the own one evicts, and what comes first there.
     fn source(&self, own: usize, age: Age, now: u64) -> Option<(usize, List)> {
         let lane = self.lane(own);
-        let turn = match lane.source() {
-            Ok(source) => match self.lane(source).wheel.front(age) {
-                Some((_, list)) => return Some((source, list)),
-                None => 0,
-            },
-            Err(turn) => turn,
-        };
-        let first = self.first_of(own, turn, age, now)?;
-        lane.set_source(first.lane);
+        let source = lane.source(age);
+        // A later front is not the one for which the lane was chosen.
+        if !source.is_old()
+            && let Some((due, list)) = self.lane(source.lane).wheel.front(age)
+            && due == source.due
+        {
+            return Some((source.lane, list));
+        }
+        let first = self.first_of(own, source.turn(), age, now)?;
+        lane.set_source(age, first.lane, first.due);
         Some((first.lane, first.list))
     }
 
@@ -235,14 +249,14 @@ impl Lanes {
     }
 
     /// Removes what is due at `now` in a lane; looks at up to `most` hints. In the own lane, or in another one if
-    /// nothing is due there; says in which. `None` when nothing is due, or when expired sessions are to stay.
+    /// nothing is due there. `None` when nothing is due, or when expired sessions are to stay.
     pub(crate) fn expire<S: 'static>(
         &self,
         own: usize,
         shards: &Shards<S>,
         now: u64,
         most: usize,
-    ) -> Option<(usize, Departed<S>)> {
+    ) -> Option<Departed<S>> {
         if !shards.clear() {
             return None;
         }
@@ -254,7 +268,7 @@ impl Lanes {
                 if at != own && at != from {
                     self.due.store(at, Ordering::Relaxed);
                 }
-                return Some((at, departed));
+                return Some(departed);
             }
             if count == 1 {
                 break;
@@ -295,18 +309,12 @@ impl Lanes {
 
     /// Looks at a batch of hints, and drops the stale ones. The others are filed again by the time
     /// that is left to them, which orders them no worse than before; also those of expired sessions,
-    /// where these stay. Goes through one lane after the other, and says in which it was.
-    pub(crate) fn compact<S: 'static>(&self, shards: &Shards<S>, now: u64) -> (usize, Departed<S>) {
+    /// where these stay. Goes through one lane after the other.
+    pub(crate) fn compact<S: 'static>(&self, shards: &Shards<S>, now: u64) -> Departed<S> {
+        let mut departed = Departed::with_capacity(BATCH);
         // Relaxed, both: a place to work at.
         let at = self.compacted.load(Ordering::Relaxed);
-        let lane = self.lane(at);
-        let mut departed = Departed::with_capacity(BATCH);
-        let part = lane.wheel.compact(BATCH as u64, &pin());
-        if part.is_none_or(|part| part.begins_round) {
-            let next = (at + 1) & (self.lanes.len() - 1);
-            let _ = self.compacted.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
-        }
-        let Some(part) = part else { return (at, departed) };
+        let Some((lane, part)) = self.next_part(at) else { return departed };
         let (list, clears) = (part.list, shards.clear());
         let looks = Wanted::looks(part.hints as usize);
         let popped = self.each_hint(
@@ -324,7 +332,37 @@ impl Lanes {
         if popped == 0 {
             lane.wheel.skip(list);
         }
-        (at, departed)
+        departed
+    }
+
+    /// A part of the round of compaction, from lane `at` on; `None` if no lane has hints, or if another thread has taken the
+    /// part.
+    fn next_part(&self, at: usize) -> Option<(&Lane, Part)> {
+        let lanes = (at..at + self.lanes.len()).map(|lane| lane & (self.lanes.len() - 1));
+        for (step, lane) in lanes.map(|at| self.lane(at)).enumerate() {
+            if lane.own().hints() == 0 {
+                continue;
+            }
+            match lane.wheel.compact(BATCH as u64, &pin()) {
+                Ok(part) => {
+                    if step > 0 || part.begins_round {
+                        let next = (at + step.max(1)) & (self.lanes.len() - 1);
+                        // Relaxed: as above. If it fails, another thread has gone on.
+                        let _ = self.compacted.compare_exchange(
+                            at,
+                            next,
+                            Ordering::Relaxed,
+                            Ordering::Relaxed,
+                        );
+                    }
+                    return Some((lane, part));
+                }
+                Err(NoPart::Outrun) => return None,
+                // It is counted, and not filed yet.
+                Err(NoPart::NoHints) => {}
+            }
+        }
+        None
     }
 
     /// Pops hints of `list`, and shows `look` the sessions that they lead to, under a pin, until
@@ -347,8 +385,8 @@ impl Lanes {
             // end of its list.
             let batch = if wanted.weight == u64::MAX { BATCH } else { BATCH.min(4) };
             let popped =
-                self.each_of_batch(lane, shards, list, now, steps.min(batch), |shard, node| {
-                    departed.may_tell |= shard.has_told();
+                self.each_of_batch(lane, shards, list, now, steps.min(batch), |at, shard, node| {
+                    departed.note_told(at, shard);
                     let node = node?;
                     if is_enough(departed, wanted) {
                         return Some((Due::load(node.node().expiry()).at(), list.row()));
@@ -380,7 +418,7 @@ impl Lanes {
         list: List,
         now: u64,
         most: usize,
-        mut look: impl FnMut(&Shard<S>, Option<Found<'_, S>>) -> Option<(u64, Row)>,
+        mut look: impl FnMut(usize, &Shard<S>, Option<Found<'_, S>>) -> Option<(u64, Row)>,
     ) -> usize {
         // One by one, for arrays in a tuple are copied.
         let mut words = [0; BATCH];
@@ -391,9 +429,10 @@ impl Lanes {
         let popped = hints.len();
         prefetch(shards, hints.clone());
         for hint in hints {
-            let shard = shards.of(hint.hash());
+            let at = shards.index_of(hint.hash());
+            let shard = &shards[at];
             let node = shard.table.get_stamped(hint.hash(), |stamp| hint.is_of(stamp), &guard);
-            let Some((due, row)) = look(shard, node) else { continue };
+            let Some((due, row)) = look(at, shard, node) else { continue };
             stay += 1;
             if let Err(again) = lane.try_file_again(Unfiled { hint, due, row }, now, &guard) {
                 unfiled[rest] = again;
@@ -402,7 +441,8 @@ impl Lanes {
         }
         drop(guard);
         if popped > stay {
-            lane.add(Counts::of_hints((popped - stay) as u64).negative());
+            // Whether it is time to look around says who has popped them.
+            let _ = lane.add(Counts::of_hints((popped - stay) as u64).negative());
         }
         if rest > 0 {
             lane.file_rest(&unfiled[..rest], now);

@@ -60,7 +60,7 @@ impl Room {
     }
 
     /// Whether a lane's share is so large, for sessions of so many bytes, that it need not be
-    /// exact: a put then evicts when one other lane has no room to spare, and does not ask them all.
+    /// exact: a put then evicts when no lane is known to have room to spare, and does not ask them all.
     ///
     /// What a lane keeps back, [`RESERVE`], is 1.6 % of a share of 2048.
     #[inline]
@@ -136,17 +136,30 @@ impl<'a> Hand<'a> {
         self.draw(wanted)
     }
 
-    /// Takes what is missing for `wanted` from another lane, a different one each time, if that has room to spare; and some
-    /// more, which goes to the own lane with the hand's drop. Threads that only take give room to those that put.
+    /// Takes what is missing for `wanted` from lanes that have room to spare, and some more, which goes to the own lane with
+    /// the hand's drop. Threads that only take give room to those that put, and so does who empties the cache.
     fn draw(&mut self, wanted: Tokens) -> bool {
-        let Some(lane) = self.room.sessions.another(self.lane) else { return false };
         let missing = self.missing(wanted);
-        let draw = |budget: &Budget, missing, one| {
-            budget.draw(lane, missing, RESERVE * one, MOST_DRAWN * one)
-        };
-        self.tokens.sessions += draw(&self.room.sessions, missing.sessions, 1);
-        self.tokens.bytes += draw(&self.room.bytes, missing.bytes, wanted.bytes);
+        self.tokens.sessions += self.draw_from(&self.room.sessions, missing.sessions, 1);
+        self.tokens.bytes += self.draw_from(&self.room.bytes, missing.bytes, wanted.bytes);
         self.missing(wanted) == Tokens::default()
+    }
+
+    /// [`draw`](Self::draw) of one budget: from a lane that is known to have much, or from another one, a different one
+    /// each time.
+    fn draw_from(&self, budget: &Budget, missing: u64, one: u64) -> u64 {
+        let draw = |lane| budget.draw(lane, missing, RESERVE * one, MOST_DRAWN * one);
+        while let Some(rich) = budget.rich().filter(|_| missing > 0) {
+            let drawn = draw(rich);
+            if drawn > 0 {
+                return drawn;
+            }
+            budget.find_rich(rich);
+            if budget.rich() == Some(rich) {
+                break;
+            }
+        }
+        budget.another(self.lane).map_or(0, draw)
     }
 
     /// Takes what is missing for `wanted` from all lanes; `true` when the hand has enough.
@@ -214,23 +227,41 @@ mod tests {
         assert_eq!(room(8_000, UNLIMITED, 8).most(0), Some(8_000));
     }
 
+    /// Takes as many places as are found from this lane, and returns how many.
+    fn fill(room: &Room, lane: usize, one: Tokens) -> u64 {
+        let is_stored = |_: &u64| {
+            let mut hand = Hand::empty(room, lane);
+            let is_filled = hand.fill(one);
+            if is_filled {
+                hand.spend(one);
+            }
+            is_filled
+        };
+        (0..).take_while(is_stored).count() as u64
+    }
+
+    #[test]
+    fn a_put_draws_from_the_lane_that_others_have_emptied_the_cache_from() {
+        const LIMIT: u64 = 100_000;
+        for (lanes, emptied) in [(2, 1), (16, 9), (64, 63)] {
+            let (room, one) = (room(LIMIT, UNLIMITED, lanes), Tokens { sessions: 1, bytes: 100 });
+            assert_eq!(room.sessions.gather(0, LIMIT), LIMIT);
+            // A sweep of one thread gives all that was there, in its batches.
+            (0..LIMIT / 100).for_each(|_| room.sessions.give(emptied, 100));
+            let puts = fill(&room, 0, one);
+            assert!(puts >= LIMIT - 2 * RESERVE, "{puts} of {lanes} lanes");
+        }
+    }
+
     #[test]
     fn a_put_draws_from_lanes_that_have_room_to_spare() {
         const LIMIT: u64 = 4 * 2048;
         let (room, one) = (room(LIMIT, UNLIMITED, 4), Tokens { sessions: 1, bytes: 100 });
-        let mut puts = 0;
-        loop {
-            let mut hand = Hand::empty(&room, 1);
-            if !hand.fill(one) {
-                break;
-            }
-            hand.spend(one);
-            puts += 1;
-        }
+        let puts = fill(&room, 1, one);
         assert_eq!(room.sessions.used(), puts);
         assert!(puts >= LIMIT - 3 * RESERVE, "{puts} of {LIMIT}");
         assert!((0..4).filter(|&lane| lane != 1).all(|lane| room.sessions.has(lane, RESERVE / 2)));
-        // One who looks everywhere finds them.
+        // Who looks everywhere finds them.
         let mut hand = Hand::empty(&room, 1);
         assert!(hand.gather(Tokens { sessions: LIMIT - puts, bytes: 0 }));
         assert_eq!(room.sessions.used(), LIMIT);

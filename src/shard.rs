@@ -44,9 +44,9 @@ pub(crate) struct Shard<S> {
 /// Sessions that have left, and why; to be accounted for outside every pin.
 pub(crate) struct Departed<S> {
     pub(crate) sessions: Vec<(Unlinked<S>, Reason)>,
-    /// Whether a session was looked at that is of a shard which tells, or told: also one that another thread has
-    /// removed, which such a look may have taken out of the list.
-    pub(crate) may_tell: bool,
+    /// In which shards something may have been announced, a bit for each, or for several if there are more than 64: also the
+    /// leaving of what another thread has removed, which a look may have taken out of the list.
+    told: u64,
     pub(crate) weight: u64,
 }
 
@@ -183,11 +183,11 @@ impl<S: 'static> Shard<S> {
         }
     }
 
-    /// Removes one session, but not `spare`, without a hint to lead to it: other threads have all
+    /// Removes one session of this shard, of number `at`, but not `spare`, without a hint to lead to it: other threads have all
     /// hints in their hands, or were stopped with them. The last resort before a put is refused.
-    pub(crate) fn evict_any(&self, spare: &Name) -> Departed<S> {
+    pub(crate) fn evict_any(&self, at: usize, spare: &Name) -> Departed<S> {
         let mut departed = Departed::with_capacity(1);
-        departed.may_tell = self.has_told();
+        departed.note_told(at, self);
         let mut from = Some(0);
         while let Some(key) = from.filter(|_| departed.sessions.is_empty()) {
             #[cfg(all(test, not(loom)))]
@@ -241,7 +241,7 @@ pub(crate) fn reason_of<S>(node: &Node<S>, reason: Reason) -> Reason {
 impl<S: 'static> Departed<S> {
     /// Room for `capacity` sessions, so that keeping them under a pin allocates nothing.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { sessions: Vec::with_capacity(capacity), may_tell: false, weight: 0 }
+        Self { sessions: Vec::with_capacity(capacity), told: 0, weight: 0 }
     }
 
     #[inline]
@@ -250,6 +250,20 @@ impl<S: 'static> Departed<S> {
         // One after the other: a processor has room for some sixteen lines on their way.
         prefetch_to_drop(unlinked.payload());
         self.sessions.push((unlinked, reason));
+    }
+
+    /// Notes that a session of shard `at` was looked at.
+    #[inline]
+    pub(crate) fn note_told(&mut self, at: usize, shard: &Shard<S>) {
+        self.told |= u64::from(shard.has_told()) << (at % 64);
+    }
+
+    /// The shards, of so many, in which something may have been announced.
+    #[inline]
+    pub(crate) fn told(&self, shards: usize) -> impl Iterator<Item = usize> + use<S> {
+        let told = self.told;
+        let shards = if told == 0 { 0 } else { shards };
+        (0..shards).filter(move |at| told >> (at % 64) & 1 == 1)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Unlinked<S>, Reason)> {

@@ -475,7 +475,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let guard = pin();
             Hint::new(node.node().hash(), node.pinned(&guard).stamp())
         };
-        self.lanes.lane(self.lanes.mine()).file(hint, due.at(), self.clock.now());
+        self.lanes.file(self.lanes.mine(), hint, due.at(), self.clock.now());
         Some(session)
     }
 

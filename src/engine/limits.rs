@@ -162,7 +162,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // Cells stay when sessions leave: there may be millions to go through, and nothing behind them. A session is
         // counted before it is linked.
         self.lanes.counts().live() > 0
-            && self.shards.iter().any(|shard| self.leave(own, shard.evict_any(spare)) > 0)
+            && (0..self.shards.len())
+                .any(|at| self.leave(own, self.shards[at].evict_any(at, spare)) > 0)
     }
 
     /// A limit; `None` if there is none.
@@ -198,23 +199,26 @@ impl<S: Send + Sync + 'static> Engine<S> {
             left -= budget.take_up_to(lane, portion);
         }
         left -= budget.gather(0, left);
-        let (mut panics, own) = (Panics::default(), self.lanes.mine());
+        let (mut panics, own, mut in_vain) = (Panics::default(), self.lanes.mine(), 0_usize);
         while left > 0 {
             // A payload's drop that panics does so when the limit is obeyed: what is not taken away
-            // here stays, and with it as many sessions too many.
-            let evicted = panics.catch(|| self.evict_one(own));
+            // here stays, and with it as many sessions too many. The last resort goes through the tables: not each time.
+            let goes_through = in_vain.is_multiple_of(ATTEMPTS);
+            let evicted = panics.catch(|| self.evict_one(own, goes_through));
             left -= budget.gather(own, left);
-            if evicted == Some(false) {
+            in_vain = if evicted == Some(false) { in_vain + 1 } else { 0 };
+            if in_vain > 0 {
                 yield_now();
             }
         }
         panics.resume();
     }
 
-    /// Evicts a session, if there is one.
-    fn evict_one(&self, own: usize) -> bool {
+    /// Evicts a session, if there is one with a hint, or with none.
+    fn evict_one(&self, own: usize, goes_through: bool) -> bool {
         let one = Wanted { sessions: 1, weight: u64::MAX };
-        self.evict(own, one, &Name::NOBODY, |_| false) > 0 || self.evict_any(own, &Name::NOBODY)
+        self.evict(own, one, &Name::NOBODY, |_| false) > 0
+            || goes_through && self.evict_any(own, &Name::NOBODY)
     }
 }
 

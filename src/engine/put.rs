@@ -53,7 +53,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let spot = self.shards[at].table.spot_to_write(name.hash);
         let now = self.clock.now();
         // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
-        self.tend(self.lanes.mine(), now);
+        self.tend(self.lanes.mine_to_put(), now);
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
@@ -150,7 +150,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
-        let (shard, own) = (&self.shards[at], self.lanes.mine());
+        let (shard, own) = (&self.shards[at], self.lanes.mine_to_put());
         let lane = self.lanes.lane(own);
         let tells_came = node.tells_came();
         let is_unseen = Due::load(node.node().expiry()).is_provisional();

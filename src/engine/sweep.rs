@@ -72,6 +72,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let mut from = Some(0);
             while let Some(key) = from {
                 let mut departed = Departed::with_capacity(PER_PIN);
+                departed.note_told(at, shard);
                 let guard = pin();
                 from = shard.table.batch(key, PER_PIN, &guard, |node| {
                     if !is_meant(node.node()) {
@@ -91,6 +92,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         // What has left has left its hints: one round over them is enough. A step looks at those of one
         // list, which may be a single one.
+        self.lanes.look_around(own);
         let mut steps = self.lanes.counts().hints();
         while steps > 0 && panics.catch(|| self.compact(own, self.clock.now())) != Some(false) {
             steps -= 1;
@@ -190,6 +192,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         const STEP: usize = 2 * BATCH;
         while tick.lane < self.lanes.count() {
             let at = tick.lane;
+            if tick.left.is_none() {
+                // The threads of this lane may be gone, and nobody else looks for it.
+                self.lanes.look_around(at);
+            }
             // Counted before, for a payload may panic in its drop.
             let hints = || self.lanes.lane(at).own().hints();
             let left = tick.left.unwrap_or_else(|| hints() / BATCH as u64 + 1);

@@ -42,6 +42,8 @@ pub(crate) struct Account {
     pub(crate) others: tally::AtomicU64,
     /// And how many hints they had spared.
     pub(crate) others_kept: tally::AtomicU64,
+    /// How often the counts have changed, about.
+    pub(crate) changes: tally::AtomicU64,
     turn: tally::AtomicUsize,
 }
 
@@ -60,8 +62,15 @@ pub(crate) enum Unit {
 pub(crate) struct Budget {
     unit: Unit,
     limit: AtomicU64,
+    /// What a lane may have free that need not be noted.
+    modest: tally::AtomicU64,
+    /// A lane that had more when it was last noted, below, or [`NOBODY`]; and how many have been noted.
+    rich: Padded<tally::AtomicUsize>,
     accounts: Box<[SharedAccount]>,
 }
+
+const LANE_BITS: u32 = 16;
+const NOBODY: usize = (1 << LANE_BITS) - 1;
 
 impl Account {
     /// The accounts of so many lanes.
@@ -81,9 +90,55 @@ impl Account {
 impl Budget {
     /// A budget of `limit` tokens, spread evenly over the lanes of these accounts.
     pub(crate) fn new(unit: Unit, limit: u64, accounts: &[SharedAccount]) -> Self {
-        let budget = Self { unit, limit: AtomicU64::new(0), accounts: accounts.into() };
+        let budget = Self {
+            unit,
+            limit: AtomicU64::new(0),
+            modest: tally::AtomicU64::new(u64::MAX),
+            rich: Padded(tally::AtomicUsize::new(NOBODY)),
+            accounts: accounts.into(),
+        };
+        // In a new cache each lane has its share, and is rich.
         budget.raise(limit.min(UNLIMITED));
         budget
+    }
+
+    /// Notes how much is modest: with a share of 2048 sessions 32 of them.
+    fn set_modest(&self) {
+        let lanes = self.accounts.len() as u64;
+        let modest = if lanes == 1 { u64::MAX } else { self.limit() / lanes / 64 };
+        // Relaxed: a threshold.
+        self.modest.store(modest, Ordering::Relaxed);
+    }
+
+    /// Notes a lane that has more than others know.
+    #[cold]
+    fn note_rich(&self, lane: usize) {
+        // Relaxed, all: a lane to look at. That its word is another one each time tells `find_rich`.
+        let before = self.rich.0.load(Ordering::Relaxed) >> LANE_BITS;
+        self.rich.0.store((before + 1) << LANE_BITS | lane, Ordering::Relaxed);
+    }
+
+    /// A lane that had more to spare than others when it was last noted.
+    pub(crate) fn rich(&self) -> Option<usize> {
+        // Relaxed: as above.
+        Some(self.rich.0.load(Ordering::Relaxed) & NOBODY).filter(|&lane| lane != NOBODY)
+    }
+
+    /// `poor` was noted, and is not rich any more: looks whether another lane is. From then on nobody looks until one
+    /// becomes rich.
+    #[cold]
+    pub(crate) fn find_rich(&self, poor: usize) {
+        // Relaxed, all: as above.
+        let noted = self.rich.0.load(Ordering::Relaxed);
+        if noted & NOBODY != poor {
+            return;
+        }
+        let modest = self.modest.load(Ordering::Relaxed);
+        let is_rich = |&lane: &usize| self.free(lane).load(Ordering::Relaxed) > modest;
+        let found = (0..self.accounts.len()).find(is_rich).unwrap_or(NOBODY);
+        let next = ((noted >> LANE_BITS) + 1) << LANE_BITS | found;
+        // If it fails, one has become rich meanwhile.
+        let _ = self.rich.0.compare_exchange(noted, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The free tokens of a lane.
@@ -228,7 +283,11 @@ impl Budget {
             return;
         }
         // Release: pairs with the take of these tokens.
-        free.fetch_add(count, Ordering::Release);
+        let before = free.fetch_add(count, Ordering::Release);
+        let modest = self.modest.load(Ordering::Relaxed);
+        if before <= modest && before + count > modest {
+            self.note_rich(lane);
+        }
     }
 
     /// Gives tokens to all lanes, evenly.
@@ -263,6 +322,8 @@ impl Budget {
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
         // Release: pairs with `used`.
         self.limit.fetch_add(count, order);
+        self.set_modest();
+        self.find_rich(NOBODY);
     }
 
     /// Lowers the limit by `count`; the caller takes as many tokens then, and keeps them for good.
@@ -270,6 +331,7 @@ impl Budget {
     pub(crate) fn lower(&self, count: u64) {
         // AcqRel: so that `used` sees the lower limit before fewer tokens.
         self.limit.fetch_sub(count, Ordering::AcqRel);
+        self.set_modest();
     }
 }
 

@@ -15,4 +15,4 @@ mod wheel;
 
 pub(crate) use due::{Due, Extension, Standing};
 pub(crate) use hint::Hint;
-pub(crate) use wheel::{Age, List, Row, Unpushed, Wheel};
+pub(crate) use wheel::{Age, List, NoPart, Part, Row, Unpushed, Wheel};

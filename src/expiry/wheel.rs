@@ -118,6 +118,14 @@ pub(crate) struct Part {
     pub(crate) begins_round: bool,
 }
 
+/// Why there is no part of compaction for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPart {
+    NoHints,
+    /// Another thread has taken it.
+    Outrun,
+}
+
 /// A push has to be made by [`Wheel::push`], which may allocate.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -404,26 +412,23 @@ impl Wheel {
 
     /// Takes up to `steps` steps of compaction: the list whose oldest hints are to be looked at and
     /// filed again, and how many.
-    pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Option<Part> {
+    pub(crate) fn compact(&self, steps: u64, guard: &Guard) -> Result<Part, NoPart> {
         // Relaxed, all: a place to work at; the queues order the work itself.
         let state = self.compaction.load(Ordering::Relaxed);
         let (last, left) = (state >> COUNT_BITS, state & ((1 << COUNT_BITS) - 1));
         let (number, left) = if left > 0 {
             (last, left)
         } else {
-            let list = self.next_list(last as usize)?;
+            let list = self.next_list(last as usize).ok_or(NoPart::NoHints)?;
             (list.number() as u64, self.len(list, guard).clamp(1, (1 << COUNT_BITS) - 1))
         };
         let hints = left.min(steps);
         let next = number << COUNT_BITS | (left - hints);
-        self.compaction
-            .compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-            .then(|| Part {
-                list: List::from_number(number as usize),
-                hints,
-                begins_round: state & ((1 << COUNT_BITS) - 1) == 0 && number <= last,
-            })
+        let taken =
+            self.compaction.compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed);
+        taken.map_err(|_| NoPart::Outrun)?;
+        let begins_round = state & ((1 << COUNT_BITS) - 1) == 0 && number <= last;
+        Ok(Part { list: List::from_number(number as usize), hints, begins_round })
     }
 
     /// Compaction has met a list without hints, of which others may have been taken since it began with that: the next

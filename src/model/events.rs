@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::{Gone, name};
-use crate::expiry::capacity::SharedAccount;
 use crate::reclaim::gauge::Lease;
 use crate::reclaim::pin;
 use crate::shard;
@@ -33,7 +32,7 @@ impl<S: Send + Sync + 'static> Shard<S> {
     #[must_use]
     pub fn new() -> Self {
         let lease = Lease::new(usize::MAX);
-        Self { shard: shard::Shard::new(0, lease.gauges(), SharedAccount::default()), lease }
+        Self { shard: shard::Shard::new(lease.gauges()), lease }
     }
 
     /// Stores a session.

@@ -314,6 +314,16 @@ pub(crate) fn thread_index() -> usize {
     INDEX.get().saturating_sub(1)
 }
 
+/// As [`thread_index`].
+pub(crate) fn lane_index() -> usize {
+    thread_index()
+}
+
+/// As above.
+pub(crate) fn lane_index_to_put() -> usize {
+    thread_index()
+}
+
 /// Begins an execution, whose threads have no index yet.
 pub(crate) fn forget_threads() {
     INDEXED.set(0);

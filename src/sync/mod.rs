@@ -124,6 +124,20 @@ pub(crate) fn stripe(count: usize) -> usize {
     if cfg!(loom) && mask == 0 { 0 } else { thread_index() & mask }
 }
 
+/// The calling thread's lane of so many, a power of two.
+#[inline]
+pub(crate) fn lane_of(count: usize) -> usize {
+    let mask = count - 1;
+    if mask == 0 { 0 } else { lane_index() & mask }
+}
+
+/// The calling thread's lane of so many, now that it puts.
+#[inline]
+pub(crate) fn lane_to_put(count: usize) -> usize {
+    let mask = count - 1;
+    if mask == 0 { 0 } else { lane_index_to_put() & mask }
+}
+
 #[cfg(not(any(loom, shuttle)))]
 fn stripe_count() -> usize {
     const MOST: usize = 64;

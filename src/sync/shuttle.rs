@@ -43,6 +43,18 @@ pub(crate) fn thread_index() -> usize {
     try_get_current_task().map_or(0, usize::from)
 }
 
+/// As [`thread_index`]: schedules are the same whatever ran before.
+#[inline]
+pub(crate) fn lane_index() -> usize {
+    thread_index()
+}
+
+/// As above.
+#[inline]
+pub(crate) fn lane_index_to_put() -> usize {
+    thread_index()
+}
+
 /// Random numbers of the execution, the same when it is repeated.
 pub(crate) fn random() -> [u64; 4] {
     if try_get_current_task().is_none() {

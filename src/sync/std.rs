@@ -5,10 +5,13 @@ pub(crate) use arc_swap::ArcSwapOption;
 pub(crate) use std::sync::atomic::Ordering;
 
 #[cfg(not(shuttle))]
-pub(crate) use self::thread::{Mutex, MutexGuard, thread_cell, thread_index};
+pub(crate) use self::thread::{
+    Mutex, MutexGuard, lane_index, lane_index_to_put, thread_cell, thread_index,
+};
 #[cfg(shuttle)]
 pub(crate) use super::shuttle::{
-    Mutex, MutexGuard, PerTask, TASKS, TaskCell, random, thread_cell, thread_index, yield_now,
+    Mutex, MutexGuard, PerTask, TASKS, TaskCell, lane_index, lane_index_to_put, random,
+    thread_cell, thread_index, yield_now,
 };
 
 #[cfg(chaos)]
@@ -122,6 +125,33 @@ mod thread {
             }
             index.get()
         })
+    }
+
+    const UNSET: usize = usize::MAX;
+
+    thread_local!(static LANE: Cell<usize> = const { Cell::new(UNSET) });
+
+    /// A small number for the calling thread, which is in turn that of the threads that put.
+    #[inline]
+    pub(crate) fn lane_index() -> usize {
+        let lane = LANE.get();
+        // Who has put nothing yet gives room back, and counts what leaves; that may be anywhere.
+        if lane == UNSET { thread_index() } else { lane }
+    }
+
+    /// [`lane_index`], given out when it is first asked for.
+    #[inline]
+    pub(crate) fn lane_index_to_put() -> usize {
+        // Never with pauses, and of the process's caches together.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let lane = LANE.get();
+        if lane != UNSET {
+            return lane;
+        }
+        // Relaxed: as above.
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) & (UNSET >> 1);
+        LANE.set(next);
+        next
     }
 
     /// A cell of each thread, with `get`, `set` and `replace`.

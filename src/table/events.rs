@@ -49,7 +49,7 @@ const CAME: usize = 1;
 const HASH: usize = usize::MAX << ADDRESS_BITS;
 
 /// Where they are in a hash: not among those that choose the shard, which are the same for all of a queue.
-const HASH_SHIFT: u32 = 32;
+const HASH_SHIFT: u32 = 48;
 
 /// Set in the backlog when the thread that serves the queue sleeps.
 const ASLEEP: u64 = 1 << 63;
