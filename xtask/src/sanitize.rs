@@ -110,17 +110,12 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
     let host = nightly::host()?;
     for (idx, sanitizer) in sanitizers.iter().enumerate() {
         step::step(sanitizer.name(), idx + 1 == sanitizers.len(), || {
-            if *sanitizer == Sanitizer::Thread && !has_sources {
-                step::say(&format!(
-                    "    without the standard library's sources: what it synchronises is not seen, and \
-                     left out, as are {}; `rustup component add rust-src --toolchain nightly` \
-                     brings them",
-                    NEED_SOURCES.join(", ")
-                ))?;
+            if !sanitizer.sees_all(has_sources) {
+                step::say(&left_out(&tests)?)?;
             }
             step::run(&mut sanitizer.tests(&host, has_sources, &tests))?;
             // Everything at once, if everything is asked for. It uses the standard library's locks.
-            if tests.is_empty() && (*sanitizer == Sanitizer::Address || has_sources) {
+            if tests.is_empty() && sanitizer.sees_all(has_sources) {
                 step::run(&mut sanitizer.soak(&host, has_sources))?;
             }
             Ok(())
@@ -147,6 +142,23 @@ fn choice(mut parser: Parser) -> Result<(Vec<Sanitizer>, Vec<String>)> {
     Ok((sanitizers, tests))
 }
 
+/// What ThreadSanitizer leaves out without the standard library's sources, of these tests or of all; an error, if one of
+/// them is.
+fn left_out(tests: &[String]) -> Result<String> {
+    const SOURCES: &str = "`rustup component add rust-src --toolchain nightly` brings them";
+    if let Some(test) = tests.iter().find(|test| NEED_SOURCES.contains(&test.as_str())) {
+        bail!("`{test}` needs the standard library's sources: {SOURCES}");
+    }
+    let rest = if tests.is_empty() {
+        format!(", as are the soak and {}", NEED_SOURCES.join(", "))
+    } else {
+        String::new()
+    };
+    Ok(format!(
+        "    without the standard library's sources: what it synchronises is not seen, and left out{rest}; {SOURCES}"
+    ))
+}
+
 impl Sanitizer {
     fn name(self) -> &'static str {
         match self {
@@ -155,11 +167,16 @@ impl Sanitizer {
         }
     }
 
+    /// Whether it sees what the standard library synchronises.
+    fn sees_all(self, has_sources: bool) -> bool {
+        self == Self::Address || has_sources
+    }
+
     fn tests(self, host: &str, has_sources: bool, tests: &[String]) -> Command {
         let mut command = self.cargo(&["test", "--no-fail-fast"], host, has_sources);
         if tests.is_empty() {
             command.arg("--lib");
-            let sees_all = self == Self::Address || has_sources;
+            let sees_all = self.sees_all(has_sources);
             let tests = TESTS.iter().filter(|test| sees_all || !NEED_SOURCES.contains(test));
             command.args(tests.flat_map(|test| ["--test", test]));
         }
@@ -253,6 +270,16 @@ mod tests {
             assert!(!has(Sanitizer::Thread, false, test));
         }
         assert!(has(Sanitizer::Thread, false, "stress") && has(Sanitizer::Thread, false, "--lib"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_and_cannot_be_asked_for() {
+        let said = left_out(&[]).unwrap();
+        assert!(said.contains("soak") && said.contains("lookup_storms"), "{said}");
+        let said = left_out(&["stress".to_owned()]).unwrap();
+        assert!(!said.contains("soak") && !said.contains("lookup"), "{said}");
+        let error = left_out(&["stress".to_owned(), "lookup".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`lookup`") && error.contains("rust-src"), "{error}");
     }
 
     #[test]
