@@ -20,7 +20,8 @@
 //! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
 //! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
 //! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
-//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero.
+//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero: then
+//! the connection holds the session that it has taken until it ends itself, for nothing tells of the handshake's end.
 //!
 //! ```
 //! use openssl::ssl::{SslAcceptor, SslMethod};
@@ -365,7 +366,9 @@ impl Server {
         } else {
             session
         };
-        // SAFETY: it is this handshake's, or a copy that nobody knows.
+        // SAFETY: a copy that nobody knows; or this handshake's. Of that one other threads may have a reference, from an
+        // earlier callback of the user's. They must leave it alone while the handshake goes on, for OpenSSL writes it
+        // without a lock, whatever is done here; `OpensslSession::new` says so, too.
         unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
