@@ -207,6 +207,17 @@ impl<S: Send + Sync + 'static> Sessions<S> {
         self.engine.remove_id(&self.scope, id, Reason::Faulty)
     }
 
+    /// Removes a session as expired, though it is not by the cache's clock: whoever uses it knows of another time that is
+    /// over. One that is elsewhere is removed as [faulty](Self::remove_faulty), for it is not to be given again.
+    #[cfg(feature = "openssl")]
+    pub(crate) fn remove_timed_out(&self, id: &SessionId) {
+        if self.contains(id) {
+            self.engine.remove_id(&self.scope, id, Reason::Expired);
+        } else {
+            self.remove_faulty(id);
+        }
+    }
+
     /// Whether there is a session. Counts as no use and in no statistics.
     #[must_use]
     pub fn contains(&self, id: &SessionId) -> bool {

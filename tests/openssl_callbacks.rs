@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     collections::HashMap,
+    ffi::c_long,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -17,12 +18,22 @@ use common::{
     BOTH, Cache, Client, HOST, Kind, Link, TLS12, TLS13, cache, server, server_builder,
     server_with, session, visit, visit_host, web,
 };
-use openssl::{error::ErrorStack, ssl::SslMethod, x509::X509};
+use foreign_types::ForeignTypeRef;
+use openssl::{
+    error::ErrorStack,
+    ssl::{SslMethod, SslSessionRef},
+    x509::X509,
+};
 use resumption::{
     Answer, CacheMode, Found, Portable, Proposed, Reason, Scope, SecretBytes, Session, SessionId,
     Verdict, Want,
     tls::openssl::{Attachment, OpensslSession, cache_id},
 };
+
+// From `<openssl/ssl.h>`.
+unsafe extern "C" {
+    fn SSL_SESSION_set_time(session: *mut openssl_sys::SSL_SESSION, time: c_long) -> c_long;
+}
 
 /// Stands for a database: sessions as bytes, by their ids in the cache.
 type Database = Arc<Mutex<HashMap<SessionId, SecretBytes>>>;
@@ -110,6 +121,45 @@ fn the_callbacks_see_openssls_sessions() {
         };
         assert_eq!(*seen, expected);
     }
+}
+
+/// Lets a session be a day older by OpenSSL's clock, as if that had been set.
+fn age(session: &SslSessionRef) {
+    // SAFETY: the session lives, and no other thread has it.
+    unsafe { SSL_SESSION_set_time(session.as_ptr(), session.time() - 86_400) };
+}
+
+#[test]
+fn a_session_that_openssl_finds_timed_out_leaves_as_expired() {
+    let cache = cache();
+    let hear = || {
+        let heard: Heard = Arc::default();
+        let hears = Arc::clone(&heard);
+        let on_remove = move |session: resumption::RemovedSession<OpensslSession>| {
+            hears.lock().unwrap().push((*session.id(), Some(session.reason())));
+        };
+        cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+        heard
+    };
+    let heard = hear();
+    let (client, server) = (Client::new(TLS12), server(&web(&cache)));
+    let offer = session(&client, &server);
+    let kept = cache.iter().next().expect("it was stored");
+    age(kept.payload().session());
+    assert_eq!(visit(&client, &server, Some(&offer)), Kind::Full);
+    let (id, removals) = (*kept.id(), cache.stats().removals);
+    assert_eq!(*heard.lock().unwrap(), [(id, Some(Reason::Expired))]);
+    assert_eq!((removals.expired, removals.faulty), (1, 0));
+
+    // Of one that is elsewhere, the external cache is told.
+    let shares = kept.clone();
+    cache.set_on_get(Some(Arc::new(move |proposed| match *proposed.id() == id {
+        true => Answer::Share(shares.clone()),
+        false => Answer::Nothing,
+    })));
+    let heard = hear();
+    assert_eq!(visit(&client, &server, Some(&offer)), Kind::Full);
+    assert_eq!(*heard.lock().unwrap(), [(id, Some(Reason::Faulty))]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Many threads, several contexts and one cache: a TLS 1.3 ticket is spent once however many offer it,
 //! and a TLS 1.2 session serves all of them.
 //!
-//! `RESUMPTION_OPENSSL_ROUNDS` sets how often; the default takes a few seconds. With AddressSanitizer:
-//! `RUSTFLAGS=-Zsanitizer=address RESUMPTION_OPENSSL_ROUNDS=300 cargo +nightly test --target
-//! x86_64-unknown-linux-gnu --test openssl_threads`.
+//! `RESUMPTION_OPENSSL_ROUNDS` sets how often; the default takes a few seconds. With AddressSanitizer, which sees
+//! what is ours of it, and not what OpenSSL does itself:
+//! `RESUMPTION_OPENSSL_ROUNDS=300 cargo xtask sanitize address --test openssl_threads`.
 
 #[path = "common/openssl.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]

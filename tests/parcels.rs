@@ -1,5 +1,6 @@
 //! Sessions that are in one block with their bytes, and those whose bytes are too many for that: every way
-//! in and out, by several threads, of any length. Worth most under AddressSanitizer.
+//! in and out, by several threads, of any length. Worth most under AddressSanitizer (`cargo xtask
+//! sanitize address`), for which freed blocks go back to the allocator, and are not used again.
 
 mod support;
 

@@ -105,7 +105,8 @@ impl Locked {
     }
 }
 
-/// The addresses of the locked instructions of an object; an exchange with memory is one, too.
+/// The addresses of the locked instructions of an object; an exchange with memory is one, too. Nothing, if `objdump` fails
+/// or prints no instruction that is understood here: that is not the same as no locked one.
 fn disassembled(object: &str) -> Option<HashSet<u64>> {
     if !std::path::Path::new(object).exists() {
         // Code without a file, such as the kernel's clock.
@@ -113,9 +114,13 @@ fn disassembled(object: &str) -> Option<HashSet<u64>> {
     }
     let output =
         Command::new("objdump").args(["-d", "--no-show-raw-insn", object]).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
     let text = String::from_utf8_lossy(&output.stdout);
-    let locked = text.lines().filter_map(|line| {
-        let (address, instruction) = line.split_once(":\t")?;
+    let instructions = || text.lines().filter_map(|line| line.split_once(":\t"));
+    instructions().next()?;
+    let locked = instructions().filter_map(|(address, instruction)| {
         let is_exchange = instruction.starts_with("xchg ") && instruction.contains('(');
         let is_locked = instruction.starts_with("lock ") || is_exchange;
         is_locked.then(|| u64::from_str_radix(address.trim(), 16).ok()).flatten()

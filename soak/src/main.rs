@@ -126,6 +126,7 @@ fn main() -> ExitCode {
 }
 
 fn options(mut parser: Parser) -> Result<Options> {
+    let (mut has_time, mut has_seed) = (false, false);
     // Any number will do; it is printed.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut options = Options {
@@ -141,14 +142,23 @@ fn options(mut parser: Parser) -> Result<Options> {
                 print!("{HELP}");
                 std::process::exit(0);
             }
-            Arg::Long("minutes") => options.lasts = time(&mut parser, "--minutes", 60.0)?,
-            Arg::Long("seconds") => options.lasts = time(&mut parser, "--seconds", 1.0)?,
-            Arg::Long("seed") => options.seed = parser.value()?.parse()?,
+            Arg::Long("minutes" | "seconds") if has_time => bail!("the run's time is given twice"),
+            Arg::Long("minutes") => {
+                (options.lasts, has_time) = (time(&mut parser, "--minutes", 60.0)?, true);
+            }
+            Arg::Long("seconds") => {
+                (options.lasts, has_time) = (time(&mut parser, "--seconds", 1.0)?, true);
+            }
+            Arg::Long("seed") => (options.seed, has_seed) = (parser.value()?.parse()?, true),
             Arg::Long("round") => options.round = Some(parser.value()?.parse()?),
             Arg::Long("any-memory") => options.any_memory = true,
             Arg::Long("json") => options.json = true,
             other => return Err(other.unexpected().into()),
         }
+    }
+    // It would be another plan each time.
+    if options.round.is_some() && !has_seed {
+        bail!("--round is a seed's: it goes with --seed");
     }
     Ok(options)
 }
@@ -254,4 +264,35 @@ fn hear_panics(ledger: &Arc<Ledger>) {
             before(panic);
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Options> {
+        options(Parser::from_args(args))
+    }
+
+    #[test]
+    fn a_round_is_played_with_its_seed_and_a_time_is_given_once() {
+        let options = parsed(&["--round", "7", "--seed", "5", "--minutes", "0.5"]).unwrap();
+        assert_eq!((options.round, options.seed, options.lasts.as_secs()), (Some(7), 5, 30));
+        assert_eq!(parsed(&["--seconds", "3"]).unwrap().lasts.as_secs(), 3);
+        for wrong in [
+            &["--round", "7"][..],
+            &["--minutes", "1", "--seconds", "1"],
+            &["--seconds", "1", "--minutes", "1"],
+            &["--seconds", "1", "--seconds", "2"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_no_time_is_refused() {
+        for time in ["0", "-1", "NaN", "soon"] {
+            assert!(parsed(&["--seconds", time]).is_err(), "{time}");
+        }
+    }
 }

@@ -12,8 +12,8 @@
 //!   reapings at once free twice as much. No harm is done either way, for whoever finds nothing here allocates.
 
 use super::magazine::Magazine;
-use super::pool;
 use super::shelf::Shelf;
+use super::{RECYCLES, pool};
 use crate::sync::tally::AtomicUsize;
 use crate::sync::{Ordering, Padded, thread_index};
 
@@ -123,7 +123,8 @@ impl Place {
 /// Keeps blocks that nobody sees any more for the next thread that wants some, above all for the one of this index, which
 /// has retired them; or frees them, if there are many.
 pub(super) fn lay_down(magazine: Box<Magazine>, owner: usize) {
-    if let Err(magazine) = DEPOT.lay_down(magazine, owner) {
+    let left = if RECYCLES { DEPOT.lay_down(magazine, owner) } else { Err(magazine) };
+    if let Err(magazine) = left {
         free_all(magazine);
     }
 }

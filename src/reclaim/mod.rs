@@ -9,6 +9,7 @@
 //! * `region.rs`, `shelf.rs`: the memory of large caches' headers, on huge pages.
 //! * `mock.rs` (loom): the most aggressive reclaimer that the epoch's contract allows.
 //! * `real.rs` (loom): the epoch itself, for the few models that are small enough.
+//! * `seen.rs`: errors that sanitizers have to see.
 //! * `panics.rs`: panics of payloads' drops, which wait until the work is done.
 //! * `gauge.rs`: what waits for the epoch and what handles hold, counted and bounded.
 //!
@@ -26,6 +27,10 @@
 //! block, when the count of references reaches zero, at that moment (Fraser 2004 describes the epochs; that secrets must
 //! not wait for them is our own rule).
 
+/// Whether freed blocks are kept for the next sessions. Not in a build for AddressSanitizer: that knows a freed
+/// block by the allocator, and one that is kept looks alive.
+const RECYCLES: bool = !cfg!(sanitized = "address");
+
 pub(crate) mod gauge;
 pub(crate) mod panics;
 pub(crate) mod parcel;
@@ -42,6 +47,8 @@ mod limbo;
 mod magazine;
 #[cfg(not(loom))]
 mod region;
+#[cfg(all(test, any(sanitized = "address", sanitized = "thread")))]
+mod seen;
 pub(crate) mod shelf;
 #[cfg(not(loom))]
 mod spare;

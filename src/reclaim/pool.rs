@@ -9,13 +9,13 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-use super::depot;
 #[cfg(all(test, not(loom)))]
 use super::gauge::Lease;
 #[cfg(all(test, not(loom)))]
 use super::magazine::Block;
 use super::magazine::Magazine;
 use super::prefetch::{CACHE_LINE, prefetch_to_write};
+use super::{RECYCLES, depot};
 
 /// How blocks are aligned.
 pub(super) const ALIGN: usize = 8;
@@ -190,8 +190,9 @@ pub(super) unsafe fn give(block: NonNull<u8>, size: usize) {
 /// As there.
 #[inline]
 pub(super) unsafe fn give_rounded(block: NonNull<u8>, size: usize) {
-    let is_kept =
-        POOL.try_with(|pool| pool.try_borrow_mut().is_ok_and(|mut pool| pool.push(block, size)));
+    let is_kept = POOL.try_with(|pool| {
+        RECYCLES && pool.try_borrow_mut().is_ok_and(|mut pool| pool.push(block, size))
+    });
     if !is_kept.unwrap_or(false) {
         // SAFETY: by the caller's promise.
         unsafe { free(block, size) };

@@ -12,8 +12,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ptr::{self, NonNull};
 
-use super::region;
 use super::shelf::{Bundle, Shelf};
+use super::{RECYCLES, region};
 use crate::sync::Ordering;
 use crate::sync::tally::AtomicUsize;
 
@@ -126,7 +126,7 @@ impl Spares {
     /// Cuts blocks out of the region; keeps all but one. `None` while there are few headers.
     fn carve(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         // Relaxed: a number to choose a way with.
-        if OUTSIDE.load(Ordering::Relaxed) < MOST_OUTSIDE {
+        if !RECYCLES || OUTSIDE.load(Ordering::Relaxed) < MOST_OUTSIDE {
             return None;
         }
         let size = layout.size().next_multiple_of(8);
@@ -235,7 +235,7 @@ pub(crate) unsafe fn free<T>(block: NonNull<T>) {
     let (layout, block) = (Layout::new::<T>(), block.cast());
     let is_kept = SPARES.try_with(|spares| {
         let Ok(mut spares) = spares.try_borrow_mut() else { return false };
-        if layout.size() > LARGEST {
+        if !RECYCLES || layout.size() > LARGEST {
             return false;
         }
         if spares.len == 0 {
@@ -256,7 +256,7 @@ pub(crate) unsafe fn free<T>(block: NonNull<T>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(sanitized = "address")))]
 mod tests {
     use std::alloc::{GlobalAlloc, System};
     #[cfg(target_os = "linux")]

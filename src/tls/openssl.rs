@@ -20,7 +20,8 @@
 //! the [cache](crate::SessionCache::set_on_new). How the cache is used is the cache's
 //! [mode](crate::CacheMode), not the context's. How many tickets a TLS 1.3 handshake gives out is
 //! the context's number, `set_num_tickets`, two unless it was changed; each is a session in the
-//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero.
+//! cache. A resumed one gives out one, in the place of the one that it has taken, or none if the number is zero: then
+//! the connection holds the session that it has taken until it ends itself, for nothing tells of the handshake's end.
 //!
 //! ```
 //! use openssl::ssl::{SslAcceptor, SslMethod};
@@ -89,7 +90,9 @@
 //! *A session ends* when the cache says so, and at the latest when its own timeout does, which is
 //! the lifetime that the cache had when the session was made, or [`Attachment::timeout`]. So
 //! [`extend`](crate::Sessions::extend) and [`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME) prolong it
-//! up to that.
+//! up to that. OpenSSL goes by the wall clock, and the cache does not. A TLS 1.2 session whose timeout OpenSSL finds to be over
+//! first leaves as [expired](crate::Reason::Expired); if only an external cache has it, that is told of it as faulty, not
+//! to give it again.
 //!
 //! *A session that an external cache gives* has to be what was asked for: the same version, host
 //! and id (openssl#30517). Otherwise the handshake is a full one.
@@ -139,7 +142,7 @@ mod session;
 use std::ffi::c_long;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use ::openssl;
 use openssl::error::ErrorStack;
@@ -365,7 +368,9 @@ impl Server {
         } else {
             session
         };
-        // SAFETY: it is this handshake's, or a copy that nobody knows.
+        // SAFETY: a copy that nobody knows; or this handshake's. Of that one other threads may have a reference, from an
+        // earlier callback of the user's. They must leave it alone while the handshake goes on, for OpenSSL writes it
+        // without a lock, whatever is done here; `OpensslSession::new` says so, too.
         unsafe { OpensslSession::unshared(session, host) }.ok()
     }
 
@@ -392,7 +397,10 @@ impl Server {
     fn forget(&self, session: &SslSessionRef) {
         let stays =
             session.protocol_version() == SslVersion::TLS1_3 && !self.attachment.faulty_tickets_end;
-        if let Some(id) = ffi::cache_id(session).filter(|_| !stays) {
+        let Some(id) = ffi::cache_id(session).filter(|_| !stays) else { return };
+        if has_timed_out(session) {
+            self.attachment.sessions.remove_timed_out(&id);
+        } else {
             self.attachment.sessions.remove_faulty(&id);
         }
     }
@@ -421,6 +429,14 @@ impl Server {
         let handshake = Handshake::of(ssl, self.handshake)?;
         handshake.look_up(id, |id| self.attachment.sessions.take(id))
     }
+}
+
+/// Whether a session's own time is over by the wall clock, which OpenSSL goes by. It looks at whole seconds, and allows for
+/// one more.
+fn has_timed_out(session: &SslSessionRef) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = i128::from(now.as_secs()) - i128::from(session.time());
+    age > i128::from(ffi::timeout(session))
 }
 
 /// Whether the tickets of this connection hold an id, to be looked up: OpenSSL's own rule.

@@ -40,6 +40,14 @@ struct Record {
     locked: Counts<f64>,
 }
 
+impl Record {
+    /// Whether locked instructions of this call were counted. No change of the code leaves none; an `objdump` that fails,
+    /// or prints something else, does.
+    fn has_locked(&self, call: &str) -> bool {
+        self.locked.get(call).is_some_and(|count| *count > 0.0)
+    }
+}
+
 pub(crate) fn run(mut parser: Parser) -> Result<()> {
     let (mut is_record, mut no_skips) = (false, false);
     while let Some(arg) = parser.next()? {
@@ -108,8 +116,19 @@ pub(crate) fn check() -> Result<()> {
 
 fn record() -> Result<()> {
     let counted = count()?;
+    complete(&counted)?;
     fs::write(path(), serde_json::to_string_pretty(&counted)? + "\n")?;
     step::say(&format!("    recorded in benches/gate.json: {:?}", counted.instructions))
+}
+
+/// Fails if locked instructions are missing where they can be told: what is not in the record is not judged by it.
+fn complete(record: &Record) -> Result<()> {
+    match CALLS.iter().find(|call| !record.has_locked(call)) {
+        Some(call) if record.arch == "x86_64" => {
+            bail!("{call}: no locked instructions were counted: what does `objdump` print?")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn path() -> PathBuf {
@@ -142,8 +161,8 @@ fn parse(text: &str) -> Result<(Counts<u64>, Counts<f64>)> {
     Ok((instructions, locked))
 }
 
-/// One line for each call, and one if another compiler's code is held to less; an error if one costs too much, or if its locked instructions are in the record
-/// and were not counted, though that `tells_locked`.
+/// One line for each call, and one if another compiler's code is held to less; an error if one costs too much, or if its locked
+/// instructions are in the record and none was counted, though that `tells_locked`.
 fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<String>> {
     let difference = difference(recorded, &counted.arch);
     let tolerance = if recorded.rustc == counted.rustc { TOLERANCE } else { OF_ANOTHER };
@@ -157,11 +176,15 @@ fn judge(recorded: &Record, counted: &Record, tells_locked: bool) -> Result<Vec<
         let mut line =
             format!("{call}: {now} instructions, {percent:+.1} % from the recorded {then}");
         let mut is_too_locked = false;
-        let locked = (counted.locked.get(call), recorded.locked.get(call));
-        if let (Some(now), Some(then)) = locked {
+        if let (Some(now), Some(then)) = (counted.locked.get(call), recorded.locked.get(call)) {
             line += &format!("; {now:.1} of them locked, recorded {then:.1}");
             is_too_locked = *now > then + MORE_LOCKED;
-        } else if locked.1.is_some() && tells_locked && difference.is_none() {
+        }
+        if tells_locked
+            && difference.is_none()
+            && recorded.has_locked(call)
+            && !counted.has_locked(call)
+        {
             bail!("{call}: the locked instructions were not counted");
         }
         if change > tolerance || is_too_locked {
@@ -232,6 +255,20 @@ mod tests {
         let error = judge(&recorded, &counted, true).unwrap_err().to_string();
         assert!(error.starts_with("get: the locked"), "{error}");
         assert!(judge(&recorded, &counted, false).is_ok());
+        counted.locked.insert("get".to_owned(), 0.0);
+        assert!(judge(&recorded, &counted, true).is_err(), "none at all are none counted");
+    }
+
+    #[test]
+    fn a_record_without_locked_instructions_is_refused_where_they_can_be_told() {
+        let mut whole = record("1.95", 1000);
+        let error = complete(&whole).unwrap_err().to_string();
+        assert!(error.starts_with("put: no locked"), "{error}");
+        assert!(complete(&Record { arch: "aarch64".to_owned(), ..whole.clone() }).is_ok());
+        whole.locked.insert("put".to_owned(), 12.0);
+        assert!(complete(&whole).is_ok());
+        whole.locked.insert("take".to_owned(), 0.0);
+        assert!(complete(&whole).is_err(), "an `objdump` that prints something else");
     }
 
     #[test]
@@ -259,5 +296,6 @@ mod tests {
         let record: Record = serde_json::from_str(&text).unwrap();
         assert!(CALLS.iter().all(|call| record.instructions[*call] > 0), "{text}");
         assert!(record.rustc.starts_with("rustc "), "{text}");
+        complete(&record).unwrap();
     }
 }

@@ -1,19 +1,24 @@
 //! `cargo xtask sanitize [address|thread]`: tests under AddressSanitizer and ThreadSanitizer.
 //!
-//! * *address*: reads and writes of memory that is freed, or was never there, also by OpenSSL through
-//!   our bindings; and leaks at the end of each test binary, but for what tests forget on purpose (`lsan.supp`).
+//! * *address*: reads and writes of memory that is freed, or was never there; and leaks at the end of each test binary, but
+//!   for what tests forget on purpose (`lsan.supp`). The library is built with `--cfg sanitized="address"`, so that it keeps no freed
+//!   block for its next use: one that is kept looks alive to the sanitizer. So what keeps them is run here by
+//!   its unit tests alone. OpenSSL is the system's, and not built for the sanitizer: of what it does itself only what it frees,
+//!   and what it has the C library copy, is seen.
 //! * *thread*: races of plain reads and writes. With the sources of the standard library (`rustup
 //!   component add rust-src --toolchain nightly`) that is built with it, and nothing is left out but what
 //!   `tsan.supp` says. Without them the standard library's own synchronisation is not seen, so that
 //!   its mutexes, barriers and channels look like races; `tsan-prebuilt.supp` leaves those out too.
 //!
+//! Before the tests, each has to report the errors that are planted for it (`src/reclaim/seen.rs`).
+//!
 //! Each has a target folder of its own. What takes a bare fence for its ordering would be a false alarm
 //! of ThreadSanitizer's; there is none outside `sync/` (see `tidy`), and crossbeam-epoch replaces its
 //! own by itself when its build script sees the flag.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{nightly, step};
@@ -100,6 +105,9 @@ const NEED_SOURCES: [&str; 9] = [
     "scope_order",
 ];
 
+/// Where the planted errors are.
+const PLANTS: &str = "reclaim::seen::";
+
 /// How long the soak runs after the tests, in seconds.
 const SOAK: &str = "60";
 
@@ -110,17 +118,16 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
     let host = nightly::host()?;
     for (idx, sanitizer) in sanitizers.iter().enumerate() {
         step::step(sanitizer.name(), idx + 1 == sanitizers.len(), || {
-            if *sanitizer == Sanitizer::Thread && !has_sources {
-                step::say(&format!(
-                    "    without the standard library's sources: what it synchronises is not seen, and \
-                     left out, as are {}; `rustup component add rust-src --toolchain nightly` \
-                     brings them",
-                    NEED_SOURCES.join(", ")
-                ))?;
+            if !sanitizer.sees_all(has_sources) {
+                step::say(&left_out(&tests)?)?;
+            }
+            for test in sanitizer.planted() {
+                let command = sanitizer.plant(&host, has_sources, test);
+                sanitizer.catches(test, command)?;
             }
             step::run(&mut sanitizer.tests(&host, has_sources, &tests))?;
             // Everything at once, if everything is asked for. It uses the standard library's locks.
-            if tests.is_empty() && (*sanitizer == Sanitizer::Address || has_sources) {
+            if tests.is_empty() && sanitizer.sees_all(has_sources) {
                 step::run(&mut sanitizer.soak(&host, has_sources))?;
             }
             Ok(())
@@ -147,6 +154,23 @@ fn choice(mut parser: Parser) -> Result<(Vec<Sanitizer>, Vec<String>)> {
     Ok((sanitizers, tests))
 }
 
+/// What ThreadSanitizer leaves out without the standard library's sources, of these tests or of all; an error, if one of
+/// them is.
+fn left_out(tests: &[String]) -> Result<String> {
+    const SOURCES: &str = "`rustup component add rust-src --toolchain nightly` brings them";
+    if let Some(test) = tests.iter().find(|test| NEED_SOURCES.contains(&test.as_str())) {
+        bail!("`{test}` needs the standard library's sources: {SOURCES}");
+    }
+    let rest = if tests.is_empty() {
+        format!(", as are the soak and {}", NEED_SOURCES.join(", "))
+    } else {
+        String::new()
+    };
+    Ok(format!(
+        "    without the standard library's sources: what it synchronises is not seen, and left out{rest}; {SOURCES}"
+    ))
+}
+
 impl Sanitizer {
     fn name(self) -> &'static str {
         match self {
@@ -155,17 +179,55 @@ impl Sanitizer {
         }
     }
 
+    /// Whether it sees what the standard library synchronises.
+    fn sees_all(self, has_sources: bool) -> bool {
+        self == Self::Address || has_sources
+    }
+
+    /// The tests with errors that it has to report.
+    fn planted(self) -> &'static [&'static str] {
+        match self {
+            Self::Address => &["a_parcels_block", "a_headers_block"],
+            Self::Thread => &["a_race"],
+        }
+    }
+
+    /// What it says of them.
+    fn report(self) -> &'static str {
+        match self {
+            Self::Address => "AddressSanitizer: heap-use-after-free",
+            Self::Thread => "ThreadSanitizer: data race",
+        }
+    }
+
+    fn plant(self, host: &str, has_sources: bool, test: &str) -> Command {
+        let mut command = self.cargo(&["test", "--lib"], host, has_sources);
+        command.args(["--", "--exact", &format!("{PLANTS}{}::{test}", self.name())]);
+        command
+    }
+
+    /// Fails unless the command ends in the sanitizer's report.
+    fn catches(self, test: &str, mut command: Command) -> Result<()> {
+        let output = command.stdin(Stdio::null()).output().context("cannot run cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let report = said.lines().find(|line| line.contains(self.report()));
+        match report.filter(|_| !output.status.success()) {
+            Some(report) => step::say(&format!("    `{test}` is caught: {}", report.trim())),
+            None => bail!("`{test}` was planted, and not seen:\n{said}"),
+        }
+    }
+
     fn tests(self, host: &str, has_sources: bool, tests: &[String]) -> Command {
         let mut command = self.cargo(&["test", "--no-fail-fast"], host, has_sources);
         if tests.is_empty() {
             command.arg("--lib");
-            let sees_all = self == Self::Address || has_sources;
+            let sees_all = self.sees_all(has_sources);
             let tests = TESTS.iter().filter(|test| sees_all || !NEED_SOURCES.contains(test));
             command.args(tests.flat_map(|test| ["--test", test]));
         }
         command.args(tests.iter().flat_map(|test| ["--test", test]));
         command.arg("--");
-        command.args(SKIPPED.iter().flat_map(|test| ["--skip", test]));
+        command.args(SKIPPED.iter().chain(&[PLANTS]).flat_map(|test| ["--skip", test]));
         command
     }
 
@@ -176,6 +238,10 @@ impl Sanitizer {
         command
     }
 
+    fn flags(self) -> String {
+        format!("-Zsanitizer={0} --cfg=sanitized=\"{0}\"", self.name())
+    }
+
     /// `cargo` with the sanitizer on.
     fn cargo(self, args: &[&str], host: &str, has_sources: bool) -> Command {
         let mut command = nightly::cargo(args);
@@ -184,19 +250,19 @@ impl Sanitizer {
         let suppressions = |name| format!("halt_on_error=1 suppressions={}", file(name));
         match self {
             Self::Address => {
-                command.env("RUSTFLAGS", "-Zsanitizer=address");
+                command.env("RUSTFLAGS", self.flags());
                 command.env("CARGO_TARGET_DIR", "target-asan");
                 command.env("ASAN_OPTIONS", "detect_stack_use_after_return=1");
                 command.env("LSAN_OPTIONS", format!("suppressions={}", file("lsan.supp")));
             }
             Self::Thread if has_sources => {
                 command.arg("-Zbuild-std");
-                command.env("RUSTFLAGS", "-Zsanitizer=thread");
+                command.env("RUSTFLAGS", self.flags());
                 command.env("CARGO_TARGET_DIR", "target-tsan");
                 command.env("TSAN_OPTIONS", suppressions("tsan.supp"));
             }
             Self::Thread => {
-                let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";
+                let flags = self.flags() + " -Cunsafe-allow-abi-mismatch=sanitizer";
                 command.env("RUSTFLAGS", flags);
                 command.env("CARGO_TARGET_DIR", "target-tsan");
                 command.env("TSAN_OPTIONS", suppressions("tsan-prebuilt.supp"));
@@ -253,6 +319,54 @@ mod tests {
             assert!(!has(Sanitizer::Thread, false, test));
         }
         assert!(has(Sanitizer::Thread, false, "stress") && has(Sanitizer::Thread, false, "--lib"));
+    }
+
+    /// Else no test is run, and a sanitizer that sees nothing is not told from a name that is mistyped.
+    #[test]
+    fn every_planted_error_is_there() {
+        let text = fs::read_to_string(crate::root().join("src/reclaim/seen.rs")).unwrap();
+        for sanitizer in [Sanitizer::Address, Sanitizer::Thread] {
+            for test in sanitizer.planted() {
+                assert!(text.contains(&format!("fn {test}()")), "no test {test}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_reports_is_not_caught() {
+        let says = |code: &str| {
+            let mut command = Command::new("sh");
+            command.args([
+                "-c",
+                &format!("echo '==1==ERROR: {}' >&2; {code}", Sanitizer::Thread.report()),
+            ]);
+            command
+        };
+        assert!(Sanitizer::Thread.catches("a_race", says("exit 66")).is_ok());
+        assert!(Sanitizer::Thread.catches("a_race", says("exit 0")).is_err());
+        assert!(Sanitizer::Address.catches("a_race", says("exit 1")).is_err(), "another error");
+    }
+
+    /// With the pool, a freed block looks alive.
+    #[test]
+    fn no_block_is_kept_from_address_sanitizer() {
+        let flags = |sanitizer: Sanitizer| {
+            let command = sanitizer.tests("host", true, &[]);
+            let flags = command.get_envs().find(|(name, _)| *name == "RUSTFLAGS");
+            flags.unwrap().1.unwrap().to_string_lossy().into_owned()
+        };
+        assert!(flags(Sanitizer::Address).contains("sanitized=\"address\""));
+        assert!(!flags(Sanitizer::Thread).contains("address"), "it sees the depot's own races");
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_and_cannot_be_asked_for() {
+        let said = left_out(&[]).unwrap();
+        assert!(said.contains("soak") && said.contains("lookup_storms"), "{said}");
+        let said = left_out(&["stress".to_owned()]).unwrap();
+        assert!(!said.contains("soak") && !said.contains("lookup"), "{said}");
+        let error = left_out(&["stress".to_owned(), "lookup".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`lookup`") && error.contains("rust-src"), "{error}");
     }
 
     #[test]

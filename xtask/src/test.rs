@@ -18,7 +18,7 @@ pub(crate) fn run(parser: Parser) -> Result<()> {
     let mut skips = Skips::default();
     step::step("preflight", false, || {
         skips = debian::prepare(no_skips)?;
-        Ok(())
+        skips.add(deps::unresolved()?, no_skips)
     })?;
     let tests = Tests::new(&skips);
     if !tests.nextest {

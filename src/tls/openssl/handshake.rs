@@ -74,7 +74,8 @@ impl Handshake {
         self.lookups.look_up(id, take)
     }
 
-    /// It has come to its end, and nothing is asked for any more.
+    /// It has come to its end, and nothing is asked for any more. Nobody knows that of a handshake that gives out no
+    /// ticket: what it has taken stays until the connection begins another one, or ends.
     pub(super) fn end(&mut self) {
         self.lookups.taken = None;
     }

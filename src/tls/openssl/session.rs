@@ -53,6 +53,10 @@ impl OpensslSession {
     /// }
     /// ```
     ///
+    /// The handshake that makes the session has to be over, or to stand still meanwhile, as in a callback of it in this
+    /// thread: OpenSSL writes the session without a lock until then, and a copy that is made beside it in another thread, of
+    /// an `SslSession` that a servername callback gave away say, is a data race.
+    ///
     /// # Errors
     ///
     /// OpenSSL has no memory for a copy; or the handshake has not come to its keys yet, as in a servername callback,
