@@ -433,8 +433,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if !stores || self.admit(at, name.scope, weight).is_err() {
             return Some(self.hand_out(node, due));
         }
-        let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
-        let stored = self.store(node, (at, spot), now, IfPresent::Refuse);
+        let (own, spot) = (self.lanes.mine_to_put(), self.shards[at].table.spot(name.hash));
+        let now = self.clock.now();
+        let stored = self.store(node, (at, own, spot), now, IfPresent::Refuse);
         drop(inside);
         let session = match stored {
             Ok(Stored { unseen, gone, .. }) => {

@@ -53,7 +53,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let spot = self.shards[at].table.spot_to_write(name.hash);
         let now = self.clock.now();
         // Outside the gate, and while a panic of another payload's drop loses nothing but what is put.
-        self.tend(self.lanes.mine_to_put(), now);
+        let own = self.lanes.mine_to_put();
+        self.tend(own, now);
         let Some(inside) = self.gate.enter() else {
             return self.refused(Refusal::Closed, payload);
         };
@@ -72,7 +73,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let stored = if tells.has(CacheMode::NO_INTERNAL_STORE) {
             self.hand_over(node, if_present)
         } else {
-            self.store(node, (at, spot), now, if_present)
+            self.store(node, (at, own, spot), now, if_present)
         };
         drop(inside);
         if scope.slot() != name.scope && !planted!("no-second-look-at-the-scope") {
@@ -145,13 +146,12 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) fn store(
         &self,
         mut node: NewNode<S>,
-        (at, spot): (usize, Spot<'_>),
+        (at, own, spot): (usize, usize, Spot<'_>),
         mut now: u64,
         if_present: IfPresent,
     ) -> Result<Stored<'_, S>, (Refusal, NewNode<S>)> {
         let charge = Self::charge(node.node().weight());
-        let (shard, own) = (&self.shards[at], self.lanes.mine_to_put());
-        let lane = self.lanes.lane(own);
+        let (shard, lane) = (&self.shards[at], self.lanes.lane(own));
         let tells_came = node.tells_came();
         let is_unseen = Due::load(node.node().expiry()).is_provisional();
         let (mut hand, mut looks) = (Hand::empty(&self.room, own), Looks::default());
