@@ -345,6 +345,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by name.
     fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
         let removed = self.depart(name, reason).map(drop);
+        self.shards[self.shard_of(name)].after_removal(name);
         if let Err(Missing::Unknown) = removed {
             // Whoever removes helps with the hints that others have left, also if nothing was there.
             self.compact_after();

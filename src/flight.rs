@@ -37,6 +37,12 @@
 //! Both orders of a removal and the registration: both change the count of flights, the registration once more when the
 //! flight is linked. If the removal's look at it is before that, the asker, which looks into the cache after it
 //! registered, sees the session, or that it is gone; if it is after that, the removal finds the flight and marks it.
+//! A session that the asker sees there is its own, for those aboard may have come after its removal: they look themselves.
+//!
+//! Where the mode is not to look ([`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP)), the asker asks although
+//! it saw a session, and notes that: what it can link in that one's place it does not show, for that one has left. What is
+//! handed out is looked at under the lock when it lands, and a removal marks once more before it returns: whoever comes
+//! aboard after it is not shown what was removed.
 //!
 //! Both orders of the removal of a session that is not here and the linking of what was answered: the one marks and
 //! then looks for what is linked, the other links and then looks for the mark, and in between both change the
@@ -92,6 +98,8 @@ struct State<S> {
     rang: bool,
     /// The waker of whoever landed, to be dropped when the flight is out of the table.
     own: Option<Waker>,
+    /// Whether a session of the name was in the cache when it was asked for.
+    was_inside: bool,
 }
 
 /// What has come of a flight.
@@ -350,6 +358,7 @@ impl<S: Send + Sync + 'static> Flight<S> {
                 bell: None,
                 rang: false,
                 own: None,
+                was_inside: false,
             }),
         })
     }
@@ -361,6 +370,16 @@ impl<S: Send + Sync + 'static> Flight<S> {
     /// Whether its future was woken since the cache last looked.
     pub(crate) fn rang(&self) -> bool {
         self.state().rang
+    }
+
+    /// Notes that a session of the name is in the cache, though it is going to be asked for.
+    pub(crate) fn note_inside(&self) {
+        self.state().was_inside = true;
+    }
+
+    /// Whether one was, before it was asked for.
+    pub(crate) fn was_inside(&self) -> bool {
+        self.state().was_inside
     }
 
     /// A seat for another lookup, if its want is this one's; for a take if there is no other one.

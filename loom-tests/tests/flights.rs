@@ -135,6 +135,37 @@ fn a_landing_that_does_not_look_again_is_caught() {
     GET_TAKE_GET.catches("landed-though-removed", "a removed session came back");
 }
 
+const GET_PUT_TAKE_GET: Scenario = Scenario {
+    name: "put, take, get ∥ a get that asks",
+    preemptions: [0, 3],
+    // In memory mode one preemption takes too long.
+    floors: [1, 34_800],
+    run: || {
+        let engine = Arc::new(Engine::asking(2, |_| Answer::Nothing));
+        race(
+            &engine,
+            |engine| {
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+                if engine.take(1).is_some() {
+                    let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+                    assert!(found.is_none(), "a removed session came back");
+                }
+            },
+            |engine| drop(engine.lookup(1, Want::Get)),
+        );
+    },
+};
+
+#[test]
+fn who_comes_after_a_removal_is_not_shown_what_the_asker_found() {
+    GET_PUT_TAKE_GET.explore();
+}
+
+#[test]
+fn what_the_asker_found_and_shows_to_all_is_caught() {
+    GET_PUT_TAKE_GET.catches("landed-what-was-found", "a removed session came back");
+}
+
 /// An engine that keeps expired sessions, and a database that follows its calls when it is asked. For a
 /// session that it knows of, another one is put, and expires, before it answers.
 fn overtaken() -> Arc<Engine<Payload>> {
@@ -314,6 +345,68 @@ fn a_mark_that_is_not_ordered_with_the_linking_is_caught() {
 #[test]
 fn marks_and_linkings_that_do_not_see_each_other_are_caught() {
     REMOVE_GET.catches("relaxed-order-of-marks", "a removed session came back");
+}
+
+/// As [`evicted`], with the session inside, where lookups do not look.
+fn inside() -> Arc<Engine<Payload>> {
+    let engine = evicted();
+    engine.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL_LOOKUP);
+    assert!(engine.put(1, Payload::new(PUT)).is_stored());
+    engine
+}
+
+const REMOVE_INSIDE: Scenario = Scenario {
+    name: "a get that does not look inside ∥ a removal",
+    preemptions: [0, 3],
+    // In memory mode one preemption takes too long.
+    floors: [1, 7_460],
+    run: || {
+        let engine = inside();
+        race(
+            &engine,
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| assert!(engine.remove(1), "it is inside"),
+        );
+        assert!(!engine.contains(1), "a removed session came back");
+    },
+};
+
+#[test]
+fn what_is_removed_inside_does_not_come_back_from_elsewhere() {
+    REMOVE_INSIDE.explore();
+}
+
+#[test]
+fn an_answer_that_takes_the_place_of_what_was_inside_is_caught() {
+    REMOVE_INSIDE.catches("shown-in-place-of-the-left", "a removed session came back");
+}
+
+const REMOVE_INSIDE_GET: Scenario = Scenario {
+    name: "a get that does not look inside ∥ a removal, get",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 1_350],
+    run: || {
+        race(
+            &inside(),
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| {
+                assert!(engine.remove(1), "it is inside");
+                let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+                assert!(found.is_none(), "a removed session came back");
+            },
+        );
+    },
+};
+
+#[test]
+fn who_comes_after_a_removal_inside_is_not_shown_what_was_removed() {
+    REMOVE_INSIDE_GET.explore();
+}
+
+#[test]
+fn a_removal_inside_that_marks_once_is_caught() {
+    REMOVE_INSIDE_GET.catches("marked-once", "a removed session came back");
 }
 
 /// An external cache that answers when it is told to.

@@ -146,12 +146,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Another one's may have just landed.
             Begun::Refused => return Asked::Answered(self.find_anew(name, want)),
         };
-        // Once more, now that whoever removes a session of this name finds the flight.
+        // Once more, now that whoever removes a session of this name finds the flight. Others who are aboard look
+        // themselves: the removal of this one may have looked for a flight before this began, and one of them may have
+        // come after that removal.
         if let Some(session) = self.find_anew(name, want) {
-            if want == Want::Get {
+            if want == Want::Get && planted!("landed-what-was-found") {
                 asker.land(&session, || {});
             }
             return Asked::Answered(Some(session));
+        }
+        // Before the look for what is leaving: what leaves later was seen here.
+        if self.is_there(name) {
+            asker.flight().note_inside();
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -310,20 +316,34 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Tended::Polls(later) => (asker(), later, false),
             Tended::Late(later, true) => (asker(), later, true),
             Tended::Late(later, false) => {
-                let _ended = asker();
-                self.dropped(later);
+                self.drop_late(later, &asker());
                 return None;
             }
         };
         match self.poll_once(flight, later) {
             Ok(answer) => self.conclude_orphan(answer, asker),
-            Err(later) if is_late => self.dropped(later),
+            Err(later) if is_late => self.drop_late(later, &asker),
             Err(later) => {
                 asker.park(later);
                 return Some(orphan);
             }
         }
         None
+    }
+
+    /// Drops a future that nobody waits for any longer: nothing has come of it.
+    fn drop_late(&self, later: Later<S>, asker: &Asker<'_, S>) {
+        self.dropped(later);
+        self.take_for_no_lookup(asker);
+    }
+
+    /// [`take_for_nobody`](Self::take_for_nobody), for a take that has left its flight: what was inside when it asked.
+    /// What has come since nobody was going to take, and it may be the answer itself.
+    fn take_for_no_lookup(&self, asker: &Asker<'_, S>) {
+        let flight = asker.flight();
+        if flight.was_inside() {
+            self.take_for_nobody(&flight.name, flight.want);
+        }
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
@@ -354,6 +374,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
         // unwinds.
         self.caught(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
+        self.caught(|| self.take_for_no_lookup(asker));
     }
 
     /// Accepts an answer to lookups that wait, and tells them.
@@ -464,7 +485,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Shows a session that was linked unseen; or removes it, if the flight is stale.
     fn show(&self, node: NodeRef<S>, due: Due, asker: &Asker<'_, S>) -> Option<Session<S>> {
         let session = Session::new(node);
-        if asker.is_stale() {
+        // What was inside is not any more, or this one would not have been linked.
+        let has_left = asker.flight().was_inside() && !planted!("shown-in-place-of-the-left");
+        if has_left || asker.is_stale() {
             self.remove_session(&session, Reason::Rejected);
             return None;
         }
