@@ -228,9 +228,14 @@ fn a_replacement_of_the_outdated_that_marks_no_flight_is_caught() {
 
 /// An engine, and a database that follows its calls when it is asked, and gives what it has once.
 fn followed() -> Arc<Engine<Payload>> {
+    following().0
+}
+
+/// As [`followed`], and whether the database has a session.
+fn following() -> (Arc<Engine<Payload>>, Arc<AtomicBool>) {
     let engine = Arc::new(Engine::dispatching(3, Dispatch::Manual));
     let is_known = Arc::new(AtomicBool::new(false));
-    let (store, forget) = (Arc::clone(&is_known), Arc::clone(&is_known));
+    let [store, forget, give] = [(); 3].map(|()| Arc::clone(&is_known));
     engine.set_on_new(Some(Arc::new(move |_: NewSession<Payload>| {
         store.store(true, Ordering::Relaxed);
         Verdict::Keep
@@ -241,13 +246,13 @@ fn followed() -> Arc<Engine<Payload>> {
     let weak = Arc::downgrade(&engine);
     let on_get: Arc<OnGet<Payload>> = Arc::new(move |proposed| {
         weak.upgrade().expect("it asks").poll();
-        match is_known.swap(false, Ordering::Relaxed) {
+        match give.swap(false, Ordering::Relaxed) {
             true => Answer::Give(given(proposed)),
             false => Answer::Nothing,
         }
     });
     engine.set_on_get(Some(on_get));
-    engine
+    (engine, is_known)
 }
 
 const PUT_TAKE_ASK: Scenario = Scenario {
@@ -278,6 +283,37 @@ fn a_ticket_that_is_put_while_it_is_asked_for_is_taken_once() {
 #[test]
 fn a_ticket_that_stays_inside_is_caught() {
     PUT_TAKE_ASK.catches("left-inside", "a ticket is taken once");
+}
+
+const REMOVE_DROP_PUT: Scenario = Scenario {
+    name: "drop of the scope, put ∥ the removal of what is elsewhere",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 330],
+    run: || {
+        let (engine, is_known) = following();
+        race(
+            &engine,
+            |engine| {
+                engine.drop_scope();
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+            },
+            |engine| engine.remove(1),
+        );
+        engine.poll();
+        let is_known = is_known.load(Ordering::Relaxed);
+        assert_eq!(is_known, engine.contains(1), "the database has what the cache holds");
+    },
+};
+
+#[test]
+fn a_removal_elsewhere_ends_what_was_put_after_a_drop_of_the_scope() {
+    REMOVE_DROP_PUT.explore();
+}
+
+#[test]
+fn a_removal_elsewhere_by_the_old_slot_is_caught() {
+    REMOVE_DROP_PUT.catches("gone-by-the-old-slot", "the database has what the cache holds");
 }
 
 /// An engine, and a database that has a session which is not here, and follows its calls.
