@@ -141,7 +141,7 @@ pub(crate) enum Look<S> {
 /// What is left when a lookup leaves.
 pub(crate) enum Left<S> {
     Nothing,
-    /// A session that this one was the last to be shown.
+    /// What has come of the flight in this very moment.
     Session(Option<Session<S>>),
     /// An answer to a take that nobody took.
     Answer(Answer<S>),
@@ -471,8 +471,10 @@ impl<S: Send + Sync + 'static> Seat<S> {
         let mut wakers = Vec::new();
         let left = match state.landed.take() {
             Some(Landed::Answered(answer)) => Left::Answer(answer),
-            Some(Landed::Concluded(session)) if state.is_free() => {
-                state.landed = Some(Landed::Concluded(None));
+            Some(Landed::Concluded(session)) => {
+                // As in `look`.
+                let others = if state.is_free() { None } else { session.clone() };
+                state.landed = Some(Landed::Concluded(others));
                 Left::Session(session)
             }
             None if state.parked.is_some() && state.is_free() && state.bell.is_none() => {
@@ -652,32 +654,4 @@ impl<S> fmt::Debug for Flights<S> {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use crate::reclaim::gauge::Lease;
-    use crate::scope::{Registry, Scope};
-    use crate::table::SessionId;
-
-    /// However many lookups wait, one more is found in constant time.
-    #[test]
-    fn the_table_grows_with_the_flights() {
-        let lease = Lease::new(usize::MAX);
-        let flights = Flights::<u64>::new(lease.gauges());
-        let scope = Registry::new().attach(&Scope::new("web"));
-        let askers: Vec<_> = (1..=2_000u64)
-            .map(|number| {
-                let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63;
-                let mut id = [0; 32];
-                id[..8].copy_from_slice(&number.to_le_bytes());
-                let name = Name { hash, scope: scope.slot(), id: SessionId::from(id) };
-                match flights.begin(&name, &scope, Want::Get, false) {
-                    Begun::Asks(asker) => asker,
-                    _ => panic!("nobody else asks"),
-                }
-            })
-            .collect();
-        assert!(flights.table.cells() >= 1_000, "{} cells", flights.table.cells());
-        drop(askers);
-        assert_eq!(flights.count.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;
