@@ -281,8 +281,25 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
     }
 
     /// Leaves the future to whoever polls next; the flight goes on.
-    pub(crate) fn park(mut self, later: Later<S>) {
-        let mut state = self.flight.state();
+    pub(crate) fn park(self, later: Later<S>) {
+        let flight = Arc::clone(&self.flight);
+        self.park_in(flight.state(), later);
+    }
+
+    /// As [`park`](Self::park), for a lookup that is aboard. If there is none, lands without a session, so that none
+    /// comes aboard any more, and returns itself and the future.
+    pub(crate) fn park_for_lookup(self, later: Later<S>) -> Option<(Self, Later<S>)> {
+        let flight = Arc::clone(&self.flight);
+        let mut state = flight.state();
+        if state.is_free() {
+            state.landed = Some(Landed::Concluded(None));
+            return Some((self, later));
+        }
+        self.park_in(state, later);
+        None
+    }
+
+    fn park_in(mut self, mut state: MutexGuard<'_, State<S>>, later: Later<S>) {
         state.parked = Some(later);
         // Whoever was woken while the cache polled has found nothing to do, and will not come again. A
         // lookup that polls was woken itself.

@@ -316,13 +316,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Tended::Polls(later) => (asker(), later, false),
             Tended::Late(later, true) => (asker(), later, true),
             Tended::Late(later, false) => {
-                self.drop_late(later, &asker());
+                self.end_late(later, asker());
                 return None;
             }
         };
         match self.poll_once(flight, later) {
             Ok(answer) => self.conclude_orphan(answer, asker),
-            Err(later) if is_late => self.drop_late(later, &asker),
+            Err(later) if is_late => self.end_late(later, asker),
             Err(later) => {
                 asker.park(later);
                 return Some(orphan);
@@ -331,10 +331,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         None
     }
 
-    /// Drops a future that nobody waits for any longer: nothing has come of it.
-    fn drop_late(&self, later: Later<S>, asker: &Asker<'_, S>) {
+    /// The time of a future that was left is over: it is dropped, unless a lookup has come for it since.
+    fn end_late(&self, later: Later<S>, asker: Asker<'_, S>) {
+        let Some((asker, later)) = asker.park_for_lookup(later) else { return };
+        self.take_for_no_lookup(&asker);
+        // First, so that whoever comes while the future is dropped asks anew.
+        drop(asker);
         self.dropped(later);
-        self.take_for_no_lookup(asker);
     }
 
     /// [`take_for_nobody`](Self::take_for_nobody), for a take that has left its flight: what was inside when it asked.
