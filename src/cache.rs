@@ -191,11 +191,10 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
-        let one = self.engine.settling();
+        // Also if the drop of a payload panics; and last, for a callback may change a limit in turn.
+        let _delivery = self.engine.delivery_of_all();
+        let _one = self.engine.settling();
         self.engine.set_limit(which, limit as u64);
-        // A callback may change a limit in turn.
-        drop(one);
-        self.engine.deliver_all();
     }
 
     /// Changes the lifetime of sessions that are put from now on. Less than a millisecond stores sessions that
