@@ -452,15 +452,19 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         let at = self.shard_of(name);
+        if self.has(name, CacheMode::NO_INTERNAL_STORE) {
+            return Some(self.hand_out(node, due));
+        }
+        // As in a put, outside the gate. The answer may be nowhere else any more: another payload's panic must not lose it.
+        let _ = contained(|| self.tend(self.lanes.mine(), self.clock.now()));
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
-        let stores = !self.has(name, CacheMode::NO_INTERNAL_STORE);
-        if !stores || self.admit(at, name.scope, weight).is_err() {
+        if self.admit(at, name.scope, weight).is_err() {
             return Some(self.hand_out(node, due));
         }
         let (now, spot) = (self.clock.now(), self.shards[at].table.spot(name.hash));
         let stored = self.store(node, (at, spot), now, IfPresent::Refuse);
         drop(inside);
-        let session = match stored {
+        match stored {
             Ok(Stored { unseen, gone, .. }) => {
                 // Without a reference it was removed before it was shown.
                 let session = unseen.and_then(|unseen| self.show(unseen, due, asker));
@@ -468,8 +472,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
                     self.remove_session(session, Reason::ScopeDropped);
                 }
-                // User code, as below.
-                drop(gone);
+                // User code, which may panic: as above.
+                let _ = contained(|| drop(gone));
                 session
             }
             // Another one was put meanwhile.
@@ -480,9 +484,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 self.find(&self.shards[self.shard_of(name)], name).ok()
             }
             Err((_, node)) => Some(self.hand_out(node, due)),
-        };
-        self.tend(self.lanes.mine(), now);
-        session
+        }
     }
 
     /// Shows a session that was linked unseen; or removes it, if the flight is stale.
