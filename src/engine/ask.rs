@@ -278,7 +278,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
                 let orphan = Orphan::new(flight, timeout);
                 // Contained: as in `tend_orphans`, and above.
-                let tend = |orphan| self.caught(|| self.tend_orphan(orphan)).flatten();
+                let tend = |orphan| contained(|| self.tend_orphan(orphan)).flatten();
                 let stays = if is_full { tend(orphan) } else { Some(orphan) };
                 stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
             }
@@ -299,7 +299,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         for _ in 0..self.orphans.count().min(most) {
             let Some(orphan) = self.orphans.next() else { return };
             // One by one, and contained: a payload's drop that panics strands no other.
-            let stays = self.caught(|| self.tend_orphan(orphan)).flatten();
+            let stays = contained(|| self.tend_orphan(orphan)).flatten();
             stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
         }
     }
@@ -376,8 +376,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
         // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
         // unwinds.
-        self.caught(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
-        self.caught(|| self.take_for_no_lookup(asker));
+        let _ = contained(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
+        let _ = contained(|| self.take_for_no_lookup(asker));
     }
 
     /// Accepts an answer to lookups that wait, and tells them.

@@ -191,7 +191,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // panic; unless the callback keeps one.
         let new = NewSession { session: session.clone(), scope, context: context.clone() };
         if callback(new) == Verdict::Reject {
-            self.remove_session(&session, Reason::Rejected);
+            // What it looks at beside that one may panic as it goes, and is none of the callback's.
+            let _ = contained(|| self.remove_session(&session, Reason::Rejected));
         }
         drop(context);
         1
