@@ -477,7 +477,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Makes the calls of callbacks that wait, and returns how many it made: what
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
     /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in the drop of a payload in the
-    /// middle of a put or of a change of settings, of whatever cache: callbacks must not run under what these hold.
+    /// middle of a put, of a lookup that stores what it was given, of a change of settings or of a close, of whatever
+    /// cache: callbacks must not run under what these hold.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -522,14 +523,16 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///   be resumed any more.
     /// * Handles stay good. What another thread is removing just now (the background thread, say) that thread drops, soon after.
     ///
-    /// It must not be called from the drop of a payload that a put of this cache evicts: it would wait for that put.
+    /// It must not be called from the drop of a payload that a put of this cache evicts, or a lookup that stores what it
+    /// was given: it would wait for these.
     ///
     /// *Where it does not wait for callbacks.* The cache is closed and empty then, and calls still wait:
     ///
     /// * With [`Dispatch::Manual`], whose calls are left to [`poll_callbacks`](Self::poll_callbacks).
     /// * Inside a callback of any cache.
     /// * In the drop of a payload, if that is in the middle of another cache's put or change of settings (which evicts
-    ///   it), or of a lookup that asks the get callback. In the drop of one that leaves otherwise, by a flush, by a take or by the
+    ///   it), of its close, or of a lookup that asks the get callback; or if a remove callback was told of it, for then it is
+    ///   dropped where that was called. In the drop of one that leaves otherwise, by a flush, by a take or by the
     ///   background thread, it waits as anywhere.
     ///
     /// # Panics
@@ -568,8 +571,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Errors
     ///
     /// Calls are still waiting: the time is over, or this is where [`close`](Self::close) does not wait. The cache's threads go on
-    /// to make them. Where it has none for that ([`Dispatch::Manual`]; [`Dispatch::Inline`] in the middle of a put),
-    /// [`poll_callbacks`](Self::poll_callbacks) does.
+    /// to make them. Where it has none for that ([`Dispatch::Manual`]; [`Dispatch::Inline`] without a ticker),
+    /// [`poll_callbacks`](Self::poll_callbacks) does, or closing it again.
     ///
     /// # Panics
     ///
