@@ -27,6 +27,9 @@ use crate::threads::{start_ticker, start_worker};
 /// step just then, that thread drops it at the end of the step. Whoever drops it calls the callbacks that wait,
 /// whatever the [`Dispatch`] is; [`close`](Self::close) it first to choose where.
 ///
+/// *A callback that captures one of these keeps its cache alive for ever*: unset such callbacks when the server ends, or
+/// let them capture a [`Weak`](std::sync::Weak) of an `Arc` with the handle. `docs/callbacks.md` has more.
+///
 /// A session is looked up through the [`scope`](Self::scope) that it belongs to, and through no other. What is here works
 /// on *all* of them, whatever their scope: settings, counts and sweeps, each with the consistency that it states.
 /// So [`iter`](Self::iter) and [`retain`](Self::retain) show every scope's sessions;
@@ -388,7 +391,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// It is called in the thread of the lookup, and may answer later
     /// ([`Answer::Later`](crate::Answer::Later)). What it gives is checked: its id, its scope and its
     /// lifetime. Several gets of one id ask once and share the answer; of several takes one asks, and
-    /// the others find nothing. It is not asked while the leaving of a session of that id waits to be
+    /// the others find nothing; nor does a take while a get of its id asks, or a get while a take does. It is not asked while the leaving of a session of that id waits to be
     /// told to the remove callback, and its answer counts for nothing if a session of that id has left
     /// the cache meanwhile: an external cache that lags brings no session back.
     ///
