@@ -148,7 +148,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// Waits for other changes of settings, and while every place that has to go belongs to an
     /// operation in flight. Not to be called from a payload's drop: a change of a limit evicts, and
-    /// then waits for itself. The same is true of all that sets callbacks and modes.
+    /// then waits for itself. The same is true of all that sets callbacks and modes. Nor from a callback that runs in such a
+    /// drop, because of what that puts with [`Dispatch::Inline`]: the place of what is dropped is free only afterwards.
     ///
     /// ```
     /// use resumption::SessionCache;
