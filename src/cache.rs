@@ -27,6 +27,9 @@ use crate::threads::{start_ticker, start_worker};
 /// step just then, that thread drops it at the end of the step. Whoever drops it calls the callbacks that wait,
 /// whatever the [`Dispatch`] is; [`close`](Self::close) it first to choose where.
 ///
+/// *A callback that captures one of these keeps its cache alive for ever*: unset such callbacks when the server ends, or
+/// let them capture a [`Weak`](std::sync::Weak) of an `Arc` with the handle. `docs/callbacks.md` has more.
+///
 /// A session is looked up through the [`scope`](Self::scope) that it belongs to, and through no other. What is here works
 /// on *all* of them, whatever their scope: settings, counts and sweeps, each with the consistency that it states.
 /// So [`iter`](Self::iter) and [`retain`](Self::retain) show every scope's sessions;
@@ -145,7 +148,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///
     /// Waits for other changes of settings, and while every place that has to go belongs to an
     /// operation in flight. Not to be called from a payload's drop: a change of a limit evicts, and
-    /// then waits for itself. The same is true of all that sets callbacks and modes.
+    /// then waits for itself. The same is true of all that sets callbacks and modes. Nor from a callback that runs in such a
+    /// drop, because of what that puts with [`Dispatch::Inline`]: the place of what is dropped is free only afterwards.
     ///
     /// ```
     /// use resumption::SessionCache;
@@ -191,11 +195,10 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     fn set_limit(&self, which: Limit, limit: usize) {
-        let one = self.engine.settling();
+        // Also if the drop of a payload panics; and last, for a callback may change a limit in turn.
+        let _delivery = self.engine.delivery_of_all();
+        let _one = self.engine.settling();
         self.engine.set_limit(which, limit as u64);
-        // A callback may change a limit in turn.
-        drop(one);
-        self.engine.deliver_all();
     }
 
     /// Changes the lifetime of sessions that are put from now on. Less than a millisecond stores sessions that
@@ -389,7 +392,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// It is called in the thread of the lookup, and may answer later
     /// ([`Answer::Later`](crate::Answer::Later)). What it gives is checked: its id, its scope and its
     /// lifetime. Several gets of one id ask once and share the answer; of several takes one asks, and
-    /// the others find nothing. It is not asked while the leaving of a session of that id waits to be
+    /// the others find nothing; nor does a take while a get of its id asks, or a get while a take does. It is not asked while the leaving of a session of that id waits to be
     /// told to the remove callback, and its answer counts for nothing if a session of that id has left
     /// the cache meanwhile: an external cache that lags brings no session back.
     ///
@@ -478,7 +481,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// Makes the calls of callbacks that wait, and returns how many it made: what
     /// [`Dispatch::Manual`] leaves to the program. Two threads that poll share the work. Polls the
     /// answers that lookups have left, too; see [`Lookup`](crate::Lookup). Makes none in the drop of a payload in the
-    /// middle of a put or of a change of settings, of whatever cache: callbacks must not run under what these hold.
+    /// middle of a put, of a lookup that stores what it was given, of a change of settings or of a close, of whatever
+    /// cache: callbacks must not run under what these hold.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -523,14 +527,16 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     ///   be resumed any more.
     /// * Handles stay good. What another thread is removing just now (the background thread, say) that thread drops, soon after.
     ///
-    /// It must not be called from the drop of a payload that a put of this cache evicts: it would wait for that put.
+    /// It must not be called from the drop of a payload that a put of this cache evicts, or a lookup that stores what it
+    /// was given: it would wait for these.
     ///
     /// *Where it does not wait for callbacks.* The cache is closed and empty then, and calls still wait:
     ///
     /// * With [`Dispatch::Manual`], whose calls are left to [`poll_callbacks`](Self::poll_callbacks).
     /// * Inside a callback of any cache.
     /// * In the drop of a payload, if that is in the middle of another cache's put or change of settings (which evicts
-    ///   it), or of a lookup that asks the get callback. In the drop of one that leaves otherwise, by a flush, by a take or by the
+    ///   it), of its close, or of a lookup that asks the get callback; or if a remove callback was told of it, for then it is
+    ///   dropped where that was called. In the drop of one that leaves otherwise, by a flush, by a take or by the
     ///   background thread, it waits as anywhere.
     ///
     /// # Panics
@@ -569,8 +575,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// # Errors
     ///
     /// Calls are still waiting: the time is over, or this is where [`close`](Self::close) does not wait. The cache's threads go on
-    /// to make them. Where it has none for that ([`Dispatch::Manual`]; [`Dispatch::Inline`] in the middle of a put),
-    /// [`poll_callbacks`](Self::poll_callbacks) does.
+    /// to make them. Where it has none for that ([`Dispatch::Manual`]; [`Dispatch::Inline`] without a ticker),
+    /// [`poll_callbacks`](Self::poll_callbacks) does, or closing it again.
     ///
     /// # Panics
     ///

@@ -336,7 +336,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Also if the drop of another payload ends what follows by a panic.
             let _delivery = self.delivery(self.shard_of(&name));
             if self.tell_gone(&name, reason) {
-                removed = self.remove(&name, reason);
+                // What was put before that is told may be of a newer slot.
+                let is_old = planted!("gone-by-the-old-slot");
+                let slot = if is_old { name.scope } else { scope.slot() };
+                removed = self.remove(&Name { scope: slot, ..name }, reason);
             }
         }
         removed.is_ok()
@@ -345,6 +348,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// Removes a session by name.
     fn remove(&self, name: &Name, reason: Reason) -> Result<(), Missing> {
         let removed = self.depart(name, reason).map(drop);
+        self.shards[self.shard_of(name)].after_removal(name);
         if let Err(Missing::Unknown) = removed {
             // Whoever removes helps with the hints that others have left, also if nothing was there.
             self.compact_after();

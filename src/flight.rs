@@ -37,6 +37,12 @@
 //! Both orders of a removal and the registration: both change the count of flights, the registration once more when the
 //! flight is linked. If the removal's look at it is before that, the asker, which looks into the cache after it
 //! registered, sees the session, or that it is gone; if it is after that, the removal finds the flight and marks it.
+//! A session that the asker sees there is its own, for those aboard may have come after its removal: they look themselves.
+//!
+//! Where the mode is not to look ([`NO_INTERNAL_LOOKUP`](crate::CacheMode::NO_INTERNAL_LOOKUP)), the asker asks although
+//! it saw a session, and notes that: what it can link in that one's place it does not show, for that one has left. What is
+//! handed out is looked at under the lock when it lands, and a removal marks once more before it returns: whoever comes
+//! aboard after it is not shown what was removed.
 //!
 //! Both orders of the removal of a session that is not here and the linking of what was answered: the one marks and
 //! then looks for what is linked, the other links and then looks for the mark, and in between both change the
@@ -92,6 +98,8 @@ struct State<S> {
     rang: bool,
     /// The waker of whoever landed, to be dropped when the flight is out of the table.
     own: Option<Waker>,
+    /// Whether a session of the name was in the cache when it was asked for.
+    was_inside: bool,
 }
 
 /// What has come of a flight.
@@ -133,7 +141,7 @@ pub(crate) enum Look<S> {
 /// What is left when a lookup leaves.
 pub(crate) enum Left<S> {
     Nothing,
-    /// A session that this one was the last to be shown.
+    /// What has come of the flight in this very moment.
     Session(Option<Session<S>>),
     /// An answer to a take that nobody took.
     Answer(Answer<S>),
@@ -273,8 +281,25 @@ impl<S: Send + Sync + 'static> Asker<'_, S> {
     }
 
     /// Leaves the future to whoever polls next; the flight goes on.
-    pub(crate) fn park(mut self, later: Later<S>) {
-        let mut state = self.flight.state();
+    pub(crate) fn park(self, later: Later<S>) {
+        let flight = Arc::clone(&self.flight);
+        self.park_in(flight.state(), later);
+    }
+
+    /// As [`park`](Self::park), for a lookup that is aboard. If there is none, lands without a session, so that none
+    /// comes aboard any more, and returns itself and the future.
+    pub(crate) fn park_for_lookup(self, later: Later<S>) -> Option<(Self, Later<S>)> {
+        let flight = Arc::clone(&self.flight);
+        let mut state = flight.state();
+        if state.is_free() {
+            state.landed = Some(Landed::Concluded(None));
+            return Some((self, later));
+        }
+        self.park_in(state, later);
+        None
+    }
+
+    fn park_in(mut self, mut state: MutexGuard<'_, State<S>>, later: Later<S>) {
         state.parked = Some(later);
         // Whoever was woken while the cache polled has found nothing to do, and will not come again. A
         // lookup that polls was woken itself.
@@ -350,6 +375,7 @@ impl<S: Send + Sync + 'static> Flight<S> {
                 bell: None,
                 rang: false,
                 own: None,
+                was_inside: false,
             }),
         })
     }
@@ -361,6 +387,16 @@ impl<S: Send + Sync + 'static> Flight<S> {
     /// Whether its future was woken since the cache last looked.
     pub(crate) fn rang(&self) -> bool {
         self.state().rang
+    }
+
+    /// Notes that a session of the name is in the cache, though it is going to be asked for.
+    pub(crate) fn note_inside(&self) {
+        self.state().was_inside = true;
+    }
+
+    /// Whether one was, before it was asked for.
+    pub(crate) fn was_inside(&self) -> bool {
+        self.state().was_inside
     }
 
     /// A seat for another lookup, if its want is this one's; for a take if there is no other one.
@@ -452,8 +488,10 @@ impl<S: Send + Sync + 'static> Seat<S> {
         let mut wakers = Vec::new();
         let left = match state.landed.take() {
             Some(Landed::Answered(answer)) => Left::Answer(answer),
-            Some(Landed::Concluded(session)) if state.is_free() => {
-                state.landed = Some(Landed::Concluded(None));
+            Some(Landed::Concluded(session)) => {
+                // As in `look`.
+                let others = if state.is_free() { None } else { session.clone() };
+                state.landed = Some(Landed::Concluded(others));
                 Left::Session(session)
             }
             None if state.parked.is_some() && state.is_free() && state.bell.is_none() => {
@@ -633,32 +671,4 @@ impl<S> fmt::Debug for Flights<S> {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests {
-    use super::*;
-    use crate::reclaim::gauge::Lease;
-    use crate::scope::{Registry, Scope};
-    use crate::table::SessionId;
-
-    /// However many lookups wait, one more is found in constant time.
-    #[test]
-    fn the_table_grows_with_the_flights() {
-        let lease = Lease::new(usize::MAX);
-        let flights = Flights::<u64>::new(lease.gauges());
-        let scope = Registry::new().attach(&Scope::new("web"));
-        let askers: Vec<_> = (1..=2_000u64)
-            .map(|number| {
-                let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63;
-                let mut id = [0; 32];
-                id[..8].copy_from_slice(&number.to_le_bytes());
-                let name = Name { hash, scope: scope.slot(), id: SessionId::from(id) };
-                match flights.begin(&name, &scope, Want::Get, false) {
-                    Begun::Asks(asker) => asker,
-                    _ => panic!("nobody else asks"),
-                }
-            })
-            .collect();
-        assert!(flights.table.cells() >= 1_000, "{} cells", flights.table.cells());
-        drop(askers);
-        assert_eq!(flights.count.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

@@ -33,7 +33,9 @@
 //! * **Lock-free.** A thread that is stopped at any instruction of a put, a get, a take, a removal,
 //!   an eviction, an expiry or a growth keeps no other from going on. [`SessionCache::close`] waits, a lowered limit
 //!   may, and so do the calls that attach or drop a scope or change a setting, which exclude each other;
-//!   a lookup waits for a get callback that it asks. This does not cover the allocator, nor what the C library does
+//!   a lookup waits for a get callback that it asks. What lookups have left of their questions is in one list of the cache:
+//!   a thread that is stopped in one of its few steps there keeps lookups that time out or are dropped, and the
+//!   background thread, and no others. This does not cover the allocator, nor what the C library does
 //!   when a thread first uses the crate.
 //! * **Linearizable per id.** Puts, gets, takes, removals and extensions of one id take effect one
 //!   after the other. A replace is never seen as a miss; a session has one taker, and every removal

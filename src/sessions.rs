@@ -158,7 +158,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
 
     /// Removes a session and returns it; asks the get callback for one that is not there. Of several
     /// takes of one session exactly one gets it: this is what makes a TLS 1.3 ticket single-use, and
-    /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches.
+    /// early data safe from replay (RFC 8446 §8.1), as far as the cache reaches. What is being asked for already, by another
+    /// take or by a get, it does not find and does not ask for.
     ///
     /// *Where several servers share an external cache, that alone may decide*: it deletes what it gives, in one step, and
     /// each server asks it for each take, in the [mode](crate::CacheMode) `CacheMode::SERVER | CacheMode::NO_INTERNAL`, or

@@ -19,7 +19,7 @@ use crate::payload::prefetch_to_drop;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
 use crate::stats::Reason;
-use crate::sync::{AtomicSetting, Ordering};
+use crate::sync::{AtomicSetting, Ordering, planted};
 use crate::table::{Found, Name, Node, Table, Unlinked};
 
 /// Links that a walk of the table follows under one pin.
@@ -155,6 +155,20 @@ impl<S: 'static> Shard<S> {
     pub(crate) fn before_removal(&self, node: &Node<S>) {
         if self.tells().has_asked() {
             self.flights.mark_stale(&node.name());
+        }
+    }
+
+    /// A session of `name` was removed; as above, once more: where lookups do not look into the cache, what one of them
+    /// is given that has begun in between must not be shown to those who come after this.
+    #[inline]
+    pub(crate) fn after_removal(&self, name: &Name) {
+        let tells = self.tells();
+        if tells.is_unusual()
+            && tells.has_asked()
+            && tells.has(CacheMode::NO_INTERNAL_LOOKUP)
+            && !planted!("marked-once")
+        {
+            self.flights.mark_stale(name);
         }
     }
 

@@ -79,11 +79,12 @@ pub struct Stats {
     pub remove_called: u64,
     /// Calls of the get callback.
     pub get_called: u64,
-    /// Calls of the get callback whose answer was handed out.
+    /// Calls of the get callback whose answer was handed out; or, where a session of the id was put meanwhile, that one.
     pub get_answered: u64,
     /// Lookups that did not wait for an answer of the get callback any longer.
     pub get_timed_out: u64,
-    /// Calls of callbacks that panicked.
+    /// Calls of callbacks that panicked; polls and drops of what they have answered with, and drops of contexts that they
+    /// were given, too. Not those of payloads, but in a callback's own hands.
     pub callbacks_panicked: u64,
     /// How long it was since sessions were put, or last extended or renewed, when they were evicted, on
     /// average: the effective lifetime of a cache that is too small. Up to a 32 768th of their lifetimes less than
@@ -180,7 +181,8 @@ impl Stats {
     /// All lookups of what the cache does not hold. [`get_answered`](Self::get_answered) of them were given a session by the
     /// get callback, and more where several gets have shared an answer. With the
     /// [mode](crate::CacheMode::NO_INTERNAL_LOOKUP) that asks at once no lookup of an id is a miss, and what is given
-    /// counts in `get_answered` nevertheless.
+    /// counts in `get_answered` nevertheless. A lookup that missed, and then found what had come before it asked, or what another
+    /// one's asking has stored, stays a miss, and is no hit.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses_unknown + self.misses_expired + self.misses_malformed

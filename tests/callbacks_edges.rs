@@ -471,3 +471,25 @@ fn callbacks_panicked_counts_callbacks() {
     assert_eq!((stats.remove_called, stats.callbacks_panicked), (1, 0));
     assert_eq!(drops.load(SeqCst), 1);
 }
+
+/// What a rejected session leaves behind is tended, and others are found expired there.
+#[test]
+fn a_payload_that_a_rejection_meets_is_none_of_the_callbacks() {
+    let clock = Clock::manual();
+    let builder = SessionCache::builder().max_sessions(20_000).without_ticker();
+    let cache = builder.dispatch(Dispatch::Manual).clock(clock.clone()).build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    // As many hints as make each removal look at some, expired bombs among them.
+    for number in 0..200 {
+        assert!(web.put_with(&id(number), Bomb(true), MINUTE).is_stored());
+    }
+    cache.set_on_new(Some(Arc::new(|_| Verdict::Reject))).unwrap();
+    for number in 1_000..1_400 {
+        assert!(web.put_with(&id(number), Bomb(false), 60 * MINUTE).is_stored());
+    }
+    clock.advance(2 * MINUTE);
+    cache.poll_callbacks();
+    let stats = cache.stats();
+    assert_eq!((stats.new_called, stats.callbacks_panicked), (400, 0));
+    assert!(stats.removals.expired > 0, "a rejection has met some");
+}

@@ -406,6 +406,23 @@ fn of_many_each_that_is_not_there_is_asked_for() {
     );
 }
 
+#[test]
+fn of_many_each_is_looked_for_in_the_scope_as_it_is_then() {
+    let (cache, sessions, _) = cache(Dispatch::Inline);
+    let (inner, drops) = (sessions.clone(), cache.clone());
+    cache.set_on_get(Some(Arc::new(move |proposed| {
+        assert_eq!(*proposed.id(), id(1), "the other one is there");
+        drops.drop_scope(&web());
+        assert!(inner.put(&id(2), 7).is_stored());
+        Answer::Nothing
+    })));
+    let found = sessions.get_many(&[id(1), id(2)]);
+    assert!(found[0].is_none());
+    assert_eq!(found[1].as_ref().map(|session| *session.payload()), Some(7));
+    // The cache holds the callback, and that the cache.
+    cache.set_on_get(None);
+}
+
 /// Without room, or closed, a lookup gets its session nevertheless.
 #[test]
 fn what_cannot_be_stored_is_handed_out() {

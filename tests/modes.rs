@@ -1,6 +1,8 @@
 //! The modes of the cache: what each flag changes, from the first call and at run time. What is kept
 //! elsewhere is in `modes_store.rs`.
 
+#[path = "support/later.rs"]
+mod later;
 #[path = "common/stage.rs"]
 mod stage;
 mod support;
@@ -10,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use later::{Gate, poll};
 use resumption::{
     Answer, CacheMode, Clock, Connection, Dispatch, Proposed, Put, Reason, Refusal, Scope,
     SessionCache, Want,
 };
 use stage::{SERVER, Told, give, quiet, stage, swap};
-use support::{MINUTE, SECOND, id, wait_until};
+use support::{HOUR, MINUTE, SECOND, id, wait_until};
 
 #[test]
 fn a_mode_is_set_and_read_back_with_openssls_values() {
@@ -227,6 +230,29 @@ fn a_take_that_does_not_look_inside_takes_what_is_there_too() {
         assert_eq!((stage.get(1), stage.cache.len()), (None, 0), "it is not used again");
         assert_eq!(stage.cache.stats().callbacks_panicked, 0);
         stage.is_at_rest();
+    }
+}
+
+/// However it ends: with an answer that comes too late, or with none.
+#[test]
+fn a_take_that_is_left_takes_what_is_inside_too() {
+    for is_answered in [true, false] {
+        let mode = SERVER | CacheMode::NO_INTERNAL_LOOKUP;
+        let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
+        let timeout = if is_answered { HOUR } else { Duration::ZERO };
+        let cache = builder.lookup_timeout(timeout).mode(mode).build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let gate = Gate::behind(&cache);
+        assert!(web.put(&id(1), 10).is_stored());
+        let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
+        assert!(poll(&mut lookup).is_pending());
+        drop(lookup);
+        assert!(web.contains(&id(1)), "it is asked first");
+        if is_answered {
+            gate.open();
+        }
+        cache.poll_callbacks();
+        assert_eq!((gate.waiting(), web.contains(&id(1))), (0, false), "{is_answered}");
     }
 }
 

@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use resumption::{
-    Answer, Clock, Dispatch, Found, Proposed, Put, Scope, SessionCache, Sessions, Want,
+    Answer, CacheMode, Clock, Dispatch, Found, Proposed, Put, Scope, SessionCache, Sessions, Want,
 };
 
 use later::{Gate, Hook, poll};
@@ -274,6 +274,29 @@ fn of_many_one_that_panics_drops_the_others() {
     assert_eq!((stats.sessions, stats.held_sessions, stats.callbacks_panicked), (0, 0, 0));
     // It has the cache, which has it.
     cache.set_on_get(None);
+}
+
+/// An expired one, in what rides on the storing of the answer. And one that the answer takes the place of.
+#[test]
+fn an_answer_to_a_get_is_not_lost_with_what_is_expired() {
+    for (expired, mode) in [(2, CacheMode::OFF), (1, CacheMode::NO_AUTO_CLEAR)] {
+        let (cache, web, clock) = manual::<Bomb>(2_000, HOUR);
+        cache.set_mode(CacheMode::SERVER | mode);
+        cache.set_on_get(Some(Arc::new({
+            let (web, clock) = (web.clone(), clock.clone());
+            move |proposed| {
+                assert!(web.put_with(&id(expired), BAD, SECOND).is_stored());
+                clock.advance(2 * MINUTE);
+                Answer::Give(later::found(proposed, GOOD))
+            }
+        })));
+        let mut found = None;
+        assert!(!panics(|| found = web.get(&id(1))));
+        assert!(found.is_some_and(|session| !session.payload().0));
+        assert_eq!((cache.len(), cache.stats().removals.expired), (1, 1));
+        // It has the cache, which has it.
+        cache.set_on_get(None);
+    }
 }
 
 /// Lets a take ask for a session that is given later, and leaves it: what is given is stored then.

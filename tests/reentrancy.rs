@@ -175,6 +175,32 @@ fn callbacks_are_held_off_in_what_a_put_drops_as_it_panics() {
     assert_eq!(told, 0);
 }
 
+#[test]
+fn what_a_lowered_limit_has_to_tell_is_told_though_a_payload_panics() {
+    let told = ends(|| {
+        let (cache, web) = inline(4);
+        let told = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&told);
+        let on_new = move |_| {
+            count.fetch_add(1, SeqCst);
+            Verdict::Keep
+        };
+        let own = web.clone();
+        let act = move || {
+            assert!(own.put(&id(7), Acts::NOT).is_stored(), "in the middle of the change");
+            panic!("as planned");
+        };
+        assert!(web.put_with(&id(0), Acts::with(act), MINUTE).is_stored());
+        assert!((1..4).all(|number| web.put(&id(number), Acts::NOT).is_stored()));
+        cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+        let lower = || cache.set_max_sessions(3);
+        assert!(catch_unwind(AssertUnwindSafe(lower)).is_err(), "the first to expire is evicted");
+        assert_eq!(cache.stats().callbacks_waiting, 0);
+        told.load(SeqCst)
+    });
+    assert_eq!(told, 1);
+}
+
 /// Where no put is in the middle of anything, callbacks wait for nothing: they are made at once.
 #[test]
 fn a_callback_in_a_sweep_may_close_its_cache() {

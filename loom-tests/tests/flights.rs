@@ -135,6 +135,37 @@ fn a_landing_that_does_not_look_again_is_caught() {
     GET_TAKE_GET.catches("landed-though-removed", "a removed session came back");
 }
 
+const GET_PUT_TAKE_GET: Scenario = Scenario {
+    name: "put, take, get ∥ a get that asks",
+    preemptions: [0, 3],
+    // In memory mode one preemption takes too long.
+    floors: [1, 34_800],
+    run: || {
+        let engine = Arc::new(Engine::asking(2, |_| Answer::Nothing));
+        race(
+            &engine,
+            |engine| {
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+                if engine.take(1).is_some() {
+                    let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+                    assert!(found.is_none(), "a removed session came back");
+                }
+            },
+            |engine| drop(engine.lookup(1, Want::Get)),
+        );
+    },
+};
+
+#[test]
+fn who_comes_after_a_removal_is_not_shown_what_the_asker_found() {
+    GET_PUT_TAKE_GET.explore();
+}
+
+#[test]
+fn what_the_asker_found_and_shows_to_all_is_caught() {
+    GET_PUT_TAKE_GET.catches("landed-what-was-found", "a removed session came back");
+}
+
 /// An engine that keeps expired sessions, and a database that follows its calls when it is asked. For a
 /// session that it knows of, another one is put, and expires, before it answers.
 fn overtaken() -> Arc<Engine<Payload>> {
@@ -197,9 +228,14 @@ fn a_replacement_of_the_outdated_that_marks_no_flight_is_caught() {
 
 /// An engine, and a database that follows its calls when it is asked, and gives what it has once.
 fn followed() -> Arc<Engine<Payload>> {
+    following().0
+}
+
+/// As [`followed`], and whether the database has a session.
+fn following() -> (Arc<Engine<Payload>>, Arc<AtomicBool>) {
     let engine = Arc::new(Engine::dispatching(3, Dispatch::Manual));
     let is_known = Arc::new(AtomicBool::new(false));
-    let (store, forget) = (Arc::clone(&is_known), Arc::clone(&is_known));
+    let [store, forget, give] = [(); 3].map(|()| Arc::clone(&is_known));
     engine.set_on_new(Some(Arc::new(move |_: NewSession<Payload>| {
         store.store(true, Ordering::Relaxed);
         Verdict::Keep
@@ -210,13 +246,13 @@ fn followed() -> Arc<Engine<Payload>> {
     let weak = Arc::downgrade(&engine);
     let on_get: Arc<OnGet<Payload>> = Arc::new(move |proposed| {
         weak.upgrade().expect("it asks").poll();
-        match is_known.swap(false, Ordering::Relaxed) {
+        match give.swap(false, Ordering::Relaxed) {
             true => Answer::Give(given(proposed)),
             false => Answer::Nothing,
         }
     });
     engine.set_on_get(Some(on_get));
-    engine
+    (engine, is_known)
 }
 
 const PUT_TAKE_ASK: Scenario = Scenario {
@@ -247,6 +283,37 @@ fn a_ticket_that_is_put_while_it_is_asked_for_is_taken_once() {
 #[test]
 fn a_ticket_that_stays_inside_is_caught() {
     PUT_TAKE_ASK.catches("left-inside", "a ticket is taken once");
+}
+
+const REMOVE_DROP_PUT: Scenario = Scenario {
+    name: "drop of the scope, put ∥ the removal of what is elsewhere",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 330],
+    run: || {
+        let (engine, is_known) = following();
+        race(
+            &engine,
+            |engine| {
+                engine.drop_scope();
+                assert!(engine.put(1, Payload::new(PUT)).is_stored());
+            },
+            |engine| engine.remove(1),
+        );
+        engine.poll();
+        let is_known = is_known.load(Ordering::Relaxed);
+        assert_eq!(is_known, engine.contains(1), "the database has what the cache holds");
+    },
+};
+
+#[test]
+fn a_removal_elsewhere_ends_what_was_put_after_a_drop_of_the_scope() {
+    REMOVE_DROP_PUT.explore();
+}
+
+#[test]
+fn a_removal_elsewhere_by_the_old_slot_is_caught() {
+    REMOVE_DROP_PUT.catches("gone-by-the-old-slot", "the database has what the cache holds");
 }
 
 /// An engine, and a database that has a session which is not here, and follows its calls.
@@ -314,6 +381,68 @@ fn a_mark_that_is_not_ordered_with_the_linking_is_caught() {
 #[test]
 fn marks_and_linkings_that_do_not_see_each_other_are_caught() {
     REMOVE_GET.catches("relaxed-order-of-marks", "a removed session came back");
+}
+
+/// As [`evicted`], with the session inside, where lookups do not look.
+fn inside() -> Arc<Engine<Payload>> {
+    let engine = evicted();
+    engine.set_mode(CacheMode::SERVER | CacheMode::NO_INTERNAL_LOOKUP);
+    assert!(engine.put(1, Payload::new(PUT)).is_stored());
+    engine
+}
+
+const REMOVE_INSIDE: Scenario = Scenario {
+    name: "a get that does not look inside ∥ a removal",
+    preemptions: [0, 3],
+    // In memory mode one preemption takes too long.
+    floors: [1, 7_460],
+    run: || {
+        let engine = inside();
+        race(
+            &engine,
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| assert!(engine.remove(1), "it is inside"),
+        );
+        assert!(!engine.contains(1), "a removed session came back");
+    },
+};
+
+#[test]
+fn what_is_removed_inside_does_not_come_back_from_elsewhere() {
+    REMOVE_INSIDE.explore();
+}
+
+#[test]
+fn an_answer_that_takes_the_place_of_what_was_inside_is_caught() {
+    REMOVE_INSIDE.catches("shown-in-place-of-the-left", "a removed session came back");
+}
+
+const REMOVE_INSIDE_GET: Scenario = Scenario {
+    name: "a get that does not look inside ∥ a removal, get",
+    preemptions: [0, 2],
+    // In memory mode one preemption takes too long.
+    floors: [1, 1_350],
+    run: || {
+        race(
+            &inside(),
+            |engine| drop(engine.lookup(1, Want::Get)),
+            |engine| {
+                assert!(engine.remove(1), "it is inside");
+                let found = engine.lookup(1, Want::Get).unwrap_or_else(block_on);
+                assert!(found.is_none(), "a removed session came back");
+            },
+        );
+    },
+};
+
+#[test]
+fn who_comes_after_a_removal_inside_is_not_shown_what_was_removed() {
+    REMOVE_INSIDE_GET.explore();
+}
+
+#[test]
+fn a_removal_inside_that_marks_once_is_caught() {
+    REMOVE_INSIDE_GET.catches("marked-once", "a removed session came back");
 }
 
 /// An external cache that answers when it is told to.

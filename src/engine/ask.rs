@@ -146,12 +146,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
             // Another one's may have just landed.
             Begun::Refused => return Asked::Answered(self.find_anew(name, want)),
         };
-        // Once more, now that whoever removes a session of this name finds the flight.
+        // Once more, now that whoever removes a session of this name finds the flight. Others who are aboard look
+        // themselves: the removal of this one may have looked for a flight before this began, and one of them may have
+        // come after that removal.
         if let Some(session) = self.find_anew(name, want) {
-            if want == Want::Get {
+            if want == Want::Get && planted!("landed-what-was-found") {
                 asker.land(&session, || {});
             }
             return Asked::Answered(Some(session));
+        }
+        // Before the look for what is leaving: what leaves later was seen here.
+        if self.is_there(name) {
+            asker.flight().note_inside();
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -272,7 +278,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 let timeout = if is_full { Duration::ZERO } else { self.lookup_timeout };
                 let orphan = Orphan::new(flight, timeout);
                 // Contained: as in `tend_orphans`, and above.
-                let tend = |orphan| self.caught(|| self.tend_orphan(orphan)).flatten();
+                let tend = |orphan| contained(|| self.tend_orphan(orphan)).flatten();
                 let stays = if is_full { tend(orphan) } else { Some(orphan) };
                 stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
             }
@@ -293,7 +299,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         for _ in 0..self.orphans.count().min(most) {
             let Some(orphan) = self.orphans.next() else { return };
             // One by one, and contained: a payload's drop that panics strands no other.
-            let stays = self.caught(|| self.tend_orphan(orphan)).flatten();
+            let stays = contained(|| self.tend_orphan(orphan)).flatten();
             stays.into_iter().for_each(|orphan| self.put_orphan(orphan));
         }
     }
@@ -310,20 +316,37 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Tended::Polls(later) => (asker(), later, false),
             Tended::Late(later, true) => (asker(), later, true),
             Tended::Late(later, false) => {
-                let _ended = asker();
-                self.dropped(later);
+                self.end_late(later, asker());
                 return None;
             }
         };
         match self.poll_once(flight, later) {
             Ok(answer) => self.conclude_orphan(answer, asker),
-            Err(later) if is_late => self.dropped(later),
+            Err(later) if is_late => self.end_late(later, asker),
             Err(later) => {
                 asker.park(later);
                 return Some(orphan);
             }
         }
         None
+    }
+
+    /// The time of a future that was left is over: it is dropped, unless a lookup has come for it since.
+    fn end_late(&self, later: Later<S>, asker: Asker<'_, S>) {
+        let Some((asker, later)) = asker.park_for_lookup(later) else { return };
+        self.take_for_no_lookup(&asker);
+        // First, so that whoever comes while the future is dropped asks anew.
+        drop(asker);
+        self.dropped(later);
+    }
+
+    /// [`take_for_nobody`](Self::take_for_nobody), for a take that has left its flight: what was inside when it asked.
+    /// What has come since nobody was going to take, and it may be the answer itself.
+    fn take_for_no_lookup(&self, asker: &Asker<'_, S>) {
+        let flight = asker.flight();
+        if flight.was_inside() {
+            self.take_for_nobody(&flight.name, flight.want);
+        }
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
@@ -353,7 +376,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
         // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
         // unwinds.
-        self.caught(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
+        let _ = contained(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
+        let _ = contained(|| self.take_for_no_lookup(asker));
     }
 
     /// Accepts an answer to lookups that wait, and tells them.
@@ -428,16 +452,20 @@ impl<S: Send + Sync + 'static> Engine<S> {
     ) -> Option<Session<S>> {
         let Flight { name, scope, .. } = &**asker.flight();
         let at = self.shard_of(name);
+        if self.has(name, CacheMode::NO_INTERNAL_STORE) {
+            return Some(self.hand_out(node, due));
+        }
+        // As in a put, outside the gate. The answer may be nowhere else any more: another payload's panic must not lose it.
+        let _ = contained(|| self.tend(self.lanes.mine(), self.clock.now()));
         let Some(inside) = self.gate.enter() else { return Some(self.hand_out(node, due)) };
-        let stores = !self.has(name, CacheMode::NO_INTERNAL_STORE);
-        if !stores || self.admit(at, name.scope, weight).is_err() {
+        if self.admit(at, name.scope, weight).is_err() {
             return Some(self.hand_out(node, due));
         }
         let (own, spot) = (self.lanes.mine_to_put(), self.shards[at].table.spot(name.hash));
         let now = self.clock.now();
         let stored = self.store(node, (at, own, spot), now, IfPresent::Refuse);
         drop(inside);
-        let session = match stored {
+        match stored {
             Ok(Stored { unseen, gone, .. }) => {
                 // Without a reference it was removed before it was shown.
                 let session = unseen.and_then(|unseen| self.show(unseen, due, asker));
@@ -445,8 +473,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     // As in a put: the scope was dropped meanwhile, and its sweep may have passed.
                     self.remove_session(session, Reason::ScopeDropped);
                 }
-                // User code, as below.
-                drop(gone);
+                // User code, which may panic: as above.
+                let _ = contained(|| drop(gone));
                 session
             }
             // Another one was put meanwhile.
@@ -457,15 +485,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 self.find(&self.shards[self.shard_of(name)], name).ok()
             }
             Err((_, node)) => Some(self.hand_out(node, due)),
-        };
-        self.tend(self.lanes.mine(), now);
-        session
+        }
     }
 
     /// Shows a session that was linked unseen; or removes it, if the flight is stale.
     fn show(&self, node: NodeRef<S>, due: Due, asker: &Asker<'_, S>) -> Option<Session<S>> {
         let session = Session::new(node);
-        if asker.is_stale() {
+        // What was inside is not any more, or this one would not have been linked.
+        let has_left = asker.flight().was_inside() && !planted!("shown-in-place-of-the-left");
+        if has_left || asker.is_stale() {
             self.remove_session(&session, Reason::Rejected);
             return None;
         }

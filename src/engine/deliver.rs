@@ -31,6 +31,15 @@ struct Served {
     calls: usize,
 }
 
+/// Delivers for all shards when it is dropped.
+pub(crate) struct DeliveryOfAll<'a, S: Send + Sync + 'static>(&'a Engine<S>);
+
+impl<S: Send + Sync + 'static> Drop for DeliveryOfAll<'_, S> {
+    fn drop(&mut self) {
+        self.0.deliver_all();
+    }
+}
+
 /// Delivers when it is dropped.
 pub(super) struct Delivery<'a, S: Send + Sync + 'static> {
     engine: &'a Engine<S>,
@@ -96,6 +105,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
     #[inline]
     pub(super) fn delivery(&self, at: usize) -> Delivery<'_, S> {
         Delivery { engine: self, at }
+    }
+
+    /// [`delivery`](Self::delivery) for all shards.
+    pub(crate) fn delivery_of_all(&self) -> DeliveryOfAll<'_, S> {
+        DeliveryOfAll(self)
     }
 
     /// Wakes the worker of a shard if it sleeps. In the middle of a call too: it runs no user code.
@@ -177,7 +191,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // panic; unless the callback keeps one.
         let new = NewSession { session: session.clone(), scope, context: context.clone() };
         if callback(new) == Verdict::Reject {
-            self.remove_session(&session, Reason::Rejected);
+            // What it looks at beside that one may panic as it goes, and is none of the callback's.
+            let _ = contained(|| self.remove_session(&session, Reason::Rejected));
         }
         drop(context);
         1

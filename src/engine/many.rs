@@ -47,7 +47,11 @@ impl<S: Send + Sync + 'static> Engine<S> {
                 // To find the cell again is faster than to keep it.
                 self.shards[self.shard_of(name)].table.spot(name.hash).prefetch_node::<S>();
             }
-            found.extend(names.iter().map(|name| self.get_named(scope, name)));
+            found.extend(names.iter_mut().map(|name| {
+                // One before this may have waited for an answer, and the scope was dropped meanwhile.
+                name.scope = scope.slot();
+                self.get_named(scope, name)
+            }));
         }
     }
 }

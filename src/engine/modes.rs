@@ -128,7 +128,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// is found (`flight.rs`: both change the count of flights); otherwise the asker removes it itself.
     ///
     /// Race with a put, which may be told before this though it came later than the first search: an external cache
-    /// loses its session then, and the second search removes it here.
+    /// loses its session then, and the second search removes it here: by the slot that the scope has after the
+    /// announcement, for the scope may have been dropped since the first one.
     #[cold]
     pub(super) fn tell_gone(&self, name: &Name, reason: Reason) -> bool {
         let shard = &self.shards[self.shard_of(name)];

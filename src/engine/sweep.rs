@@ -80,6 +80,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     }
                     shard.before_removal(node.node());
                     if let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason)) {
+                        shard.after_removal(&node.node().name());
                         let reason = reason_of(unlinked.node(), reason);
                         departed.push(unlinked, reason);
                     }
@@ -143,6 +144,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let unlinked = shard.table.remove(found, shard.tell(reason));
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
+        shard.after_removal(&name);
         let reason = reason_of(unlinked.node(), reason);
         drop(self.left(self.lanes.mine(), unlinked, reason));
         self.compact_after();

@@ -43,6 +43,7 @@ const TESTS: &[&str] = &[
     "interface",
     "lookup",
     "lookup_edges",
+    "lookup_late",
     "lookup_storms",
     "modes",
     "modes_store",
