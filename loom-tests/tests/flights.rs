@@ -336,7 +336,7 @@ fn evicted() -> Arc<Engine<Payload>> {
 const REMOVE_GET: Scenario = Scenario {
     name: "the removal of what is elsewhere ∥ a get that asks",
     preemptions: [2, 3],
-    floors: [28_200, 27_400],
+    floors: [21_700, 28_200],
     run: || {
         let engine = evicted();
         race(
