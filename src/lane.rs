@@ -5,7 +5,7 @@
 //! from there, counts it there and files its hint in the wheel of that lane. Threads share a lane where there are more
 //! of them than lanes.
 //!
-//! Whoever removes a session counts that, and gives its room back, in a lane of its own, wherever the hint is. So of a
+//! Whoever removes a session counts that, and gives its room back, in the own lane, wherever the hint is. So of a
 //! lane's two counts that of *hints* is its own: they are counted where they are filed, and until they were found stale.
 //! That of *sessions* is a part of a sum, and may be negative. What the other lanes have counted is looked up every now
 //! and then.

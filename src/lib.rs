@@ -73,9 +73,10 @@
 //!   up to 64 MiB for any thread's, which the background threads give back while nobody needs them.
 //! * Each list of the timer wheel that was ever used keeps half a kilobyte: a lane has some two hundred of them after
 //!   hours with one lifetime, and 1 920 at most. There is one lane for a processor at most, and one for 2 048 sessions.
-//! * Each thread puts in one of the cache's lanes, and eviction goes by lanes: of sessions that expire in the same slot one may
-//!   stay an eighth longer than another thread's of the same age, or an eighth of a second, and some more while threads begin
-//!   or cease to put.
+//! * Each thread puts in one of the cache's lanes, and eviction goes by lanes, of which it compares a few at a time. Of sessions that
+//!   expire in the same slot those of one thread may stay about an eighth longer than those of others; the last ones that a thread
+//!   has put may stay until no others of their slot are left.
+//! * A cache has room for 2³¹ sessions, and for 2³² hints of them. What is beyond is miscounted.
 //! * Eviction is by expiry slot, first in first out within one. A session that was used since it came is spared, and
 //!   looked at again only while less than a fifth of the sessions are new ones, which have not been
 //!   looked at: a flood of new sessions costs others little, and a new one has time to come back. One call of

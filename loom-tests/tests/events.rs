@@ -476,7 +476,7 @@ fn a_leaving_without_its_coming_is_caught() {
 const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ close, by the engine with callbacks",
     preemptions: [2, 3],
-    floors: [671, 312],
+    floors: [580, 312],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

@@ -76,7 +76,7 @@ fn a_session_that_is_shown_at_once_is_caught() {
 const GET_SWEEP: Scenario = Scenario {
     name: "a get that asks ∥ a flush of what is expired",
     preemptions: [1, 2],
-    floors: [14, 93],
+    floors: [10, 80],
     run: || {
         let engine = Arc::new(asking(Answer::Give));
         race(

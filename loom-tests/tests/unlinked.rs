@@ -91,7 +91,7 @@ const HAND_OVER_DROP: Scenario = Scenario {
     name: "hand over of the same id ∥ drop of the scope, by the engine",
     preemptions: [0, 2],
     // In memory mode one preemption takes too long.
-    floors: [1_022, 5_338],
+    floors: [766, 4_800],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

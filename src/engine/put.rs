@@ -248,9 +248,10 @@ impl<S: Send + Sync + 'static> Engine<S> {
         reason: Reason,
     ) -> (Option<Session<S>>, Option<Left<'_, S>>) {
         let Some(old) = old else {
-            let shards = self.shards.len() as u64;
-            let live = self.lanes.lane(own).all().live() / shards;
-            self.shards[at].make_cells(live, || Some(self.room.most(charge)? / shards));
+            // In each of them as many, about. A power of two.
+            let bits = self.shards.len().trailing_zeros();
+            let live = self.lanes.lane(own).all().live() >> bits;
+            self.shards[at].make_cells(live, || Some(self.room.most(charge)? >> bits));
             return (None, None);
         };
         // The new session owns what it was charged; the rest goes back once the old one is gone.

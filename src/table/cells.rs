@@ -42,7 +42,7 @@ const LINKED_TOGETHER: usize = if cfg!(loom) {
     8
 };
 
-/// Enough for 2³⁷ cells; the count of sessions in a shard has 31 bits.
+/// Enough for 2³⁷ cells; the count of sessions in a cache has 31 bits.
 const SEGMENTS: usize = if cfg!(loom) { 3 } else { 32 };
 
 /// The cells of one table.
