@@ -333,7 +333,7 @@ fn shards_for(max_sessions: u64, max_bytes: u64) -> usize {
     split(max_sessions, max_bytes, (4 * processors()).min(MOST))
 }
 
-/// How many lanes: one for each processor, and fewer for a small cache, so that what a lane keeps for its own puts is
+/// How many lanes: one for each processor, or the next power of two, and fewer for a small cache, so that what a lane keeps for its own puts is
 /// little of its share.
 fn lanes_for(max_sessions: u64, max_bytes: u64) -> usize {
     const MOST: usize = 64;

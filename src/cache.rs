@@ -248,7 +248,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// How many sessions there are; expired ones count until they are removed. Exact when the cache
-    /// is at rest; meanwhile it may be off by the operations in flight.
+    /// is at rest; meanwhile it may be off by the operations in flight, and by what came in one lane and left in another while
+    /// they were added up.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.engine.len()).unwrap_or(usize::MAX)

@@ -98,8 +98,8 @@ struct State<S> {
     rang: bool,
     /// The waker of whoever landed, to be dropped when the flight is out of the table.
     own: Option<Waker>,
-    /// Whether a session of the name was in the cache when it was asked for.
-    was_inside: bool,
+    /// The stamp of the session of the name that was in the cache when it was asked for.
+    inside: Option<u16>,
 }
 
 /// What has come of a flight.
@@ -375,7 +375,7 @@ impl<S: Send + Sync + 'static> Flight<S> {
                 bell: None,
                 rang: false,
                 own: None,
-                was_inside: false,
+                inside: None,
             }),
         })
     }
@@ -389,14 +389,14 @@ impl<S: Send + Sync + 'static> Flight<S> {
         self.state().rang
     }
 
-    /// Notes that a session of the name is in the cache, though it is going to be asked for.
-    pub(crate) fn note_inside(&self) {
-        self.state().was_inside = true;
+    /// Notes that a session of the name, with this stamp, is in the cache, though it is going to be asked for.
+    pub(crate) fn note_inside(&self, stamp: u16) {
+        self.state().inside = Some(stamp);
     }
 
-    /// Whether one was, before it was asked for.
-    pub(crate) fn was_inside(&self) -> bool {
-        self.state().was_inside
+    /// The stamp of the one that was, before it was asked for.
+    pub(crate) fn inside(&self) -> Option<u16> {
+        self.state().inside
     }
 
     /// A seat for another lookup, if its want is this one's; for a take if there is no other one.

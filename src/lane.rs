@@ -55,6 +55,8 @@ pub(crate) struct Unfiled {
     pub(crate) hint: Hint,
     pub(crate) due: u64,
     pub(crate) row: Row,
+    /// When it was filed first: of a segment that it begins.
+    pub(crate) since: u64,
 }
 
 impl Lane {
@@ -130,7 +132,7 @@ impl Lane {
     ) -> Result<(), Unfiled> {
         let hint = Hint::new(node.node().hash(), node.stamp());
         let due = Due::load(node.node().expiry()).at();
-        self.try_file_again(Unfiled { hint, due, row: Row::FRESH }, now, guard)
+        self.try_file_again(Unfiled { hint, due, row: Row::FRESH, since: now }, now, guard)
     }
 
     /// Files a hint, which is counted, under the caller's pin, or returns it.
@@ -141,8 +143,8 @@ impl Lane {
         now: u64,
         guard: &Guard,
     ) -> Result<(), Unfiled> {
-        let Unfiled { hint, due, row } = unfiled;
-        self.wheel.try_push(hint, due, now, row, guard).map_err(|why| {
+        let Unfiled { hint, due, row, since } = unfiled;
+        self.wheel.try_push((hint, since), due, now, row, guard).map_err(|why| {
             if why == Unpushed::Again {
                 self.add(Counts::HINT);
             }
@@ -153,8 +155,8 @@ impl Lane {
     /// Files hints that are counted. Not under a pin.
     #[cold]
     pub(crate) fn file_rest(&self, unfiled: &[Unfiled], now: u64) {
-        for &Unfiled { hint, due, row } in unfiled {
-            while !self.wheel.push(hint, due, now, row) {
+        for &Unfiled { hint, due, row, since } in unfiled {
+            while !self.wheel.push((hint, since), due, now, row) {
                 // One more hint.
                 self.add(Counts::HINT);
             }
@@ -164,7 +166,7 @@ impl Lane {
 
 impl Source {
     const LANE_BITS: u32 = 16;
-    const TURN_BITS: u32 = 16;
+    const TURN_BITS: u32 = 15;
     /// Fronts expire at multiples of the finest slot's span.
     const TIME_BITS: u32 = 10;
 
@@ -252,7 +254,7 @@ impl std::ops::Add for Counts {
 }
 
 impl Unfiled {
-    pub(crate) const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, row: Row::FRESH };
+    pub(crate) const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, row: Row::FRESH, since: 0 };
 }
 
 #[cfg(all(test, not(loom)))]
@@ -279,7 +281,8 @@ mod tests {
         let back = Source::from_word(source.to_word());
         assert_eq!((back.lane, back.due, back.turn), (63, 7_340_032, 8));
         assert!(back.is_old() && back.turn() == 1);
-        let latest = Source { lane: 0, due: (1 << 42) - (1 << 10), turn: (1 << 16) - 1 };
+        // Of sessions that never expire: the slot ends after the last time that there is.
+        let latest = Source { lane: 0, due: 1 << 42, turn: (1 << 15) - 1 };
         let back = Source::from_word(latest.to_word());
         assert_eq!((back.lane, back.due, back.turn), (0, latest.due, latest.turn));
     }

@@ -110,9 +110,20 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// About what all lanes have counted, as of now.
+    /// About what all lanes have counted, as of now. A thread that is interrupted while it adds them up misses what comes in
+    /// one lane and sees what leaves in another: it looks again until two sums are alike, a few times.
     pub(crate) fn counts(&self) -> Counts {
-        self.iter().map(Lane::own).fold(Counts::default(), |sum, counts| sum + counts)
+        const ALIKE: u64 = 64;
+        let sum = || self.iter().map(Lane::own).fold(Counts::default(), |sum, counts| sum + counts);
+        let (mut last, mut looks) = (sum(), 0);
+        while self.lanes.len() > 1 && looks < 4 {
+            let next = sum();
+            if next.live().abs_diff(last.live()) <= ALIKE {
+                return next;
+            }
+            (last, looks) = (next, looks + 1);
+        }
+        last
     }
 
     /// Adds to a lane's counts, or subtracts.
@@ -128,7 +139,7 @@ impl Lanes {
     /// Files one more hint of a linked session in a lane. Not under a pin.
     pub(crate) fn file(&self, at: usize, hint: Hint, due: u64, now: u64) {
         self.add(at, Counts::HINT);
-        self.lane(at).file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now);
+        self.lane(at).file_rest(&[Unfiled { hint, due, row: Row::FRESH, since: now }], now);
     }
 
     /// Looks up for a lane what the others have counted.
@@ -423,8 +434,9 @@ impl Lanes {
         // One by one, for arrays in a tuple are copied.
         let mut words = [0; BATCH];
         let mut unfiled = [Unfiled::NONE; BATCH];
-        let (mut stay, mut rest) = (0, 0);
+        let (mut stay, mut rest, mut since) = (0, 0, None);
         let guard = pin();
+        let dated = || lane.wheel.since(list, now, &guard);
         let hints = lane.wheel.pop(list, &mut words[..most], &guard, self.gauges);
         let popped = hints.len();
         prefetch(shards, hints.clone());
@@ -434,7 +446,10 @@ impl Lanes {
             let node = shard.table.get_stamped(hint.hash(), |stamp| hint.is_of(stamp), &guard);
             let Some((due, row)) = look(at, shard, node) else { continue };
             stay += 1;
-            if let Err(again) = lane.try_file_again(Unfiled { hint, due, row }, now, &guard) {
+            // What stays where it was is no younger for that.
+            let since = if row == list.row() { *since.get_or_insert_with(dated) } else { now };
+            let unfiled_again = Unfiled { hint, due, row, since };
+            if let Err(again) = lane.try_file_again(unfiled_again, now, &guard) {
                 unfiled[rest] = again;
                 rest += 1;
             }

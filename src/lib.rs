@@ -72,7 +72,7 @@
 //!   are with the bytes. Each thread keeps up to 256 KiB of such blocks for its next sessions, and the process
 //!   up to 64 MiB for any thread's, which the background threads give back while nobody needs them.
 //! * Each list of the timer wheel that was ever used keeps half a kilobyte: a lane has some two hundred of them after
-//!   hours with one lifetime, and 1 920 at most. There is one lane for a processor at most, and one for 2 048 sessions.
+//!   hours with one lifetime, and 1 920 at most. There is one lane for a processor, as many as the next power of two, and fewer for fewer than 2 048 sessions each.
 //! * Each thread puts in one of the cache's lanes, and eviction goes by lanes, of which it compares a few at a time. Of sessions that
 //!   expire in the same slot those of one thread may stay about an eighth longer than those of others; the last ones that a thread
 //!   has put may stay until no others of their slot are left.

@@ -357,7 +357,7 @@ impl Wheel {
     /// Files a hint, as a put does.
     pub fn push(&self, number: u64, due: u64, now: u64) {
         let guard = pin();
-        let filed = self.wheel.try_push(hint(number), due, now, Row::FRESH, &guard);
+        let filed = self.wheel.try_push((hint(number), now), due, now, Row::FRESH, &guard);
         drop(guard);
         if filed.is_err() {
             self.push_again(number, due, now, Row::FRESH);
@@ -370,7 +370,7 @@ impl Wheel {
     }
 
     fn push_again(&self, number: u64, due: u64, now: u64, row: Row) {
-        while !self.wheel.push(hint(number), due, now, row) {}
+        while !self.wheel.push((hint(number), now), due, now, row) {}
     }
 
     /// A list with hints that are due.

@@ -69,11 +69,11 @@ impl Room {
         self.holds(LARGE * self.lanes, bytes)
     }
 
-    /// Whether the cache is so small, for sessions of so many bytes, that each of its places counts: a put then
-    /// evicts one session and not a batch.
-    pub(crate) fn is_exact(&self, bytes: u64) -> bool {
-        const EXACT: u64 = 1024;
-        !self.holds(EXACT + 1, bytes)
+    /// How many sessions of so many bytes a put evicts at once, `most` in a large cache: one in 1024, so that threads which do
+    /// that side by side leave few places free. In a small one each place counts.
+    pub(crate) fn batch(&self, bytes: u64, most: usize) -> usize {
+        const PART: u64 = 1024;
+        self.most(bytes).map_or(most, |sessions| (sessions / PART).clamp(1, most as u64) as usize)
     }
 
     /// Whether so many sessions of so many bytes fit into the cache.
@@ -154,7 +154,7 @@ impl<'a> Hand<'a> {
             if drawn > 0 {
                 return drawn;
             }
-            budget.find_rich(rich);
+            budget.find_rich(rich, RESERVE * one + missing);
             if budget.rich() == Some(rich) {
                 break;
             }
@@ -219,6 +219,15 @@ mod tests {
     }
 
     #[test]
+    fn a_put_evicts_few_at_once_of_few() {
+        for (limit, batch) in [(1, 1), (1_024, 1), (2_047, 1), (4_096, 4), (20_000, 16)] {
+            assert_eq!(room(limit, UNLIMITED, 1).batch(100, 16), batch, "{limit}");
+            assert_eq!(room(UNLIMITED, limit * 100, 1).batch(100, 16), batch, "{limit}");
+        }
+        assert_eq!(room(UNLIMITED, UNLIMITED, 1).batch(100, 16), 16);
+    }
+
+    #[test]
     fn a_cache_holds_what_the_limit_allows_that_is_met_first() {
         assert_eq!(room(8_000, UNLIMITED, 8).most(200), Some(8_000));
         assert_eq!(room(UNLIMITED, 160_000, 4).most(200), Some(800));
@@ -251,6 +260,15 @@ mod tests {
             let puts = fill(&room, 0, one);
             assert!(puts >= LIMIT - 2 * RESERVE, "{puts} of {lanes} lanes");
         }
+    }
+
+    /// A lane that has more than is modest, and less than one may draw from.
+    #[test]
+    fn a_lane_that_can_give_nothing_hides_none_that_can() {
+        const BYTES: u64 = 64 << 20;
+        let (room, one) = (room(UNLIMITED, BYTES, 8), Tokens { sessions: 1, bytes: 4_050 });
+        let puts = fill(&room, 1, one);
+        assert!(puts >= BYTES / 4_050 - 8 * (RESERVE + 1), "{puts} of {}", BYTES / 4_050);
     }
 
     #[test]

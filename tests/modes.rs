@@ -256,6 +256,26 @@ fn a_take_that_is_left_takes_what_is_inside_too() {
     }
 }
 
+/// Nobody was going to take that: neither what replaced it, nor what came after its removal.
+#[test]
+fn a_take_that_is_left_takes_nothing_that_was_put_since() {
+    for is_removed in [true, false] {
+        let mode = SERVER | CacheMode::NO_INTERNAL_LOOKUP;
+        let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
+        let cache = builder.lookup_timeout(Duration::ZERO).mode(mode).build().unwrap();
+        let web = cache.scope(&Scope::new("web"));
+        let gate = Gate::behind(&cache);
+        assert!(web.put(&id(1), 10).is_stored());
+        let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
+        assert!(poll(&mut lookup).is_pending());
+        drop(lookup);
+        assert!(!is_removed || web.remove(&id(1)));
+        assert!(web.put(&id(1), 20).is_stored());
+        cache.poll_callbacks();
+        assert_eq!((gate.waiting(), web.contains(&id(1))), (0, true), "{is_removed}");
+    }
+}
+
 /// Two takes at once, of a session that is inside too: one gets the answer.
 #[test]
 fn a_take_that_finds_another_asking_spoils_nothing() {

@@ -156,8 +156,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Asked::Answered(Some(session));
         }
         // Before the look for what is leaving: what leaves later was seen here.
-        if self.is_there(name) {
-            asker.flight().note_inside();
+        if let Some(stamp) = self.stamp_of(name) {
+            asker.flight().note_inside(stamp);
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -334,19 +334,22 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// The time of a future that was left is over: it is dropped, unless a lookup has come for it since.
     fn end_late(&self, later: Later<S>, asker: Asker<'_, S>) {
         let Some((asker, later)) = asker.park_for_lookup(later) else { return };
-        self.take_for_no_lookup(&asker);
-        // First, so that whoever comes while the future is dropped asks anew.
+        // Contained, each: what else is dropped is the user's, too.
+        let taken = contained(|| self.take_for_no_lookup(&asker));
+        // First, so that whoever comes while these are dropped asks anew.
         drop(asker);
+        let _ = contained(|| dispatch::call(|| drop(taken)));
         self.dropped(later);
     }
 
     /// [`take_for_nobody`](Self::take_for_nobody), for a take that has left its flight: what was inside when it asked.
     /// What has come since nobody was going to take, and it may be the answer itself.
-    fn take_for_no_lookup(&self, asker: &Asker<'_, S>) {
-        let flight = asker.flight();
-        if flight.was_inside() {
-            self.take_for_nobody(&flight.name, flight.want);
+    fn take_for_no_lookup(&self, asker: &Asker<'_, S>) -> Option<Session<S>> {
+        let Flight { name, want, .. } = &**asker.flight();
+        if *want == Want::Get || !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
+            return None;
         }
+        dispatch::call(|| self.take_stamped(name, asker.flight().inside()?))
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
@@ -377,7 +380,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread
         // unwinds.
         let _ = contained(|| dispatch::call(|| drop(self.accept(answer, asker, Want::Get))));
-        let _ = contained(|| self.take_for_no_lookup(asker));
+        let _ = contained(|| dispatch::call(|| drop(self.take_for_no_lookup(asker))));
     }
 
     /// Accepts an answer to lookups that wait, and tells them.
@@ -492,7 +495,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn show(&self, node: NodeRef<S>, due: Due, asker: &Asker<'_, S>) -> Option<Session<S>> {
         let session = Session::new(node);
         // What was inside is not any more, or this one would not have been linked.
-        let has_left = asker.flight().was_inside() && !planted!("shown-in-place-of-the-left");
+        let has_left = asker.flight().inside().is_some() && !planted!("shown-in-place-of-the-left");
         if has_left || asker.is_stale() {
             self.remove_session(&session, Reason::Rejected);
             return None;

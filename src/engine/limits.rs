@@ -106,7 +106,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Ok(());
         }
         // By what a session takes, not by how much more than the one whose place it gets.
-        let batch = if self.room.is_exact(charge) { 1 } else { BATCH };
+        let batch = self.room.batch(charge, BATCH);
         let wanted = Wanted { sessions: batch, weight: self.weight_of(batch as u64, tokens.bytes) };
         let (missing, met_room) = (hand.missing(tokens), Cell::new(false));
         let has_room = |anywhere| {

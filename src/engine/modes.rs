@@ -81,6 +81,27 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
+    /// The stamp of the live session of `name`, if there is one.
+    pub(super) fn stamp_of(&self, name: &Name) -> Option<u16> {
+        let (table, now, guard) = (&self.shards.of(name.hash).table, self.clock.now(), pin());
+        let found = table.get(name, table.spot(name.hash), &guard)?;
+        (!Due::load(found.node().expiry()).is_past(now)).then(|| found.pinned().stamp())
+    }
+
+    /// Takes the session of `name` that has this stamp, and no other one.
+    pub(super) fn take_stamped(&self, name: &Name, stamp: u16) -> Option<Session<S>> {
+        let session = {
+            let (table, guard) = (&self.shards.of(name.hash).table, pin());
+            let found = table.get(name, table.spot(name.hash), &guard)?;
+            let is_it = found.pinned().stamp() == stamp;
+            Session::new(is_it.then(|| found.pinned().acquire(self.gauges())).flatten()?)
+        };
+        self.remove_session(&session, Reason::Taken).then(|| {
+            self.past.note(name.hash, Reason::Taken);
+            session
+        })
+    }
+
     /// The get callback has answered a take; `false` if another take has that session already. Where
     /// nothing is stored the taking is told, unless that of a session in the cache is.
     ///

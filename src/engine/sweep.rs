@@ -93,9 +93,13 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
         // What has left has left its hints: one round over them is enough. A step looks at those of one
         // list, which may be a single one.
-        self.lanes.look_around(own);
+        let compact = || {
+            // What was dropped in other lanes is counted there.
+            self.lanes.look_around(own);
+            self.compact(own, self.clock.now())
+        };
         let mut steps = self.lanes.counts().hints();
-        while steps > 0 && panics.catch(|| self.compact(own, self.clock.now())) != Some(false) {
+        while steps > 0 && panics.catch(compact) != Some(false) {
             steps -= 1;
         }
         self.deliver_all();
@@ -194,10 +198,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         const STEP: usize = 2 * BATCH;
         while tick.lane < self.lanes.count() {
             let at = tick.lane;
-            if tick.left.is_none() {
-                // The threads of this lane may be gone, and nobody else looks for it.
-                self.lanes.look_around(at);
-            }
+            // The threads of this lane may be gone, and nobody else looks for it.
+            self.lanes.look_around(at);
             // Counted before, for a payload may panic in its drop.
             let hints = || self.lanes.lane(at).own().hints();
             let left = tick.left.unwrap_or_else(|| hints() / BATCH as u64 + 1);

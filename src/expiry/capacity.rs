@@ -97,7 +97,6 @@ impl Budget {
             rich: Padded(tally::AtomicUsize::new(NOBODY)),
             accounts: accounts.into(),
         };
-        // In a new cache each lane has its share, and is rich.
         budget.raise(limit.min(UNLIMITED));
         budget
     }
@@ -124,17 +123,20 @@ impl Budget {
         Some(self.rich.0.load(Ordering::Relaxed) & NOBODY).filter(|&lane| lane != NOBODY)
     }
 
-    /// `poor` was noted, and is not rich any more: looks whether another lane is. From then on nobody looks until one
-    /// becomes rich.
+    /// `poor` was noted, and has not so much as `least`: looks whether another lane has, and more than is modest. If not,
+    /// nobody looks until one becomes rich.
     #[cold]
-    pub(crate) fn find_rich(&self, poor: usize) {
+    pub(crate) fn find_rich(&self, poor: usize, least: u64) {
         // Relaxed, all: as above.
         let noted = self.rich.0.load(Ordering::Relaxed);
         if noted & NOBODY != poor {
             return;
         }
         let modest = self.modest.load(Ordering::Relaxed);
-        let is_rich = |&lane: &usize| self.free(lane).load(Ordering::Relaxed) > modest;
+        let is_rich = |&lane: &usize| {
+            let free = self.free(lane).load(Ordering::Relaxed);
+            free > modest && free >= least
+        };
         let found = (0..self.accounts.len()).find(is_rich).unwrap_or(NOBODY);
         let next = ((noted >> LANE_BITS) + 1) << LANE_BITS | found;
         // If it fails, one has become rich meanwhile.
@@ -154,8 +156,8 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// How many tokens are not free. While the limit changes it may be too small; it is too large
-    /// only if the limit changes several times meanwhile.
+    /// How many tokens are not free. While the limit changes it may be too small. It is too large by those that are moved
+    /// meanwhile from a lane that is still to be looked at to one that was, and if the limit changes several times.
     pub(crate) fn used(&self) -> u64 {
         loop {
             // Acquire: pairs with `raise`, which gives the tokens before it raises the limit. A
@@ -299,6 +301,7 @@ impl Budget {
             // Release: as in `give`.
             self.free(lane).fetch_add(portion, order);
         }
+        self.find_rich(NOBODY, 0);
     }
 
     /// The lanes, and how many of so many tokens each gives or gets: as many as the others, and one more if it is among
@@ -323,7 +326,8 @@ impl Budget {
         // Release: pairs with `used`.
         self.limit.fetch_add(count, order);
         self.set_modest();
-        self.find_rich(NOBODY);
+        // In a new cache each lane has its share, and is rich.
+        self.find_rich(NOBODY, 0);
     }
 
     /// Lowers the limit by `count`; the caller takes as many tokens then, and keeps them for good.

@@ -152,21 +152,21 @@ impl Wheel {
         }
     }
 
-    /// Files a hint that comes due at `due`; `false` if that has to be done once more, because the
+    /// Files a hint, which was filed first at `since`, where it comes due at `due`; `false` if that has to be done once more, because the
     /// level has made progress, which is progress of another thread. Allocates a segment for each
     /// sixtieth hint of a list; hence not under a pin.
     #[must_use]
-    pub(crate) fn push(&self, hint: Hint, due: u64, now: u64, row: Row) -> bool {
+    pub(crate) fn push(&self, (hint, since): (Hint, u64), due: u64, now: u64, row: Row) -> bool {
         let (list, slot) = self.list_for(due, now, row);
-        self.push_to(list, hint, now);
+        self.push_to(list, hint, since);
         !self.has_passed(list, slot)
     }
 
-    /// Files a hint under the caller's pin, unless that takes an allocation.
+    /// As [`push`](Self::push), under the caller's pin, unless that takes an allocation.
     #[inline(always)]
     pub(crate) fn try_push(
         &self,
-        hint: Hint,
+        (hint, since): (Hint, u64),
         due: u64,
         now: u64,
         row: Row,
@@ -175,7 +175,7 @@ impl Wheel {
         let (list, slot) = self.list_for(due, now, row);
         let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
         queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
-        self.pushed(list, queue, now, guard);
+        self.pushed(list, queue, since, guard);
         if self.has_passed(list, slot) {
             return Err(Unpushed::Again);
         }
@@ -183,16 +183,16 @@ impl Wheel {
     }
 
     /// Appends a hint to a list. Not under a pin.
-    fn push_to(&self, list: List, hint: Hint, now: u64) {
+    fn push_to(&self, list: List, hint: Hint, since: u64) {
         let queue = self.queue_or_new(list);
         let mut spare = None;
         loop {
             let guard = pin();
             match queue.push(hint.to_word(), &mut spare, &guard) {
-                Ok(()) => return self.pushed(list, queue, now, &guard),
+                Ok(()) => return self.pushed(list, queue, since, &guard),
                 Err(NeedsSegment) => {
                     drop(guard);
-                    spare = Some(Segment::new(now));
+                    spare = Some(Segment::new(since));
                 }
             }
         }
@@ -200,13 +200,13 @@ impl Wheel {
 
     /// Counts a push to a list, and sets the list's bit (W1).
     #[inline]
-    fn pushed(&self, list: List, queue: &Queue, now: u64, guard: &Guard) {
+    fn pushed(&self, list: List, queue: &Queue, since: u64, guard: &Guard) {
         if list.row != Row::FRESH {
             // Relaxed: a count.
             self.kept.fetch_add(1, Ordering::Relaxed);
         }
         if self.mark(list) {
-            queue.date(now, guard);
+            queue.date(since, guard);
         }
     }
 

@@ -237,7 +237,7 @@ fn the_lane_of_the_oldest_kept_session_loses_no_new_ones_for_it() {
         let lane = bench.lanes.lane(1);
         let hint = bench.link(1, number, Due::new(0, LIFETIME));
         bench.lanes.add(1, Counts::HINT);
-        lane.file_rest(&[Unfiled { hint, due: LIFETIME, row: lane.wheel.spared() }], 0);
+        lane.file_rest(&[Unfiled { hint, due: LIFETIME, row: lane.wheel.spared(), since: 0 }], 0);
     };
     (0..50).for_each(spare);
     for number in 1_000..3_000 {
@@ -270,4 +270,23 @@ fn hints_that_are_filed_again_count_as_changes() {
     }
     assert_eq!(bench.lanes.lane(1).all().live(), 1);
     assert!(bench.lanes.lane(1).all().has_too_many_hints());
+}
+
+#[test]
+fn compaction_makes_nothing_younger() {
+    let bench = Bench::new(2);
+    (0..2_000).for_each(|number| bench.put(0, number, number * 100));
+    let now = 200 * SECOND;
+    let lane = bench.lanes.lane(0);
+    let since = || {
+        let (_, list) = lane.wheel.front(Age::Fresh).expect("there are hints");
+        lane.wheel.since(list, now, &pin())
+    };
+    let before = since();
+    for _ in 0..2_000 / BATCH {
+        assert!(bench.left(0, &bench.lanes.compact(&bench.shards, now)).is_empty());
+    }
+    // The last segment was not full, and the first hints that were filed again are behind what it had.
+    (0..8).for_each(|_| drop(bench.evict(0, now)));
+    assert!(since().abs_diff(before) < 20 * SECOND, "{before}, {}", since());
 }

@@ -27,7 +27,7 @@ fn a_hint_comes_due_after_its_time_and_at_most_an_eighth_late() {
         let lease = Lease::new(usize::MAX);
         let wheel = Wheel::new(12_345);
         let due = 12_345 + seconds * SECOND;
-        assert!(wheel.push(hint(seconds), due, 12_345, Row::FRESH));
+        assert!(wheel.push((hint(seconds), 0), due, 12_345, Row::FRESH));
         assert_eq!(pop_due(&wheel, due - 1, &lease), [], "{seconds} s: not before");
         let late = due + seconds * SECOND / 8 + 1024;
         assert_eq!(pop_due(&wheel, late, &lease), [hint(seconds)], "{seconds} s: late");
@@ -39,7 +39,7 @@ fn a_jump_of_the_clock_brings_everything_due_once() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     for number in 1..500 {
-        assert!(wheel.push(hint(number), number * number * SECOND, 0, Row::FRESH));
+        assert!(wheel.push((hint(number), 0), number * number * SECOND, 0, Row::FRESH));
     }
     let mut hints = pop_due(&wheel, 50 * YEAR, &lease);
     hints.sort_by_key(|hint| hint.hash());
@@ -52,7 +52,7 @@ fn a_wheel_that_nobody_asked_for_years_still_files_in_time() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     let now = 30 * YEAR;
-    assert!(wheel.push(hint(1), now + SECOND, now, Row::FRESH));
+    assert!(wheel.push((hint(1), 0), now + SECOND, now, Row::FRESH));
     assert_eq!(pop_due(&wheel, now, &lease), []);
     assert_eq!(pop_due(&wheel, now + 3 * SECOND, &lease), [hint(1)]);
 }
@@ -63,11 +63,11 @@ fn a_hint_that_is_filed_again_is_not_due_again() {
     let lease = Lease::new(usize::MAX);
     for (due, now) in [(END, 5 * YEAR), (100 * YEAR, 99 * YEAR), (END, END), (7 * YEAR, 6 * YEAR)] {
         let wheel = Wheel::new(0);
-        assert!(wheel.push(hint(1), due, 0, Row::FRESH));
-        assert!(wheel.push(hint(2), SECOND, 0, Row::FRESH));
+        assert!(wheel.push((hint(1), 0), due, 0, Row::FRESH));
+        assert!(wheel.push((hint(2), 0), SECOND, 0, Row::FRESH));
         let early = pop_due(&wheel, now, &lease);
         for again in early.iter().filter(|&&early| early == hint(1)) {
-            assert!(wheel.push(*again, due, now, Row::FRESH));
+            assert!(wheel.push((*again, 0), due, now, Row::FRESH));
         }
         assert_eq!(pop_due(&wheel, now, &lease), [], "due {due}, now {now}");
         assert!(wheel.earliest(Age::Fresh).is_some(), "it is still there");
@@ -78,8 +78,8 @@ fn a_hint_that_is_filed_again_is_not_due_again() {
 fn what_never_expires_is_the_last_to_be_evicted_and_never_due() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
-    assert!(wheel.push(hint(1), (1 << 42) - 1, 0, Row::FRESH));
-    assert!(wheel.push(hint(2), YEAR, 0, Row::FRESH));
+    assert!(wheel.push((hint(1), 0), (1 << 42) - 1, 0, Row::FRESH));
+    assert!(wheel.push((hint(2), 0), YEAR, 0, Row::FRESH));
     let first = wheel.earliest(Age::Fresh).expect("two hints");
     assert_eq!(pop(&wheel, first, &lease), Some(hint(2)));
 }
@@ -89,7 +89,7 @@ fn the_earliest_list_is_the_soonest_to_expire_in_any_level() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     for seconds in [7_200, 30, 300, 86_400] {
-        assert!(wheel.push(hint(seconds), seconds * SECOND, 0, Row::FRESH));
+        assert!(wheel.push((hint(seconds), 0), seconds * SECOND, 0, Row::FRESH));
     }
     let mut order = Vec::new();
     while let Some(list) = wheel.earliest(Age::Fresh) {
@@ -102,8 +102,8 @@ fn the_earliest_list_is_the_soonest_to_expire_in_any_level() {
 fn kept_hints_wait_until_the_fresh_ones_are_gone() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
-    assert!(wheel.push(hint(1), 10 * SECOND, 0, wheel.spared()));
-    assert!(wheel.push(hint(2), 60 * SECOND, 0, Row::FRESH));
+    assert!(wheel.push((hint(1), 0), 10 * SECOND, 0, wheel.spared()));
+    assert!(wheel.push((hint(2), 0), 60 * SECOND, 0, Row::FRESH));
     let mut order = Vec::new();
     while let Some(list) = wheel.earliest(Age::Fresh) {
         order.extend(pop(&wheel, list, &lease));
@@ -116,7 +116,7 @@ fn compaction_visits_every_hint_once_a_round() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     for number in 1..=100 {
-        assert!(wheel.push(hint(number), number * 60 * SECOND, 0, Row::FRESH));
+        assert!(wheel.push((hint(number), 0), number * 60 * SECOND, 0, Row::FRESH));
     }
     let mut seen = Vec::new();
     while seen.len() < 100 {
@@ -127,7 +127,7 @@ fn compaction_visits_every_hint_once_a_round() {
             let hint = pop(&wheel, list, &lease).expect("not more than there are");
             seen.push(hint.hash());
             let due = hint.hash() * 60 * SECOND;
-            wheel.try_push(hint, due, 0, list.row(), &guard).expect("there is room");
+            wheel.try_push((hint, 0), due, 0, list.row(), &guard).expect("there is room");
         }
     }
     seen.sort_unstable();
@@ -146,7 +146,12 @@ fn a_list_says_since_when_its_oldest_hint_is_there() {
     let put = |numbers: std::ops::RangeInclusive<u64>, every| {
         for number in numbers {
             // All in one slot.
-            assert!(wheel.push(hint(number), 6_000 * SECOND, number * every, Row::FRESH));
+            assert!(wheel.push(
+                (hint(number), number * every),
+                6_000 * SECOND,
+                number * every,
+                Row::FRESH
+            ));
         }
         wheel.earliest(Age::Fresh).expect("there are hints")
     };
@@ -161,9 +166,9 @@ fn a_list_says_since_when_its_oldest_hint_is_there() {
     // What comes after it was empty is not as old as what was there before.
     assert_eq!(pop(&wheel, list, &lease), Some(hint(600)));
     assert_eq!(pop(&wheel, list, &lease), None);
-    assert!(wheel.push(hint(7), 6_000 * SECOND, 900_000, Row::FRESH));
+    assert!(wheel.push((hint(7), 900_000), 6_000 * SECOND, 900_000, Row::FRESH));
     assert!(is_near(since(list, 910_000), 900_000));
-    assert!(wheel.push(hint(8), 6_000 * SECOND, 910_000, Row::FRESH));
+    assert!(wheel.push((hint(8), 910_000), 6_000 * SECOND, 910_000, Row::FRESH));
     assert!(is_near(since(list, 910_000), 900_000));
     assert_eq!(pop(&wheel, list, &lease), Some(hint(7)));
     assert!(since(list, 910_000).abs_diff(910_000) <= TEN);
@@ -174,12 +179,12 @@ fn compaction_leaves_a_list_that_others_have_emptied() {
     let lease = Lease::new(usize::MAX);
     let wheel = Wheel::new(0);
     for number in 1..=100 {
-        assert!(wheel.push(hint(number), 60 * SECOND, 0, Row::FRESH));
+        assert!(wheel.push((hint(number), 0), 60 * SECOND, 0, Row::FRESH));
     }
     let guard = pin();
     let Part { list, .. } = wheel.compact(1, &guard).expect("there are hints");
     while pop(&wheel, list, &lease).is_some() {}
-    assert!(wheel.push(hint(7), 3_600 * SECOND, 0, Row::FRESH));
+    assert!(wheel.push((hint(7), 0), 3_600 * SECOND, 0, Row::FRESH));
     let again = wheel.compact(1, &guard).expect("as many steps as there were hints");
     assert_eq!(again.list, list);
     wheel.skip(list);
