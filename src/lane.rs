@@ -55,8 +55,6 @@ pub(crate) struct Unfiled {
     pub(crate) hint: Hint,
     pub(crate) due: u64,
     pub(crate) row: Row,
-    /// When it was filed first: of a segment that it begins.
-    pub(crate) since: u64,
 }
 
 impl Lane {
@@ -132,7 +130,7 @@ impl Lane {
     ) -> Result<(), Unfiled> {
         let hint = Hint::new(node.node().hash(), node.stamp());
         let due = Due::load(node.node().expiry()).at();
-        self.try_file_again(Unfiled { hint, due, row: Row::FRESH, since: now }, now, guard)
+        self.try_file_again(Unfiled { hint, due, row: Row::FRESH }, now, guard)
     }
 
     /// Files a hint, which is counted, under the caller's pin, or returns it.
@@ -143,8 +141,8 @@ impl Lane {
         now: u64,
         guard: &Guard,
     ) -> Result<(), Unfiled> {
-        let Unfiled { hint, due, row, since } = unfiled;
-        self.wheel.try_push((hint, since), due, now, row, guard).map_err(|why| {
+        let Unfiled { hint, due, row } = unfiled;
+        self.wheel.try_push(hint, due, now, row, guard).map_err(|why| {
             if why == Unpushed::Again {
                 self.add(Counts::HINT);
             }
@@ -152,11 +150,11 @@ impl Lane {
         })
     }
 
-    /// Files hints that are counted. Not under a pin.
+    /// Files hints that are counted, and says since when those of a row are there. Not under a pin.
     #[cold]
-    pub(crate) fn file_rest(&self, unfiled: &[Unfiled], now: u64) {
-        for &Unfiled { hint, due, row, since } in unfiled {
-            while !self.wheel.push((hint, since), due, now, row) {
+    pub(crate) fn file_rest(&self, unfiled: &[Unfiled], now: u64, since: impl Fn(Row) -> u64) {
+        for &Unfiled { hint, due, row } in unfiled {
+            while !self.wheel.push((hint, since(row)), due, now, row) {
                 // One more hint.
                 self.add(Counts::HINT);
             }
@@ -254,7 +252,7 @@ impl std::ops::Add for Counts {
 }
 
 impl Unfiled {
-    pub(crate) const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, row: Row::FRESH, since: 0 };
+    pub(crate) const NONE: Self = Self { hint: Hint::new(0, 0), due: 0, row: Row::FRESH };
 }
 
 #[cfg(all(test, not(loom)))]

@@ -139,7 +139,7 @@ impl Lanes {
     /// Files one more hint of a linked session in a lane. Not under a pin.
     pub(crate) fn file(&self, at: usize, hint: Hint, due: u64, now: u64) {
         self.add(at, Counts::HINT);
-        self.lane(at).file_rest(&[Unfiled { hint, due, row: Row::FRESH, since: now }], now);
+        self.lane(at).file_rest(&[Unfiled { hint, due, row: Row::FRESH }], now, |_| now);
     }
 
     /// Looks up for a lane what the others have counted.
@@ -434,9 +434,8 @@ impl Lanes {
         // One by one, for arrays in a tuple are copied.
         let mut words = [0; BATCH];
         let mut unfiled = [Unfiled::NONE; BATCH];
-        let (mut stay, mut rest, mut since) = (0, 0, None);
+        let (mut stay, mut rest) = (0, 0);
         let guard = pin();
-        let dated = || lane.wheel.since(list, now, &guard);
         let hints = lane.wheel.pop(list, &mut words[..most], &guard, self.gauges);
         let popped = hints.len();
         prefetch(shards, hints.clone());
@@ -446,10 +445,7 @@ impl Lanes {
             let node = shard.table.get_stamped(hint.hash(), |stamp| hint.is_of(stamp), &guard);
             let Some((due, row)) = look(at, shard, node) else { continue };
             stay += 1;
-            // What stays where it was is no younger for that.
-            let since = if row == list.row() { *since.get_or_insert_with(dated) } else { now };
-            let unfiled_again = Unfiled { hint, due, row, since };
-            if let Err(again) = lane.try_file_again(unfiled_again, now, &guard) {
+            if let Err(again) = lane.try_file_again(Unfiled { hint, due, row }, now, &guard) {
                 unfiled[rest] = again;
                 rest += 1;
             }
@@ -460,7 +456,10 @@ impl Lanes {
             let _ = lane.add(Counts::of_hints((popped - stay) as u64).negative());
         }
         if rest > 0 {
-            lane.file_rest(&unfiled[..rest], now);
+            // They begin a segment. What stays where it was is no younger for that.
+            let since = lane.wheel.since(list, now, &pin());
+            let since_of = |row| if row == list.row() { since } else { now };
+            lane.file_rest(&unfiled[..rest], now, since_of);
         }
         popped
     }

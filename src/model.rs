@@ -357,7 +357,7 @@ impl Wheel {
     /// Files a hint, as a put does.
     pub fn push(&self, number: u64, due: u64, now: u64) {
         let guard = pin();
-        let filed = self.wheel.try_push((hint(number), now), due, now, Row::FRESH, &guard);
+        let filed = self.wheel.try_push(hint(number), due, now, Row::FRESH, &guard);
         drop(guard);
         if filed.is_err() {
             self.push_again(number, due, now, Row::FRESH);

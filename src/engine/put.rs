@@ -199,7 +199,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
             let unseen = if is_unseen { new.acquire(self.gauges()) } else { None };
             let filed = if is_unseen { Ok(()) } else { lane.try_file(new, now, &guard) };
             drop(guard);
-            filed.unwrap_or_else(|unfiled| lane.file_rest(&[unfiled], now));
+            filed.unwrap_or_else(|unfiled| lane.file_rest(&[unfiled], now, |_| now));
             let (replaced, gone) = self.entered((at, own), old, charge, replaced);
             return Ok(Stored { replaced, gone, unseen });
         }

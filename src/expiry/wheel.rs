@@ -166,7 +166,7 @@ impl Wheel {
     #[inline(always)]
     pub(crate) fn try_push(
         &self,
-        (hint, since): (Hint, u64),
+        hint: Hint,
         due: u64,
         now: u64,
         row: Row,
@@ -175,7 +175,7 @@ impl Wheel {
         let (list, slot) = self.list_for(due, now, row);
         let queue = self.queue(list).ok_or(Unpushed::NotYet)?;
         queue.push(hint.to_word(), &mut None, guard).map_err(|NeedsSegment| Unpushed::NotYet)?;
-        self.pushed(list, queue, since, guard);
+        self.pushed(list, queue, now, guard);
         if self.has_passed(list, slot) {
             return Err(Unpushed::Again);
         }

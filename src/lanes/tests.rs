@@ -237,7 +237,7 @@ fn the_lane_of_the_oldest_kept_session_loses_no_new_ones_for_it() {
         let lane = bench.lanes.lane(1);
         let hint = bench.link(1, number, Due::new(0, LIFETIME));
         bench.lanes.add(1, Counts::HINT);
-        lane.file_rest(&[Unfiled { hint, due: LIFETIME, row: lane.wheel.spared(), since: 0 }], 0);
+        lane.file_rest(&[Unfiled { hint, due: LIFETIME, row: lane.wheel.spared() }], 0, |_| 0);
     };
     (0..50).for_each(spare);
     for number in 1_000..3_000 {

@@ -127,7 +127,7 @@ fn compaction_visits_every_hint_once_a_round() {
             let hint = pop(&wheel, list, &lease).expect("not more than there are");
             seen.push(hint.hash());
             let due = hint.hash() * 60 * SECOND;
-            wheel.try_push((hint, 0), due, 0, list.row(), &guard).expect("there is room");
+            wheel.try_push(hint, due, 0, list.row(), &guard).expect("there is room");
         }
     }
     seen.sort_unstable();
