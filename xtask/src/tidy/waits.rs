@@ -17,6 +17,8 @@ const MODULES: &[&str] = &[
     "src/dispatch",
     "src/engine",
     "src/gate",
+    "src/lane",
+    "src/lanes",
     "src/mode",
     "src/outcome",
     "src/room",
