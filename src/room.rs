@@ -103,7 +103,7 @@ impl<'a> Hand<'a> {
     }
 
     /// Takes what is missing for `wanted` from the lane's free tokens, and from all lanes' if
-    /// their shares are small; `true` when the hand has enough.
+    /// their shares are small, or else from those that have to spare; `true` when the hand has enough.
     #[inline]
     pub(crate) fn fill(&mut self, wanted: Tokens) -> bool {
         #[cfg(loom)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use later::{Gate, poll};
 use resumption::{
     Answer, CacheMode, Clock, Connection, Dispatch, Proposed, Put, Reason, Refusal, Scope,
-    SessionCache, Want,
+    SessionCache, Sessions, Want,
 };
 use stage::{SERVER, Told, give, quiet, stage, swap};
 use support::{HOUR, MINUTE, SECOND, id, wait_until};
@@ -233,20 +233,25 @@ fn a_take_that_does_not_look_inside_takes_what_is_there_too() {
     }
 }
 
+/// A session that is inside, and a take of it that has asked and was dropped; its question may go on for so long.
+fn left_take(timeout: Duration) -> (SessionCache<u64>, Sessions<u64>, Arc<Gate>) {
+    let mode = SERVER | CacheMode::NO_INTERNAL_LOOKUP;
+    let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
+    let cache = builder.lookup_timeout(timeout).mode(mode).build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    let gate = Gate::behind(&cache);
+    assert!(web.put(&id(1), 10).is_stored());
+    let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
+    assert!(poll(&mut lookup).is_pending());
+    drop(lookup);
+    (cache, web, gate)
+}
+
 /// However it ends: with an answer that comes too late, or with none.
 #[test]
 fn a_take_that_is_left_takes_what_is_inside_too() {
     for is_answered in [true, false] {
-        let mode = SERVER | CacheMode::NO_INTERNAL_LOOKUP;
-        let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
-        let timeout = if is_answered { HOUR } else { Duration::ZERO };
-        let cache = builder.lookup_timeout(timeout).mode(mode).build().unwrap();
-        let web = cache.scope(&Scope::new("web"));
-        let gate = Gate::behind(&cache);
-        assert!(web.put(&id(1), 10).is_stored());
-        let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
-        assert!(poll(&mut lookup).is_pending());
-        drop(lookup);
+        let (cache, web, gate) = left_take(if is_answered { HOUR } else { Duration::ZERO });
         assert!(web.contains(&id(1)), "it is asked first");
         if is_answered {
             gate.open();
@@ -260,15 +265,7 @@ fn a_take_that_is_left_takes_what_is_inside_too() {
 #[test]
 fn a_take_that_is_left_takes_nothing_that_was_put_since() {
     for is_removed in [true, false] {
-        let mode = SERVER | CacheMode::NO_INTERNAL_LOOKUP;
-        let builder = SessionCache::builder().without_ticker().dispatch(Dispatch::Manual);
-        let cache = builder.lookup_timeout(Duration::ZERO).mode(mode).build().unwrap();
-        let web = cache.scope(&Scope::new("web"));
-        let gate = Gate::behind(&cache);
-        assert!(web.put(&id(1), 10).is_stored());
-        let mut lookup = web.lookup(&id(1), Want::Take).within(Duration::MAX);
-        assert!(poll(&mut lookup).is_pending());
-        drop(lookup);
+        let (cache, web, gate) = left_take(Duration::ZERO);
         assert!(!is_removed || web.remove(&id(1)));
         assert!(web.put(&id(1), 20).is_stored());
         cache.poll_callbacks();

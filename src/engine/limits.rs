@@ -253,7 +253,7 @@ mod tests {
         let (cache, web) = full(usize::MAX);
         cache.set_max_sessions(0);
         assert!(matches!(web.put(&id(0), 0), Put::Refused(Refusal::Full, 0)));
-        // Which looks for a place in each shard, and in vain in all but one.
+        // Whose place may be another lane's.
         cache.set_max_sessions(1);
         assert!(web.put(&id(0), 0).is_stored());
         assert_eq!((cache.len(), BATCHES.get()), (1, 0));

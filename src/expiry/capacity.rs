@@ -110,6 +110,11 @@ impl Budget {
     }
 
     /// Notes a lane that has more than others know.
+    ///
+    /// Both orders of this and of a look for a rich lane that finds none: if this is first, the word has changed, and the
+    /// look's exchange fails; if this is second, it is noted over what the look has found. Of two lanes that are noted at one
+    /// instant one may be lost until the other is poor: then all are looked at. No promise rests on it: before a put is
+    /// refused it asks all lanes.
     #[cold]
     fn note_rich(&self, lane: usize) {
         // Relaxed, all: a lane to look at. That its word is another one each time tells `find_rich`.
@@ -314,7 +319,7 @@ impl Budget {
         (0..lanes).map(move |nth| (((first + nth) % lanes) as usize, share + u64::from(nth < rest)))
     }
 
-    /// Makes `count` tokens. Meanwhile [`used`](Self::used) is too small, never too large.
+    /// Makes `count` tokens. By that [`used`](Self::used) is too small meanwhile, never too large.
     pub(crate) fn raise(&self, count: u64) {
         if planted!("limit-before-tokens") {
             self.limit.fetch_add(count, Ordering::Release);
@@ -331,7 +336,7 @@ impl Budget {
     }
 
     /// Lowers the limit by `count`; the caller takes as many tokens then, and keeps them for good.
-    /// Meanwhile [`used`](Self::used) is too small, never too large.
+    /// By that [`used`](Self::used) is too small meanwhile, never too large.
     pub(crate) fn lower(&self, count: u64) {
         // AcqRel: so that `used` sees the lower limit before fewer tokens.
         self.limit.fetch_sub(count, Ordering::AcqRel);
