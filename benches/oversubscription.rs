@@ -87,6 +87,7 @@ fn measure(args: &Args, report: &mut Report, sessions: usize) {
     for which in 0..KINDS.len() {
         show(report, sessions, threads, &sides, which);
     }
+    contestants::note_refused(report, &*sides[0].cache, &format!("{} sessions", grouped(sessions)));
 }
 
 impl Side {

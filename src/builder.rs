@@ -211,6 +211,9 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// *What waits without need.* Each thread keeps up to 64 of what it has removed last (segments, and headers whose payloads are
     /// not bytes) until it removes more or ends. So let the limit be well above 64 for each thread.
     ///
+    /// *Before it is reached*, from a quarter on, one put in 256 yields the processor: what waits may wait for a thread that is
+    /// not running.
+    ///
     /// *What the limit does not refuse.* It refuses puts only. Beyond it go
     ///
     /// * lookups that ask a get callback, and the sessions that it gives;

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod ask;
+mod crowd;
 pub(crate) mod deliver;
 pub(crate) mod limits;
 mod many;

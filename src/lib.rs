@@ -84,8 +84,8 @@
 //!   either order; after an idle time, or without auto-clear, also within an eighth of that time.
 //! * A thread that is stopped in the middle of an operation keeps headers from being freed, and what is in one
 //!   block with them. At a
-//!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on. So does one that is preempted: where 32 threads
-//!   share two processors and put 2.5 million sessions a second, the default limit is met now and then.
+//!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on. So does one that is preempted; from a quarter of
+//!   that limit on, one put in 256 yields the processor, so that it has its turn.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
 //! * In a forked child the background thread does not exist, nor the one that [`Lookup`]'s deadlines
 //!   start; and what another thread of the parent was reading at that instant keeps memory from coming back in the

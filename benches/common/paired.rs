@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::{Args, Takes};
-use super::contestants::{Cache, Contestant};
+use super::contestants::{Cache, Contestant, note_refused};
 use super::ids::mix;
 use super::load::{self, Lane, Load, Op, PAYLOAD, play, prepare};
 use super::memory::available_bytes;
@@ -237,6 +237,10 @@ fn measure(
             }
         }
         show(report, question, sessions, threads, &sides);
+    }
+    if let Some(ours) = all(groups).next() {
+        let what = format!("{}, {} sessions", question.name, grouped(sessions));
+        note_refused(report, &*ours.cache, &what);
     }
 }
 

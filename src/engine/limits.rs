@@ -224,24 +224,9 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use std::sync::mpsc::channel;
-    use std::thread;
-
     use super::*;
-    use crate::reclaim::pin;
     use crate::shard::BATCHES;
-    use crate::{Put, Scope, SessionCache, SessionId, Sessions};
-
-    const MANY: u64 = 100_000;
-
-    /// A cache that is full, in which at most so many headers wait.
-    fn full(most_waiting: usize) -> (SessionCache<u64>, Sessions<u64>) {
-        let builder = SessionCache::builder().max_sessions(MANY as usize).without_ticker();
-        let cache = builder.max_waiting_headers(most_waiting).build().expect("sane settings");
-        let web = cache.scope(&Scope::new("web"));
-        (0..MANY).for_each(|number| drop(web.put(&id(number), number)));
-        (cache, web)
-    }
+    use crate::{Put, Scope, SessionCache, SessionId};
 
     fn id(number: u64) -> SessionId {
         SessionId::try_from(&number.to_le_bytes()[..]).expect("eight bytes")
@@ -250,36 +235,15 @@ mod tests {
     /// The cells of many sessions stay.
     #[test]
     fn nobody_goes_through_a_table_without_sessions() {
-        let (cache, web) = full(usize::MAX);
+        let builder = SessionCache::builder().max_sessions(100_000).without_ticker();
+        let cache = builder.build().expect("sane settings");
+        let web = cache.scope(&Scope::new("web"));
+        (0..100_000).for_each(|number| drop(web.put(&id(number), number)));
         cache.set_max_sessions(0);
         assert!(matches!(web.put(&id(0), 0), Put::Refused(Refusal::Full, 0)));
         // Whose place may be another lane's.
         cache.set_max_sessions(1);
         assert!(web.put(&id(0), 0).is_stored());
         assert_eq!((cache.len(), BATCHES.get()), (1, 0));
-    }
-
-    #[test]
-    fn puts_are_taken_soon_after_a_stopped_thread_goes_on() {
-        let (_cache, web) = full(2_000);
-        let (stopped, wait) = channel();
-        let (go_on, resumed) = channel::<()>();
-        let stop = thread::spawn(move || {
-            let guard = pin();
-            stopped.send(()).expect("the test waits");
-            resumed.recv().expect("the test goes on");
-            drop(guard);
-        });
-        wait.recv().expect("the thread stops");
-        (0..MANY).for_each(|number| drop(web.take(&id(number))));
-        let put = || web.put(&id(0), 0);
-        for _ in 0..200 {
-            assert!(matches!(put(), Put::Refused(Refusal::HeadersWaiting, 0)));
-        }
-        go_on.send(()).expect("the thread waits");
-        stop.join().expect("the thread ends");
-        // Each frees up to 512; by one in 64 it would take 12 000.
-        let refused = (0..MANY).take_while(|_| !put().is_stored()).count();
-        assert!(refused < 3_000, "{refused} puts were refused");
     }
 }

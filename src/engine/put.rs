@@ -10,7 +10,7 @@ use crate::expiry::{Due, Standing};
 use crate::lane::Counts;
 use crate::mode::CacheMode;
 use crate::outcome::{Put, Refusal};
-use crate::reclaim::{flush, pin};
+use crate::reclaim::pin;
 use crate::room::{Hand, Tokens};
 use crate::scope::{EXHAUSTED, Entry as ScopeEntry};
 use crate::session::Session;
@@ -101,7 +101,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if Self::charge(weight) > self.room.bytes.limit() {
             return Err(Refusal::TooLarge);
         }
-        if self.gauges().is_over() && self.is_still_over() {
+        if self.gauges().is_crowded() && self.is_overcrowded() {
             return Err(Refusal::HeadersWaiting);
         }
         if self.shards[at].tells().anything() && self.has_reached_mark(at) {
@@ -115,29 +115,6 @@ impl<S: Send + Sync + 'static> Engine<S> {
     fn has_reached_mark(&self, at: usize) -> bool {
         let most = self.dispatch.most_waiting(self.shards.len());
         self.shards[at].table.events().backlog() >= most
-    }
-
-    /// Looks again whether too many headers wait, after an attempt to free some.
-    #[cold]
-    fn is_still_over(&self) -> bool {
-        if self.gauges().is_time_to_free() {
-            self.free_some();
-        }
-        self.gauges().recount()
-    }
-
-    /// Frees some of what waits for the epoch, as much as one step of it; `false` if that is nothing, because a thread
-    /// has stopped, or is slow. If it is something, the next put above the limit tries again, too.
-    #[cold]
-    pub(super) fn free_some(&self) -> bool {
-        let gauges = self.gauges();
-        let before = gauges.waiting();
-        flush();
-        let is_less = gauges.waiting() < before;
-        if is_less {
-            gauges.free_again();
-        }
-        is_less
     }
 
     /// Links a node, or puts it in the place of its name's live one. One that is provisional is linked

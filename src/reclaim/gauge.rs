@@ -13,8 +13,8 @@ use crate::sync::{Ordering, Striped};
 /// A thread recounts the waiting headers once in this many retirements.
 const RECOUNT: u64 = if cfg!(loom) { 1 } else { 32 };
 
-/// Of so many puts above the limit one tries to free some of what waits.
-const ATTEMPTS: u64 = 64;
+/// Headers are a crowd when they are more than this part of the limit.
+const CROWD: usize = 4;
 
 /// The counts of one cache.
 #[derive(Debug)]
@@ -22,9 +22,11 @@ pub(crate) struct Gauges {
     stripes: Striped<Stripe>,
     /// Most headers that may wait before puts are refused.
     limit: AtomicUsize,
+    /// The last recount was above a part of the limit, [`CROWD`].
+    crowded: AtomicBool,
     /// The last recount was above the limit.
     over: AtomicBool,
-    /// Attempts to free some since then ([`Gauges::is_time_to_free`]).
+    /// Of puts in a crowd ([`Gauges::attempt`]).
     attempts: AtomicU64,
     leased: AtomicBool,
     /// When the clock of the cache began. Handles outlive the cache, and are small.
@@ -44,6 +46,7 @@ impl Gauges {
         Self {
             stripes: Striped::new(),
             limit: AtomicUsize::new(usize::MAX),
+            crowded: AtomicBool::new(false),
             over: AtomicBool::new(false),
             attempts: AtomicU64::new(0),
             leased: AtomicBool::new(true),
@@ -86,9 +89,19 @@ impl Gauges {
         self.over.load(Ordering::Relaxed)
     }
 
+    /// Whether so many headers wait that puts do something about it, as of the last recount.
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
     /// Counts the waiting headers; tells whether there are more than the limit allows.
     pub(crate) fn recount(&self) -> bool {
-        let over = self.waiting() > self.limit.load(Ordering::Relaxed);
+        let (waiting, limit) = (self.waiting(), self.limit.load(Ordering::Relaxed));
+        let (crowded, over) = (waiting > limit / CROWD, waiting > limit);
+        if crowded != self.is_crowded() {
+            self.crowded.store(crowded, Ordering::Relaxed);
+        }
         if over != self.is_over() {
             self.over.store(over, Ordering::Relaxed);
             self.attempts.store(0, Ordering::Relaxed);
@@ -96,11 +109,10 @@ impl Gauges {
         over
     }
 
-    /// Whether to try to free some of what waits, above the limit: at first, as long as it helps, and then once in
-    /// [`ATTEMPTS`]. The epoch takes what a thread has retired in bags for 64, however few are in it; one
-    /// for each refused put would be many times the memory that waits.
-    pub(crate) fn is_time_to_free(&self) -> bool {
-        self.attempts.fetch_add(1, Ordering::Relaxed).is_multiple_of(ATTEMPTS)
+    /// Counts a put that found a crowd; tells how many there were since the limit was passed, or since an attempt to free
+    /// some has helped.
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The last attempt to free some has helped.
@@ -153,6 +165,7 @@ impl Lease {
     pub(crate) fn new(limit: usize) -> Self {
         let gauges = list::find_idle().unwrap_or_else(list::add);
         gauges.limit.store(limit, Ordering::Relaxed);
+        gauges.crowded.store(false, Ordering::Relaxed);
         gauges.over.store(false, Ordering::Relaxed);
         Self(gauges)
     }
