@@ -31,10 +31,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
     pub(super) fn is_overcrowded(&self) -> bool {
         let gauges = self.gauges();
         let attempt = gauges.attempt();
-        if gauges.is_over() && attempt.is_multiple_of(FREES) {
-            self.free_some();
-        }
-        if attempt.is_multiple_of(GIVES_WAY) {
+        let has_freed = gauges.is_over() && attempt.is_multiple_of(FREES) && self.free_some();
+        if !has_freed && attempt.is_multiple_of(GIVES_WAY) {
             give_way();
             gauges.recount();
         }
