@@ -1,5 +1,6 @@
-//! An echo server on tokio-rustls whose clients resume their sessions:
-//! `openssl s_client -connect 127.0.0.1:4433 -sess_out s.pem`, then again with `-sess_in s.pem`.
+//! An echo server on tokio-rustls whose clients resume their sessions. First
+//! `(echo hi; sleep 1) | openssl s_client -connect 127.0.0.1:4433 -sess_out s.pem`, then the same with `-sess_in s.pem`: the
+//! server says *full handshake*, then *resumed*.
 //!
 //! It takes one argument, where to listen: `cargo run --example minimal -- 0.0.0.0:4433`.
 
@@ -19,7 +20,10 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{HandshakeKind, ServerConfig},
+};
 
 /// How long a handshake may take, and a connection as a whole.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -56,7 +60,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            let _ = timeout(CONNECTION, echo(&acceptor, tcp, client)).await;
+            let ended = timeout(CONNECTION, echo(&acceptor, tcp, client)).await;
+            let error = ended.map_or(Some(io::ErrorKind::TimedOut.into()), Result::err);
+            if let Some(error) = error {
+                let _ = writeln!(io::stderr(), "{client}: {error}");
+            }
             drop(place);
         });
     }
@@ -64,8 +72,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn echo(acceptor: &TlsAcceptor, tcp: TcpStream, client: SocketAddr) -> io::Result<()> {
     let tls = timeout(HANDSHAKE, acceptor.accept(tcp)).await??;
-    let kind = tls.get_ref().1.handshake_kind();
-    let _ = writeln!(io::stdout(), "{client}: {kind:?}");
+    let is_resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    let kind = if is_resumed { "resumed" } else { "full handshake" };
+    let _ = writeln!(io::stdout(), "{client}: {kind}");
     let (mut from, mut to) = tokio::io::split(tls);
     tokio::io::copy(&mut from, &mut to).await?;
     to.shutdown().await

@@ -105,8 +105,11 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// * *TLS 1.2*: the full handshakes of one lifetime (by the second, times the lifetime in seconds).
     /// * *TLS 1.3*: one for each client that was here within a lifetime; and the tickets that no client uses, which stay for
     ///   all of it. Of t tickets a returning client uses one, so each handshake of the lifetime leaves t - 1. rustls gives t
-    ///   in each handshake, two by default, in resumed ones too. OpenSSL gives one in a resumed handshake, so
-    ///   there only the full ones leave any.
+    ///   in each handshake, two by default, in resumed ones too (where its `max_tls13_tickets` is above 0, the client chooses t, up
+    ///   to that). OpenSSL gives one in a resumed handshake, so there only the full ones leave any.
+    ///
+    /// So with rustls, two tickets, 300 handshakes a second and two hours, 2.2 million tickets that nobody uses, and one for each client.
+    /// How much memory a session takes, [`max_bytes`](Self::max_bytes) says.
     ///
     /// If it was too few, [`Stats::mean_age_at_eviction`](crate::Stats::mean_age_at_eviction) says what lifetime is left.
     #[must_use]
@@ -117,6 +120,11 @@ impl<S: Send + Sync + 'static> Builder<S> {
 
     /// The most bytes that the cache holds, at any instant: the payloads' weights, and
     /// [`SessionCache::OVERHEAD`] for each session. Without `max_sessions` the only limit.
+    ///
+    /// *With client certificates, set it*: a session of rustls or of OpenSSL then has the client's certificates in it, of which the client
+    /// chooses the size. Not in it are: what handles and calls of callbacks hold after a removal ([`Stats::held_bytes`](crate::Stats::held_bytes)); what
+    /// [waits to be freed](Self::max_waiting_headers); blocks that are kept for the next sessions, up to 256 KiB for each thread and 64 MiB for the
+    /// process; and cells of a cache that was larger.
     ///
     /// *A payload that owns memory, and is no byte string, needs a [`weigher`](Self::weigher)*: without one its memory
     /// counts for nothing, which [`build`](Self::build) logs a warning of. That of an `OpensslSession` is
@@ -154,7 +162,8 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// No limit on sessions or bytes that was not set explicitly: only lifetimes bound the cache.
+    /// Drops the default limit of 20 480 sessions. A limit that was set explicitly stays; without one, lifetimes alone bound the
+    /// cache.
     #[must_use]
     pub fn unlimited(mut self) -> Self {
         self.unlimited = true;
@@ -163,6 +172,11 @@ impl<S: Send + Sync + 'static> Builder<S> {
 
     /// How long a session lives, if its put does not say; two hours by default, a millisecond at
     /// least. Beyond the end of time, 139 years, it never expires.
+    ///
+    /// A longer one finds more clients again, takes [more room](Self::max_sessions), and keeps for longer the secrets by which who
+    /// steals them can resume. TLS 1.3 forbids more than seven days (RFC 8446, 4.6.1), and rustls tells its clients a day; for TLS 1.2
+    /// a day at most is advised (RFC 5246, F.1.4). Nothing checks this. When keys have leaked, or the rules for clients have changed,
+    /// [`flush`](SessionCache::flush) or [`drop_scope`](SessionCache::drop_scope) end all at once.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -195,9 +209,10 @@ impl<S: Send + Sync + 'static> Builder<S> {
         self
     }
 
-    /// The most headers of removed sessions that wait for the epoch before puts are refused; 262 144 by default.
-    /// They wait for as long as a thread is stopped in the middle of an operation. Zero is no error: puts
-    /// are refused whenever a header is known to wait.
+    /// The most headers of removed sessions that wait to be freed before puts are refused; 262 144 by default. A header is
+    /// what the table has of a session beside its payload. Other threads may be reading it when it is removed, so it *waits for the epoch*:
+    /// until all operations have ended that were under way then. If a thread is stopped in the middle of one, until it goes on. Zero is no
+    /// error: puts are refused whenever a header is known to wait.
     ///
     /// *How much memory that is.* By default about 25 MB. Where payloads are [`SecretBytes`], up to 270 MB: those of
     /// up to 936 bytes are in one block with their header, and wait, wiped, as well. A payload of another
@@ -211,12 +226,12 @@ impl<S: Send + Sync + 'static> Builder<S> {
     /// *What waits without need.* Each thread keeps up to 64 of what it has removed last (segments, and headers whose payloads are
     /// not bytes) until it removes more or ends. So let the limit be well above 64 for each thread.
     ///
-    /// *Before it is reached*, from a quarter on, one put in 256 yields the processor: what waits may wait for a thread that is
-    /// not running.
+    /// *Before it is reached*, from a quarter on, one put in 256 yields the processor, and so do answers of the get callback that are
+    /// stored: what waits may wait for a thread that is preempted, and this gives it its turn.
     ///
     /// *What the limit does not refuse.* It refuses puts only. Beyond it go
     ///
-    /// * lookups that ask a get callback, and the sessions that it gives;
+    /// * lookups that ask a get callback (what that gives is handed out, and not stored);
     /// * extensions that shorten a life, and renewals by use ([`UPDATE_TIME`](crate::CacheMode::UPDATE_TIME)): a segment
     ///   for 60 of them.
     ///

@@ -138,7 +138,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     }
 
     /// Changes the most sessions that the cache holds, and returns when that is obeyed. Evicts what
-    /// is too much, soonest to expire first. Zero empties the
+    /// is too much, about in the order in which it expires. Zero empties the
     /// cache, and refuses puts until the limit is raised; `usize::MAX` is no limit.
     ///
     /// *A raised limit changes nothing but the limit.* In how many shards and lanes the cache is split, and so how many threads
@@ -268,7 +268,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
         usize::try_from(self.engine.bytes()).unwrap_or(usize::MAX)
     }
 
-    /// The cache's counters. Costs a few reads for each processor.
+    /// The cache's counters. Costs some thirty reads for each processor, and one for each shard.
     ///
     /// ```
     /// use resumption::{Reason, Scope, SessionCache, SessionId};
@@ -526,7 +526,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
     /// * Puts that began before are waited for, and what they store is removed with the rest.
     /// * Lookups find nothing afterwards, but for what a get callback answers. Unset that first if no session is to
     ///   be resumed any more.
-    /// * Handles stay good. What another thread is removing just now (the background thread, say) that thread drops, soon after.
+    /// * Handles stay good. What another thread is removing just now (the background thread, say) that thread drops, soon after; that it
+    ///   leaves is told before this returns. What is removed while it is not in the cache ([`remove`](Sessions::remove) with an external
+    ///   cache) is told when that call ends.
     ///
     /// It must not be called from the drop of a payload that a put of this cache evicts, or a lookup that stores what it
     /// was given: it would wait for these.
@@ -549,7 +551,7 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
 
     /// As [`close`](Self::close), but waits for callbacks no longer than `within`. With
     /// [`Dispatch::Inline`] the calls are made here, one after another, until the time is over: one call
-    /// that never returns does not end by that.
+    /// that never returns does not end by that; and if one calls the cache itself, what waits is told in there, all of it.
     ///
     /// ```
     /// use std::sync::{Arc, mpsc};
@@ -598,7 +600,9 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
             engine.deliver_all();
         }
         loop {
-            let waiting = engine.callbacks_waiting();
+            // Twice: the shards are counted one after another, and a callback in one may have removed something in another that
+            // was counted before.
+            let waiting = engine.callbacks_waiting().max(engine.callbacks_waiting());
             if waiting == 0 {
                 return Ok(());
             }

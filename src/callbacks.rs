@@ -185,7 +185,7 @@ impl<S> fmt::Debug for Found<S> {
     }
 }
 
-/// What the new callback answers.
+/// What the new-session callback answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The session stays. The callback may keep its handle as long as it likes.

@@ -39,7 +39,7 @@ impl Connection {
         self
     }
 
-    /// What the new callback needs to know of the connection; it reads it by
+    /// What the new-session callback needs to know of the connection; it reads it by
     /// [`NewSession::context`](crate::NewSession::context).
     ///
     /// It is kept until the callback was called, and not at all if none is set at the put. It is dropped

@@ -426,7 +426,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             }
             let is_expired = standing == Standing::Expired;
             self.shards[at].before_removal(node.node());
-            let tell = self.shards[at].tell(if is_expired { Reason::Expired } else { reason });
+            let told_as = if is_expired { Reason::Expired } else { reason };
+            let tell = self.shards[at].tell(node.node(), told_as);
             // Fails only if another thread has removed or replaced it: then search again.
             let Some(unlinked) = table.remove(node, tell) else {
                 if planted!("take-once-tried") {
@@ -458,7 +459,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             Standing::Expired => {}
         }
         self.shards[at].before_removal(node.node());
-        let unlinked = table.remove(node, self.shards[at].tell(Reason::Expired));
+        let tell = self.shards[at].tell(node.node(), Reason::Expired);
+        let unlinked = table.remove(node, tell);
         drop(guard);
         let own = self.lanes.mine();
         drop(unlinked.map(|unlinked| self.left(own, unlinked, Reason::Expired)));

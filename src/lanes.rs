@@ -405,6 +405,8 @@ impl Lanes {
                     match look(shard, node) {
                         Look::Stale => None,
                         Look::Left(unlinked, reason) => {
+                            // Once more: the first callback may have been set before the removal.
+                            departed.note_told(at, shard);
                             departed.push(unlinked, reason);
                             None
                         }

@@ -75,17 +75,18 @@
 //!   hours with one lifetime, and 1 920 at most. There is one lane for a processor, as many as the next power of two, and fewer for fewer than 2 048 sessions each.
 //! * Each thread puts in one of the cache's lanes, and eviction goes by lanes, of which it compares a few at a time. Of sessions that
 //!   expire in the same slot those of one thread may stay about an eighth longer than those of others; the last ones that a thread
-//!   has put may stay until no others of their slot are left.
+//!   has put may stay until no others of their slot are left. With more than three lanes a session that expires sooner may stay for some
+//!   batches more, too, if its lane was not among those that were looked at.
 //! * A cache has room for 2³¹ sessions, and for 2³² hints of them. What is beyond is miscounted.
-//! * Eviction is by expiry slot, first in first out within one. A session that was used since it came is spared, and
+//! * Eviction is by expiry slot, first in first out within one: in one lane exactly, in several about. A session that was used since it came is spared, and
 //!   looked at again only while less than a fifth of the sessions are new ones, which have not been
 //!   looked at: a flood of new sessions costs others little, and a new one has time to come back. One call of
 //!   eviction spares 64 at most, and then takes the next. Sessions of different lifetimes that expire within an eighth of each other may leave in
 //!   either order; after an idle time, or without auto-clear, also within an eighth of that time.
-//! * A thread that is stopped in the middle of an operation keeps headers from being freed, and what is in one
-//!   block with them. At a
-//!   limit, [`Builder::max_waiting_headers`], puts are refused until it goes on. So does one that is preempted; from a quarter of
-//!   that limit on, one put in 256 yields the processor, so that it has its turn.
+//! * A thread that is stopped, or preempted, in the middle of an operation keeps headers from being freed, and what is in one
+//!   block with them. While more of them wait than a quarter of a limit, [`Builder::max_waiting_headers`], one put in 256 yields the
+//!   processor, so that a preempted thread has its turn; such a put may take as long as the other threads' turns. At the limit puts
+//!   are refused until the thread goes on.
 //! * Each cache has a background thread, unless it is built [without](Builder::without_ticker).
 //! * In a forked child the background thread does not exist, nor the one that [`Lookup`]'s deadlines
 //!   start; and what another thread of the parent was reading at that instant keeps memory from coming back in the

@@ -56,7 +56,7 @@ bitflags! {
         ///   answer was. So a later mode, which looks inside, does not find it.
         /// * Other calls see the cache as ever: `contains`, `remove`, `extend`, `put_if_absent`.
         const NO_INTERNAL_LOOKUP = 0x100;
-        /// Nothing is stored. A put is told to the new callback, and refused with
+        /// Nothing is stored. A put is told to the new-session callback, and refused with
         /// [`Refusal::NobodyToTell`](crate::Refusal::NobodyToTell) if there is none; a session of its
         /// id that is in the cache leaves it, as replaced, and is told before. A verdict of
         /// [`Reject`](crate::Verdict::Reject) has nothing to remove, and nothing more is told. What

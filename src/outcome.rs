@@ -12,7 +12,7 @@ use crate::session::Session;
 #[must_use = "a refused payload comes back in it"]
 pub enum Put<S = SecretBytes> {
     /// The session is in the cache; or, with [`NO_INTERNAL_STORE`](crate::CacheMode::NO_INTERNAL_STORE),
-    /// handed to the new callback.
+    /// handed to the new-session callback.
     Stored,
     /// As `Stored`, and this one, which had the same id, has left the cache for it.
     Replaced(Session<S>),
@@ -29,9 +29,9 @@ pub enum Refusal {
     /// The payload and its overhead are larger than the limit on bytes, or the weight is 4 GiB or
     /// more. Raise the limit.
     TooLarge,
-    /// Too many headers of removed sessions wait for the epoch: some thread has been stopped in the
-    /// middle of an operation for long. The cache goes on with lookups, and takes puts again when
-    /// the thread does.
+    /// Too many headers of removed sessions wait to be freed: some thread has been stopped, or preempted for long, in the
+    /// middle of an operation ([`Builder::max_waiting_headers`](crate::Builder::max_waiting_headers)). Lookups go on, and puts are
+    /// taken again when the thread does.
     HeadersWaiting,
     /// Every place belongs to a put in flight, or to a removal that is just giving it back; or the
     /// limit is zero.
@@ -48,12 +48,12 @@ pub enum Refusal {
     /// The cache's [mode](crate::CacheMode) leaves out the sessions of this side of a connection: it has
     /// no `SERVER`, or no `CLIENT`.
     SideNotCached,
-    /// The cache's mode is to store nothing, and no new callback is set that could.
+    /// The cache's mode is to store nothing, and no new-session callback is set, which could.
     NobodyToTell,
 }
 
 impl<S> Put<S> {
-    /// Whether the session is in the cache, or handed to the new callback in its stead.
+    /// Whether the session is in the cache, or handed to the new-session callback in its stead.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !matches!(self, Self::Refused(..))
@@ -106,7 +106,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::Closed => "the session cache is closed",
             Self::TooLarge => "the session is larger than the cache's limit on bytes, or than 4 GiB",
-            Self::HeadersWaiting => "too many removed sessions wait for a stopped thread",
+            Self::HeadersWaiting => "too many removed sessions wait for a thread that does not run",
             Self::Full => {
                 "the session cache has no room: a limit is zero, or all places belong to puts in flight"
             }
@@ -114,7 +114,7 @@ impl fmt::Display for Refusal {
             Self::CallbacksWaiting => "too many callbacks of the session cache wait to be called",
             Self::ScopesExhausted => "the session cache has run out of scopes",
             Self::SideNotCached => "the session cache's mode leaves this side's sessions out",
-            Self::NobodyToTell => "the session cache stores nothing, and has no new callback",
+            Self::NobodyToTell => "the session cache stores nothing, and no new-session callback is set",
         })
     }
 }

@@ -20,6 +20,11 @@ use crate::sync::{AtomicU32, Ordering};
 /// the verifier, the set of client CAs, the protocols of ALPN, the host: *one that is configured, never one that a client
 /// names*. A client can name as many as it likes, and each scope stays for as long as the cache.
 ///
+/// *One configuration, with one way to verify clients, needs no more than a name.* The host need not be in its scope: rustls compares the
+/// name that the client asks for with that of the session, though after it has taken it (a ticket that is offered for another
+/// host is spent), and [`tls::openssl`](crate::tls) has it in the id. ALPN need be only if what is believed of a resumed connection depends on
+/// the protocol: rustls chooses that anew.
+///
 /// Two scopes are the same when their name and all their labels are. The order of different labels
 /// does not matter; the order of values under one label does. A cache keeps each scope that it has
 /// seen for as long as it lives, and 8 bytes for each time that it was

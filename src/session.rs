@@ -55,8 +55,8 @@ impl<S> Session<S> {
         self.0.payload()
     }
 
-    /// When the session expires, or would have, had it stayed; of one without a lifetime some time before now. Changes
-    /// when the session is extended; far times saturate.
+    /// When the session expires, or would have, had it stayed. Changes when the session is extended. For one that was put with a
+    /// lifetime of less than a millisecond it is some time before now; for one that never expires, a far instant.
     ///
     /// It is a time of the cache's clock. A [manual](crate::Clock::manual) one counts from the instant at which it was made, and
     /// passes as it is advanced: compare with [`Clock::instant`](crate::Clock::instant), not with `Instant::now`.
@@ -66,7 +66,7 @@ impl<S> Session<S> {
     }
 
     /// How many references the session has: one for each handle, one for the cache while the session is in it,
-    /// one while a new callback is to be told of it, and one while a remove callback is. Other threads may change it at any time.
+    /// one while a new-session callback is to be told of it, and one while a remove callback is. Other threads may change it at any time.
     #[must_use]
     pub fn ref_count(&self) -> usize {
         self.0.count() as usize

@@ -56,7 +56,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// Stores a session with the cache's lifetime, in the place of a session of the same id if there
-    /// is one. The cache's [mode](crate::CacheMode) may refuse it, or hand it to the new callback
+    /// is one. The cache's [mode](crate::CacheMode) may refuse it, or hand it to the new-session callback
     /// instead. It is a server's session; [`put_from`](Self::put_from) says otherwise.
     ///
     /// A replace takes the old session's place and evicts nobody, but for added bytes; no lookup
@@ -64,8 +64,8 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     /// stored, and the old one as expired.
     ///
     /// What is refused comes back, with [the reason](crate::Refusal): the cache is closed, the session is too large,
-    /// the cache's mode leaves it out, every place belongs to a put in flight, or too much waits, memory for a stopped
-    /// thread or calls for slow callbacks.
+    /// the cache's mode leaves it out, every place belongs to a put in flight, or too much waits: memory for a thread
+    /// that does not run, or calls for slow callbacks.
     ///
     /// # Panics
     ///
@@ -84,7 +84,7 @@ impl<S: Send + Sync + 'static> Sessions<S> {
     }
 
     /// As [`put`](Self::put), of a session that this connection has negotiated: on its side, with its
-    /// lifetime, and with what the new callback needs to know of it.
+    /// lifetime, and with what the new-session callback needs to know of it.
     ///
     /// ```
     /// use std::net::SocketAddr;

@@ -16,6 +16,19 @@ use crate::sync::{Ordering, Striped};
 /// `held_sessions`, `held_bytes`, `headers_waiting`, `hints`, `callbacks_waiting`) is exact when the cache is at rest;
 /// meanwhile it may be off by the operations in flight. `puts` is `sessions` and the sum of `removals`, by its
 /// definition.
+///
+/// # What to watch
+///
+/// * *The share that is found*: `hits + takes` of `hits + takes + misses()`; what a get callback gave is in `get_answered`.
+/// * *A cache that is too small*: `removals.evicted` grows, and `mean_age_at_eviction` is well below the lifetime.
+/// * *A cache that refuses*: `refused` grows. The reason is in the [`Put`](crate::Put), which an adapter keeps to itself;
+///   `headers_waiting` and `callbacks_waiting` near their limits
+///   ([`max_waiting_headers`](crate::Builder::max_waiting_headers), [`max_waiting_callbacks`](crate::Builder::max_waiting_callbacks))
+///   are two of them.
+/// * *An external cache that lags or fails*: `get_timed_out`, `callbacks_panicked`.
+/// * *Handles that nobody drops*: `held_sessions` grows.
+///
+/// There are no counts for each scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -36,7 +49,7 @@ pub struct Stats {
     pub replaced: u64,
     /// Puts that were refused, for whatever reason.
     pub refused: u64,
-    /// Puts that were handed to the new callback and not stored, as the mode says.
+    /// Puts that were handed to the new-session callback and not stored, as the mode says.
     pub handed_over: u64,
     /// Gets that found a session in the cache. What the get callback gave is counted in `get_answered`
     /// instead, once for all gets that share an answer.
@@ -50,10 +63,12 @@ pub struct Stats {
     pub misses_expired: u64,
     /// Lookups of what cannot be a session id here, and was not looked up.
     pub misses_malformed: u64,
-    /// Approximate: those of `misses_unknown` whose session had been taken before. From a table of
-    /// fingerprints that forgets the oldest; the share of false ones is below 0.1 %.
+    /// Of `misses_unknown`, those whose session is known to have been taken before. At the least: the cache remembers one
+    /// fingerprint in each of as many places as it holds sessions, 16 384 at most, and the next one in a place replaces the
+    /// last. In a large or busy cache that reaches a few seconds back. Fewer than 0.1 % are false.
     pub approx_misses_taken_before: u64,
-    /// Approximate, in the same way: those whose session had been evicted before.
+    /// In the same way: those whose session is known to have been evicted before. Zero does not mean that nothing was evicted
+    /// too soon: `mean_age_at_eviction` tells.
     pub approx_misses_evicted_before: u64,
     /// Sessions that have left the cache, by reason.
     pub removals: Removals,
@@ -62,8 +77,9 @@ pub struct Stats {
     /// Their bytes, counted as in `bytes`.
     pub held_bytes: u64,
     /// Blocks of memory that wait for the epoch: headers of sessions, whose payloads are gone, or wiped
-    /// and in one block with them, and segments of the queues of hints. Up to 64 that each thread has removed last
-    /// are not in it yet.
+    /// and in one block with them, and segments of the queues of hints. Of [`SecretBytes`](crate::SecretBytes) of up to 936 bytes,
+    /// up to 64 that each thread has removed last are not in it yet; of other payloads up to 64 of each thread stay in it,
+    /// though nobody keeps them, until it removes more.
     pub headers_waiting: u64,
     /// Bytes that headers of large caches have in a region on huge pages, but for those that are in one
     /// block with [`SecretBytes`](crate::SecretBytes). All caches of the process
@@ -71,9 +87,10 @@ pub struct Stats {
     pub region_bytes: u64,
     /// Hints in the timer wheels, stale ones included.
     pub hints: u64,
-    /// Calls of callbacks that wait to be made.
+    /// Calls of callbacks that wait to be made. Where no remove callback is set, also the leaving of sessions of which the
+    /// new-session callback has not been told yet.
     pub callbacks_waiting: u64,
-    /// Calls of the new callback.
+    /// Calls of the new-session callback.
     pub new_called: u64,
     /// Calls of the remove callback.
     pub remove_called: u64,
@@ -88,7 +105,8 @@ pub struct Stats {
     pub callbacks_panicked: u64,
     /// How long it was since sessions were put, or last extended or renewed, when they were evicted, on
     /// average: the effective lifetime of a cache that is too small. Up to a 32 768th of their lifetimes less than
-    /// it was, 80 s for one of 30 days. `None` before the first eviction.
+    /// it was, 80 s for one of 30 days. `None` before the first eviction. It is the mean since the cache was made: with means m and
+    /// evictions e at two looks, the time between has (m₂·e₂ - m₁·e₁) / (e₂ - e₁).
     pub mean_age_at_eviction: Option<Duration>,
 }
 
@@ -112,7 +130,7 @@ pub struct Removals {
     pub flushed: u64,
     /// Their scope was dropped.
     pub scope_dropped: u64,
-    /// A new callback did not want them. And what a get callback gave that nobody was shown: a put replaced it first, or
+    /// The new-session callback rejected them. And what a get callback gave that nobody was shown: a put replaced it first, or
     /// another session of its id was removed while it was asked for.
     pub rejected: u64,
     /// The cache was closed.
@@ -139,7 +157,7 @@ pub enum Reason {
     Flushed,
     /// Its scope was dropped.
     ScopeDropped,
-    /// A new callback did not want it. Or a get callback gave it and nobody was shown it: a put replaced it first, or
+    /// The new-session callback rejected it. Or a get callback gave it and nobody was shown it: a put replaced it first, or
     /// another session of its id was removed while it was asked for.
     Rejected,
     /// The cache was closed.

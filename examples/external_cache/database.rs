@@ -109,7 +109,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The new callback. A session whose row cannot be written is still good in memory.
+    /// The new-session callback. A session whose row cannot be written is still good in memory.
     fn keep(&self, new: &NewSession) -> Verdict {
         let session = new.session();
         let left = session.expires_at().saturating_duration_since(Instant::now());

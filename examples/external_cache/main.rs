@@ -82,7 +82,9 @@ async fn serve_and_sum_up(settings: &Settings) -> Result<ExitCode, String> {
 
     let summary = run::run(options, &mut signals, &server).await?;
     if let Err(late) = cache.close_within(LAST_CALLS) {
-        run::tell(format_args!("warning: {late}; these sessions are not in the database"));
+        run::tell(format_args!(
+            "warning: {late}; the database may lack new sessions, and have tickets that were used"
+        ));
     }
     rows.settle();
     let (stats, left) = (cache.stats(), rows.len());

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use loom_tests::{
     ALL, Call, Heard, Payload, Scenario, dropped, race, race3, replay, serve, waiting,
 };
-use resumption::Session;
 use resumption::model::{Engine, Queue, Table, Told};
+use resumption::{Dispatch, NewSession, Session, Verdict};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
@@ -500,6 +500,78 @@ fn a_close_tells_of_what_was_put_before() {
 #[test]
 fn a_close_that_a_put_slips_past_is_caught() {
     CLOSE_BY_THE_ENGINE.catches("enter-by-load", "what was stored is told of");
+}
+
+const TAKE_CLOSE_BY_THE_ENGINE: Scenario = Scenario {
+    name: "take ∥ close, by the engine with callbacks",
+    preemptions: [1, 3],
+    floors: [2_360, 3_270],
+    run: || {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let engine =
+            Arc::new(Engine::telling_when_polled(2, move |told, session: Session<Payload>| {
+                log.lock().expect("no panic").push((session.payload().number(), told));
+            }));
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        engine.poll();
+        let (_, told_by_then) = race(
+            &engine,
+            |e: &Engine<Payload>| drop(e.take(1)),
+            |e| {
+                e.close();
+                e.poll();
+                calls.lock().expect("no panic").clone()
+            },
+        );
+        assert_eq!(told_by_then, [(1, Told::Came), (1, Told::Left)], "told when it is closed");
+        assert_eq!(engine.poll(), 0, "and told once");
+    },
+};
+
+#[test]
+fn a_close_tells_of_what_another_thread_is_taking() {
+    TAKE_CLOSE_BY_THE_ENGINE.explore();
+}
+
+#[test]
+fn a_close_that_leaves_a_leaving_to_its_remover_is_caught() {
+    TAKE_CLOSE_BY_THE_ENGINE.catches("left-to-its-remover", "told when it is closed");
+}
+
+const COMINGS_ALONE_BY_THE_ENGINE: Scenario = Scenario {
+    name: "put ∥ put of one id, by the engine with a new-session callback alone",
+    preemptions: [0, 3],
+    floors: [3, 14_700],
+    run: || {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let engine = Engine::dispatching(2, Dispatch::Manual);
+        engine.set_on_new(Some(Arc::new(move |new: NewSession<Payload>| {
+            log.lock().expect("no panic").push(new.session().payload().number());
+            Verdict::Keep
+        })));
+        let engine = Arc::new(engine);
+        race(
+            &engine,
+            |e: &Engine<Payload>| drop(e.put(1, Payload::new(1))),
+            |e| drop(e.put(1, Payload::new(2))),
+        );
+        engine.poll();
+        let there = engine.get(1).expect("one of them is there").payload().number();
+        let calls = calls.lock().expect("no panic").clone();
+        assert_eq!(calls, [3 - there, there], "what is there is told last");
+    },
+};
+
+#[test]
+fn comings_alone_are_told_in_order() {
+    COMINGS_ALONE_BY_THE_ENGINE.explore();
+}
+
+#[test]
+fn comings_whose_leaving_is_not_announced_are_caught() {
+    COMINGS_ALONE_BY_THE_ENGINE.catches("untold-without-leaving", "what is there is told last");
 }
 
 /// Pops by `front` and `advance`, up to `most`.

@@ -79,7 +79,7 @@ const PUT_DROP: Scenario = Scenario {
     name: "put of the same id ∥ drop of the scope, by the engine",
     preemptions: [0, 2],
     // In memory mode one preemption takes too long.
-    floors: [6_220, 5_590],
+    floors: [3_150, 5_590],
     run: || {
         let polled = Polled::new();
         polled.put(1);

@@ -153,7 +153,7 @@ fn what_comes_after_the_callback_was_set_is_told() {
 const EVICT_UNSET: Scenario = Scenario {
     name: "put that evicts, take ∥ unset of the remove callback, by the engine",
     preemptions: [1, 2],
-    floors: [124, 286],
+    floors: [124, 192],
     run: || {
         let world = World::new(1, Dispatch::Inline);
         let log = world.log.clone();
@@ -302,7 +302,7 @@ const REPLACE_GET: Scenario = Scenario {
     name: "a get that asks ∥ replace of the get callback",
     preemptions: [1, 2],
     // Few accesses: within the bound there are no more executions to ask for in memory mode.
-    floors: [78, 575],
+    floors: [78, 467],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         engine.set_on_get(on_get(1));
@@ -453,7 +453,7 @@ fn a_get_that_looks_only_at_first_is_caught() {
 const SET_GET_GONE: Scenario = Scenario {
     name: "set of the get callback, take ∥ get, by the engine",
     preemptions: [1, 3],
-    floors: [1_800, 2_410],
+    floors: [1_800, 2_040],
     run: || {
         let engine = Engine::dispatching(3, Dispatch::Inline);
         assert!(engine.put(1, Payload::new(1)).is_stored());

@@ -55,7 +55,7 @@ fn a_coming_without_a_reference_is_caught() {
 const HAND_OVER_GONE: Scenario = Scenario {
     name: "hand over, serve, its leaving, serve ∥ a put of its neighbour, serve",
     preemptions: [2, 3],
-    floors: [21_400, 9_790],
+    floors: [18_100, 9_790],
     run: || {
         let heard = Arc::new(Heard::default());
         race(
@@ -91,7 +91,7 @@ const HAND_OVER_DROP: Scenario = Scenario {
     name: "hand over of the same id ∥ drop of the scope, by the engine",
     preemptions: [0, 2],
     // In memory mode one preemption takes too long.
-    floors: [766, 4_800],
+    floors: [518, 4_800],
     run: || {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);

@@ -156,8 +156,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Asked::Answered(Some(session));
         }
         // Before the look for what is leaving: what leaves later was seen here.
-        if let Some(stamp) = self.stamp_of(name) {
-            asker.flight().note_inside(stamp);
+        if let Some(inside) = self.inside(name) {
+            asker.flight().note_inside(inside);
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -349,7 +349,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if *want == Want::Get || !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
             return None;
         }
-        dispatch::call(|| self.take_stamped(name, asker.flight().inside()?))
+        dispatch::call(|| self.take_inside(asker.flight().inside()?))
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps
@@ -374,7 +374,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
     /// mode stores nothing, or there is no room.
     ///
     /// Nobody has got it, so it is not counted as handed out, nor told as taken. It is not handed back through the
-    /// new callback: what is removed or put elsewhere in that moment would be told before it, and it would come back
+    /// new-session callback: what is removed or put elsewhere in that moment would be told before it, and it would come back
     /// to life.
     fn keep_answer(&self, answer: Answer<S>, asker: &Asker<'_, S>) {
         // As in `conclude`; and the drop of what is not stored. Contained, for a lookup may be dropped as its thread

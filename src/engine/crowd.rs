@@ -106,7 +106,13 @@ mod tests {
         (thread, go_on)
     }
 
+    /// One after the other: the epoch is the process's, and so is a thread that has stopped under a pin.
     #[test]
+    fn puts_in_a_crowd_are_taken_in_the_end() {
+        puts_give_way_in_a_crowd_and_only_there();
+        puts_are_taken_soon_after_a_stopped_thread_goes_on();
+    }
+
     fn puts_give_way_in_a_crowd_and_only_there() {
         const LIMIT: u64 = 40_000;
         let (cache, web) = full(LIMIT as usize);
@@ -128,7 +134,6 @@ mod tests {
         assert_eq!(given_way(LIMIT), 0, "the crowd is gone");
     }
 
-    #[test]
     fn puts_are_taken_soon_after_a_stopped_thread_goes_on() {
         let (_cache, web) = full(2_000);
         let (thread, go_on) = stopped();

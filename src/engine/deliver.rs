@@ -265,7 +265,7 @@ impl<S: Send + Sync + 'static> Drop for Engine<S> {
             return;
         }
         let mut panics = Panics::default();
-        if self.shards.iter().any(|shard| shard.tell(Reason::Closed).is_some()) {
+        if self.shards.iter().any(|shard| shard.tells().left()) {
             panics.catch(|| self.close());
         }
         self.serve_all();

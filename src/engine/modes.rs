@@ -81,23 +81,18 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// The stamp of the live session of `name`, if there is one.
-    pub(super) fn stamp_of(&self, name: &Name) -> Option<u16> {
+    /// The live session of `name`, if there is one. It counts as no lookup.
+    pub(super) fn inside(&self, name: &Name) -> Option<Session<S>> {
         let (table, now, guard) = (&self.shards.of(name.hash).table, self.clock.now(), pin());
         let found = table.get(name, table.spot(name.hash), &guard)?;
-        (!Due::load(found.node().expiry()).is_past(now)).then(|| found.pinned().stamp())
+        let is_past = Due::load(found.node().expiry()).is_past(now);
+        (!is_past).then(|| found.pinned().acquire(self.gauges())).flatten().map(Session::new)
     }
 
-    /// Takes the session of `name` that has this stamp, and no other one.
-    pub(super) fn take_stamped(&self, name: &Name, stamp: u16) -> Option<Session<S>> {
-        let session = {
-            let (table, guard) = (&self.shards.of(name.hash).table, pin());
-            let found = table.get(name, table.spot(name.hash), &guard)?;
-            let is_it = found.pinned().stamp() == stamp;
-            Session::new(is_it.then(|| found.pinned().acquire(self.gauges())).flatten()?)
-        };
+    /// Takes this very session, if it is in the cache still.
+    pub(super) fn take_inside(&self, session: Session<S>) -> Option<Session<S>> {
         self.remove_session(&session, Reason::Taken).then(|| {
-            self.past.note(name.hash, Reason::Taken);
+            self.past.note(session.node().node().hash(), Reason::Taken);
             session
         })
     }
@@ -157,7 +152,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let tells = shard.tells();
         let is_outside =
             tells.has(CacheMode::NO_INTERNAL_STORE) || tells.asks() && reason.is_removal();
-        let code = shard.tell(reason).filter(|_| is_outside);
+        let code = (tells.left() && is_outside).then(|| reason.to_code());
         if code.is_none() && !(reason.is_removal() && tells.has_asked()) {
             return false;
         }
@@ -172,7 +167,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         !planted!("gone-without-a-second-look")
     }
 
-    /// Hands a put's session to the new callback, where nothing is stored. A session of its name that
+    /// Hands a put's session to the new-session callback, where nothing is stored. A session of its name that
     /// is in the cache leaves it first: an external cache that is keyed by id would lose the new one
     /// if the leaving of the old one were told after it.
     #[cold]

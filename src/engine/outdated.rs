@@ -89,7 +89,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             });
             let Some(outdated) = outdated else { return };
             shard.before_removal(outdated.node());
-            let unlinked = shard.table.remove(outdated, shard.tell(Reason::ScopeDropped));
+            let tell = shard.tell(outdated.node(), Reason::ScopeDropped);
+            let unlinked = shard.table.remove(outdated, tell);
             // Fails only if another thread has removed it: then there may be a later one.
             let Some(unlinked) = unlinked else { continue };
             let reason = reason_of(unlinked.node(), Reason::ScopeDropped);

@@ -155,7 +155,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
                     if replaced == Reason::ScopeDropped && !planted!("dropped-without-mark") {
                         shard.before_removal(old.node());
                     }
-                    let tell = shard.tell(replaced);
+                    let tell = shard.tell(old.node(), replaced);
                     old.replace(node, tell).map(|(new, old)| (new, Some(old)))
                 }
             };

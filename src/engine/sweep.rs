@@ -64,6 +64,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         self.sweep(Reason::Closed, |_| true);
     }
 
+    /// When it returns, the leaving of all that was there at its beginning and is meant is announced, if it is told, whoever has
+    /// removed it.
     fn sweep(&self, reason: Reason, is_meant: impl Fn(&Node<S>) -> bool) -> usize {
         let mut count = 0;
         // Nobody comes again for what a payload's panic would leave behind.
@@ -79,11 +81,15 @@ impl<S: Send + Sync + 'static> Engine<S> {
                         return;
                     }
                     shard.before_removal(node.node());
-                    if let Some(unlinked) = shard.table.remove(node.into(), shard.tell(reason)) {
-                        shard.after_removal(&node.node().name());
-                        let reason = reason_of(unlinked.node(), reason);
-                        departed.push(unlinked, reason);
-                    }
+                    let tell = shard.tell(node.node(), reason);
+                    let Some(unlinked) = shard.table.remove(node.into(), tell) else {
+                        // Who has removed it may have been stopped before it announced that.
+                        shard.table.announce_left(node);
+                        return;
+                    };
+                    shard.after_removal(&node.node().name());
+                    let reason = reason_of(unlinked.node(), reason);
+                    departed.push(unlinked, reason);
                 });
                 drop(guard);
                 count += departed.sessions.len();
@@ -145,7 +151,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
         let guard = pin();
         let (shard, found) = (&self.shards[at], session.node().pinned(&guard).into());
         shard.before_removal(session.node().node());
-        let unlinked = shard.table.remove(found, shard.tell(reason));
+        let tell = shard.tell(session.node().node(), reason);
+        let unlinked = shard.table.remove(found, tell);
         drop(guard);
         let Some(unlinked) = unlinked else { return false };
         shard.after_removal(&name);

@@ -1,8 +1,9 @@
 //! What the wheel holds: a value that leads to a session, and owns nothing.
 //!
 //! A hint has the lower 48 bits of a session's hash, and a stamp of 16 bits that tells the session
-//! from a later one of the same id. A hint whose session has left finds nothing: cancelling costs
-//! nothing. A false match can do no more than evict another live session early, or drop the hint.
+//! from another one of the same id as long as both are allocated. A hint whose session has left finds nothing: cancelling costs
+//! nothing. A later session of the id may have its block, and with that its stamp, and a hint too many. A false match can do no more
+//! than evict another live session early, or drop the hint.
 
 #![forbid(unsafe_code)]
 

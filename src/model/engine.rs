@@ -140,7 +140,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         Self { engine: Arc::new(engine), scope }
     }
 
-    /// Sets or unsets the new callback.
+    /// Sets or unsets the new-session callback.
     pub fn set_on_new(&self, callback: Option<Arc<OnNew<S>>>) {
         self.engine.set_on_new(callback);
     }

@@ -61,7 +61,8 @@ impl Cells {
             given_out: AtomicUsize::new(0),
             segments: std::array::from_fn(|_| AtomicPtrWord::new(ptr::null_mut())),
         };
-        cells.segments[0].store(allocate(BASE).as_ptr().cast(), Ordering::Relaxed);
+        let first = allocate(BASE).expect("the first cells have memory");
+        cells.segments[0].store(first.as_ptr().cast(), Ordering::Relaxed);
         cells.get(0).set_private(Link::END);
         cells
     }
@@ -139,14 +140,14 @@ impl Cells {
     /// Makes `to` cells, a power of two, of `size`, if there are still so many.
     ///
     /// Not under a pin: it allocates. A thread that stops inside leaves the size as it was, and the
-    /// next put grows.
+    /// next put grows; so does one that gets no memory, for the searches are longer without, and that is all.
     pub(super) fn grow(&self, size: usize, to: usize) {
         let to = to.min(BASE << (SEGMENTS - 1));
         if to <= size || self.size() != size {
             return;
         }
-        for segment in segment_of(size)..=segment_of(to - 1) {
-            self.make_segment(segment);
+        if (segment_of(size)..=segment_of(to - 1)).any(|segment| !self.make_segment(segment)) {
+            return;
         }
         // If it fails, another thread has made more already.
         // Both orders with a put at the old size: it meets the new cells only once they are linked,
@@ -154,15 +155,16 @@ impl Cells {
         let _ = self.size.compare_exchange(size, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    fn make_segment(&self, segment: usize) {
+    /// Makes a segment if there is none; `false` if there is no memory for it.
+    fn make_segment(&self, segment: usize) -> bool {
         // Acquire and Release: another grower's segment becomes visible here, ours to it and,
         // through the exchange of the size, to everybody (C1).
         let relaxed = planted!("relaxed-segment");
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
         if !self.segments[segment].load(order).is_null() {
-            return;
+            return true;
         }
-        let new = allocate(segment_len(segment));
+        let Some(new) = allocate(segment_len(segment)) else { return false };
         let installed = self.segments[segment].compare_exchange(
             ptr::null_mut(),
             new.as_ptr().cast(),
@@ -173,6 +175,7 @@ impl Cells {
             // SAFETY: allocated above with this length, and nobody has seen it.
             unsafe { free(new, segment_len(segment)) };
         }
+        true
     }
 }
 
@@ -209,26 +212,26 @@ fn segment_len(segment: usize) -> usize {
     if segment == 0 { BASE } else { BASE << (segment - 1) }
 }
 
-/// Zeroed cells: untouched pages of a large segment are not resident.
+/// Zeroed cells: untouched pages of a large segment are not resident. `None` without memory.
 #[cfg(not(loom))]
-fn allocate(len: usize) -> NonNull<AtomicLink> {
-    use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+fn allocate(len: usize) -> Option<NonNull<AtomicLink>> {
+    use std::alloc::{Layout, alloc_zeroed};
 
     let layout = Layout::array::<AtomicLink>(len).expect("a segment is smaller than the memory");
     // SAFETY: the layout is not empty, for every segment has cells.
     let first = unsafe { alloc_zeroed(layout) };
     // All-zero is a valid cell, `Link::UNCLAIMED`.
-    let first = NonNull::new(first).unwrap_or_else(|| handle_alloc_error(layout));
+    let first = NonNull::new(first)?;
     let end = first.as_ptr().addr() + layout.size();
     assert!(end >> super::link::ADDRESS_BITS == 0, "an address of user space");
-    first.cast()
+    Some(first.cast())
 }
 
 /// loom's atomics cannot be made from zero bytes.
 #[cfg(loom)]
-fn allocate(len: usize) -> NonNull<AtomicLink> {
+fn allocate(len: usize) -> Option<NonNull<AtomicLink>> {
     let cells: Box<[_]> = (0..len).map(|_| AtomicLink::new(Link::UNCLAIMED)).collect();
-    NonNull::from(Box::leak(cells)).cast()
+    Some(NonNull::from(Box::leak(cells)).cast())
 }
 
 /// # Safety

@@ -17,7 +17,9 @@
 //! * E3: a winner that found its node behind a removed one searches before it announces; the search
 //!   comes to the other one first.
 //! * E4: whoever serves a leaving tells the coming first, if that was not told: the put may have been
-//!   stopped between its link and its announcement.
+//!   stopped between its link and its announcement. For that a leaving is announced also where only comings are told, if the
+//!   node's own is not told yet.
+//! * E5: a sweep announces the leaving of what it finds removed: its remover may have been stopped before it did.
 //!
 //! # References
 //!
@@ -133,8 +135,9 @@ impl Events {
     /// How many events wait.
     #[inline]
     pub(crate) fn backlog(&self) -> u64 {
-        // Relaxed: outdated as soon as it is read.
-        self.backlog.load(Ordering::Relaxed) & !ASLEEP
+        // Acquire: pairs with `served`, so that who sees that nothing waits, as a close does, sees what the callbacks
+        // have done. Else outdated as soon as it is read.
+        self.backlog.load(Ordering::Acquire) & !ASLEEP
     }
 
     /// Whether the server sleeps and has to be woken by the caller, which has announced something.
@@ -198,8 +201,9 @@ impl Events {
 
     /// Counts events that were served.
     pub(crate) fn served(&self, count: usize) {
-        // Relaxed: a count. Before `fall_asleep` by the same thread.
-        self.backlog.fetch_sub(count as u64, Ordering::Relaxed);
+        // Release: pairs with `backlog`; others only change the word by read-modify-writes, which keep this in their release
+        // sequence. Before `fall_asleep` by the same thread.
+        self.backlog.fetch_sub(count as u64, Ordering::Release);
     }
 }
 

@@ -500,6 +500,9 @@ impl List {
                 last = Some(key);
                 if !next.is_removed() {
                     visit(node);
+                } else if next.is_told() && !planted!("left-to-its-remover") {
+                    // Who has removed it may have been stopped before it announced that: a sweep would leave it untold.
+                    self.events.left(node);
                 }
             }
             link = next;

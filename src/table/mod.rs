@@ -248,6 +248,14 @@ impl<S> Table<S> {
         self.list.events.came(node);
     }
 
+    /// Announces the leaving of a node that another thread has removed, if it is told and not announced yet.
+    #[cold]
+    pub(crate) fn announce_left(&self, node: Pinned<'_, S>) {
+        if node.node().is_told() && !planted!("left-to-its-remover") {
+            self.list.events.left(node);
+        }
+    }
+
     /// Announces the coming of a node that was made for it, and is not linked. Returns a reference, to
     /// be dropped under no pin.
     pub(crate) fn announce_unlinked(&self, node: NewNode<S>) -> NodeRef<S> {

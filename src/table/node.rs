@@ -243,6 +243,13 @@ impl<S> Node<S> {
             && self.told.fetch_or(CAME_TOLD, Ordering::Relaxed) & CAME_TOLD == 0
     }
 
+    /// Whether the node's coming is to be told and was not yet, as far as this thread knows.
+    pub(crate) fn is_coming_untold(&self) -> bool {
+        // Relaxed: that it was told may be seen late, and then an event too many is announced. That it is to be told the node
+        // was born with.
+        self.told.load(Ordering::Relaxed) & (TELL_CAME | CAME_TOLD) == TELL_CAME
+    }
+
     /// The reason of the node's leaving, if that has to be told now, by the caller.
     pub(crate) fn tell_left(&self) -> Option<u8> {
         let link = self.next.load();

@@ -242,7 +242,7 @@ impl Attachment {
         self
     }
 
-    /// What the new callback of the cache needs to know of the connection that made a session; it
+    /// What the new-session callback of the cache needs to know of the connection that made a session; it
     /// reads it by [`NewSession::context`](crate::NewSession::context).
     pub fn context<T: Send + Sync + 'static>(
         mut self,

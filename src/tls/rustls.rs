@@ -9,7 +9,7 @@
 //!
 //! | | TLS 1.3 | TLS 1.2 |
 //! |---|---|---|
-//! | at the end of a handshake | `put`, once for each ticket (two, unless `send_tls13_tickets` says otherwise) | `put`, after a full handshake only |
+//! | at the end of a handshake | `put`, once for each ticket: two, unless `send_tls13_tickets` says otherwise; where `max_tls13_tickets` is above 0, as many as the client asks for, up to that | `put`, after a full handshake only |
 //! | when a client returns | `take`, for each identity that its ClientHello offers, until one is found that can be resumed; the others that were found are spent | `get` |
 //! | key | 32 random bytes, sent as the ticket | 32 random bytes, sent as the session id |
 //! | refused `put` | the ticket is not sent | the session id is sent, and will not be found |
@@ -37,9 +37,10 @@
 //! spawns there may not run before the time is over. Spawn it on another runtime, or answer at once:
 //! [`Answer::Later`](crate::Answer::Later) says how.
 //!
-//! *Age.* rustls tells TLS 1.3 clients that a ticket lives for a day and never looks at the age
-//! itself. The lifetime of the cache is what ends a session: past it the client gets a full
-//! handshake, whatever it was told.
+//! *Age.* rustls tells TLS 1.3 clients that a ticket lives for a day, whatever the cache's lifetime, and resumes a session
+//! of any age. The lifetime of the cache is what ends a session: past it the client gets a full handshake, whatever it was told;
+//! one of more than a day is of no use to TLS 1.3 clients. (Early data rustls takes only if the ticket is the first one offered, its age
+//! by the client's account is within a minute of its age by the server's, and the protocol of ALPN is the same.)
 //!
 //! *Early data.* rustls accepts early data only from sessions of a store like this one, because
 //! single use is what stops a replay: the copy of a first flight finds its session taken, and its

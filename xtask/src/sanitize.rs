@@ -74,11 +74,12 @@ const TESTS: &[&str] = &[
 
 /// The rest, and why no sanitizer runs it.
 #[cfg(test)]
-const OTHERS: [(&str, &str); 12] = [
+const OTHERS: [(&str, &str); 13] = [
     ("callbacks_stopped", "stops threads by signals, which ThreadSanitizer delays"),
     ("external_cache", "kills programs that were built without one"),
     ("linearizability", "histories of what `stress` does, for their order"),
     ("memory", "has an allocator of its own, which counts bytes"),
+    ("no_memory", "has an allocator of its own, which refuses"),
     ("openssl_oracle", "has a C library's clock of its own"),
     ("openssl_server", "starts a program that was built without one"),
     ("server_drive", "starts a program that was built without one"),

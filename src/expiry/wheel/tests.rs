@@ -82,6 +82,8 @@ fn what_never_expires_is_the_last_to_be_evicted_and_never_due() {
     assert!(wheel.push((hint(2), 0), YEAR, 0, Row::FRESH));
     let first = wheel.earliest(Age::Fresh).expect("two hints");
     assert_eq!(pop(&wheel, first, &lease), Some(hint(2)));
+    assert_eq!(pop_due(&wheel, (1 << 42) - 1, &lease), [], "at the end of time");
+    assert!(wheel.earliest(Age::Fresh).is_some(), "it is still there");
 }
 
 #[test]
