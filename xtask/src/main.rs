@@ -103,7 +103,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "bench",
         arguments: "[--quick] [--only NAME,... | --page]",
-        about: "every bench, then docs/benchmarks.md and its plots; --page makes them anew",
+        about: "every bench, then docs/benchmarks.md and its plots; --page makes them of docs/results",
         run: bench::run,
     },
     Command {

@@ -2,7 +2,8 @@
 //! `docs/plots/`, made of this one run.
 //!
 //! A bench writes its results as JSON lines ([`results`]) beside the tables that it prints. Who won is
-//! decided there (`benches/common/rounds.rs`); here it is only shown.
+//! decided there (`benches/common/rounds.rs`); here it is only shown. Results of full runs are kept in `docs/results/`, and the page is
+//! made of them: all benches take more than an hour and a half, and one may be run anew without the others.
 
 mod goals;
 mod page;
@@ -51,9 +52,9 @@ const BENCHES: &[&str] = &[
 #[derive(Default)]
 struct Options {
     quick: bool,
-    /// Only these benches; then nothing is written to `docs/`.
+    /// Only these benches; then no page is written.
     only: Vec<String>,
-    /// No bench; the page is made anew of the results that the last run has left.
+    /// No bench; the page is made anew of the results that the last runs have left.
     page: bool,
 }
 
@@ -66,7 +67,7 @@ struct Outcome {
 
 pub(crate) fn run(parser: Parser) -> Result<()> {
     let options = Options::parse(parser)?;
-    let folder = crate::root().join("target/bench").join(options.mode());
+    let folder = crate::root().join(options.folder());
     if options.page {
         return write(&options, &load(&folder)?);
     }
@@ -120,8 +121,9 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    fn mode(&self) -> &'static str {
-        if self.quick { "quick" } else { "full" }
+    /// Where the results are kept.
+    fn folder(&self) -> &'static str {
+        if self.quick { "target/bench/quick" } else { "docs/results" }
     }
 
     /// The command line that leads to the same page.
@@ -162,7 +164,7 @@ fn read(json: &Path) -> Result<Results> {
     }
 }
 
-/// What the last run has left.
+/// What the last runs have left.
 fn load(folder: &Path) -> Result<Vec<Outcome>> {
     let outcome = |name: &&'static str| {
         let (run, results) = (Run::read(folder, name)?, read(&path_of(folder, name))?);

@@ -33,35 +33,56 @@ pub(super) fn of(command: &str, outcomes: &[Outcome], plots: &[Plot]) -> String 
         page += &image(plot);
     }
     for outcome in outcomes {
-        page += &section(outcome, plots, !is_of_one(outcomes));
+        page += &section(outcome, plots, Same::of(outcomes));
     }
     page
 }
 
 fn head(command: &str, outcomes: &[Outcome]) -> String {
-    let mut machines = outcomes.iter().map(|one| one.results.machine.as_str());
-    let machine = machines.rfind(|machine| !machine.is_empty());
     let took = outcomes.iter().map(|one| one.run.took).sum();
-    let commit = if is_of_one(outcomes) {
+    let same = Same::of(outcomes);
+    let machine = match machines(outcomes).next() {
+        None => "an unknown machine",
+        Some(machine) if same.machine => machine,
+        Some(_) => "different machines",
+    };
+    let commit = if same.commit {
         named_commit(outcomes.iter().find_map(|one| one.run.commit.as_ref()))
     } else {
-        "different commits, which are named with the benches".to_owned()
+        "different commits".to_owned()
     };
+    let named = if same.machine && same.commit { "" } else { ": they are named with the benches" };
+    let minutes = minutes(took);
     let head = format!(
-        "# Benchmarks\n\nWritten by `{command}`, in {} minutes, on {}, of {commit}",
-        minutes(took),
-        machine.unwrap_or("an unknown machine"),
+        "# Benchmarks\n\nWritten by `{command}`, in {minutes} minutes, on {machine}, of {commit}{named}"
     );
     head + ".\n`cargo bench -p benches --bench <name> -- --help` says how to run one alone.\n\n"
         + READING
         + "\n"
 }
 
-/// Whether all benches were run at one commit, as far as they have run.
-fn is_of_one(outcomes: &[Outcome]) -> bool {
-    let mut commits = outcomes.iter().filter_map(|one| one.run.commit.as_ref());
-    let first = commits.next();
-    commits.all(|commit| Some(commit) == first)
+/// What is the same of all benches, as far as they have run.
+#[derive(Clone, Copy)]
+struct Same {
+    commit: bool,
+    machine: bool,
+}
+
+impl Same {
+    fn of(outcomes: &[Outcome]) -> Self {
+        let commits = outcomes.iter().filter_map(|one| one.run.commit.as_ref());
+        Self { commit: is_one(commits), machine: is_one(machines(outcomes)) }
+    }
+}
+
+fn machines(outcomes: &[Outcome]) -> impl Iterator<Item = &str> {
+    outcomes.iter().map(|one| one.results.machine.as_str()).filter(|machine| !machine.is_empty())
+}
+
+/// Whether all are equal.
+fn is_one<T: PartialEq>(mut all: impl Iterator<Item = T>) -> bool {
+    let first = all.next();
+    all.all(|other| Some(other) == first)
 }
 
 fn named_commit(commit: Option<&Commit>) -> String {
@@ -139,18 +160,20 @@ fn interval(figure: &Figure) -> String {
     format!("{median} ({low}..{high})")
 }
 
-fn section(outcome: &Outcome, plots: &[Plot], names_commit: bool) -> String {
+fn section(outcome: &Outcome, plots: &[Plot], same: Same) -> String {
     let Outcome { name, run, results } = outcome;
-    let commit = if names_commit {
-        format!(", of {}", named_commit(run.commit.as_ref()))
-    } else {
-        String::new()
-    };
     let mut text = format!(
-        "\n## {name}\n\n{}\n`cargo bench -p benches --bench {name}`, {} minutes{commit}.\n\n",
+        "\n## {name}\n\n{}\n`cargo bench -p benches --bench {name}`, {} minutes",
         results.about,
         minutes(run.took),
     );
+    if !same.commit {
+        text += &format!(", of {}", named_commit(run.commit.as_ref()));
+    }
+    if !same.machine {
+        text += &format!(", on {}", results.machine);
+    }
+    text += ".\n\n";
     if let Some(failure) = &run.failure {
         text += &format!("**It did not end well:** {}\n\n", failure.replace('\n', " "));
     }
@@ -235,10 +258,24 @@ mod tests {
         let unknown = Outcome { run: Run::default(), ..hit() };
         let page = of("cargo xtask bench", &[hit(), other, unknown], &[]);
         for text in [
-            "of different commits, which are named with the benches.",
+            "on MACHINE, of different commits: they are named with the benches.",
             "minutes, of commit abc of 2026.",
             "minutes, of commit def of 2027 with changes that were not committed.",
             "minutes, of an unknown commit.",
+        ] {
+            assert!(page.contains(text), "no {text} in {page}");
+        }
+    }
+
+    #[test]
+    fn benches_of_different_machines_say_so_each() {
+        let mut other = hit();
+        other.results.machine = "OTHER".to_owned();
+        let page = of("cargo xtask bench", &[hit(), other], &[]);
+        for text in [
+            "on different machines, of commit abc of 2026: they are named with the benches.",
+            "minutes, on MACHINE.",
+            "minutes, on OTHER.",
         ] {
             assert!(page.contains(text), "no {text} in {page}");
         }
