@@ -600,8 +600,8 @@ impl<S: Send + Sync + 'static> SessionCache<S> {
             engine.deliver_all();
         }
         loop {
-            // Twice: the shards are counted one after another, and a callback in one may have removed something in another that
-            // was counted before.
+            // Twice: the shards are counted one after another, and a callback in one may have told of something in another that
+            // was counted before. (If that one does the like, back and forth just so, it may be missed still.)
             let waiting = engine.callbacks_waiting().max(engine.callbacks_waiting());
             if waiting == 0 {
                 return Ok(());

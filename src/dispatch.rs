@@ -40,7 +40,7 @@ pub enum Dispatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Undelivered {
-    /// How many calls wait.
+    /// How many calls wait, counted as in [`Stats::callbacks_waiting`](crate::Stats::callbacks_waiting).
     pub waiting: u64,
 }
 

@@ -60,7 +60,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::callbacks::{Answer, Later, Want};
-use crate::dispatch::{Bell, call, contained};
+use crate::dispatch::{Bell, contained};
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
 use crate::scope::Entry as ScopeEntry;
@@ -98,8 +98,8 @@ struct State<S> {
     rang: bool,
     /// The waker of whoever landed, to be dropped when the flight is out of the table.
     own: Option<Waker>,
-    /// The session of the name that was in the cache when it was asked for. A handle, for nothing else names it for as long.
-    inside: Option<Session<S>>,
+    /// The stamp of the session of the name that was in the cache when it was asked for.
+    inside: Option<u16>,
 }
 
 /// What has come of a flight.
@@ -349,13 +349,11 @@ impl<S: Send + Sync + 'static> Drop for Asker<'_, S> {
         // AcqRel: as in `begin`.
         flights.count.fetch_sub(1, Ordering::AcqRel);
         let mut state = self.flight.land(self.seat, || None);
-        let (own, wakers, inside) = (state.own.take(), state.wakers(), state.inside.take());
+        let (own, wakers) = (state.own.take(), state.wakers());
         drop(state);
         // Now, for those who are woken may ask again.
         forget(own);
         wake(wakers);
-        // The last handle, maybe: its payload's drop is user code.
-        let _ = contained(|| call(|| drop(inside)));
     }
 }
 
@@ -391,14 +389,14 @@ impl<S: Send + Sync + 'static> Flight<S> {
         self.state().rang
     }
 
-    /// Notes that this session of the name is in the cache, though it is going to be asked for. Once.
-    pub(crate) fn note_inside(&self, session: Session<S>) {
-        self.state().inside = Some(session);
+    /// Notes that a session of the name, with this stamp, is in the cache, though it is going to be asked for.
+    pub(crate) fn note_inside(&self, stamp: u16) {
+        self.state().inside = Some(stamp);
     }
 
-    /// The one that was, before it was asked for.
-    pub(crate) fn inside(&self) -> Option<Session<S>> {
-        self.state().inside.clone()
+    /// The stamp of the one that was, before it was asked for.
+    pub(crate) fn inside(&self) -> Option<u16> {
+        self.state().inside
     }
 
     /// A seat for another lookup, if its want is this one's; for a take if there is no other one.

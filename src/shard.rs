@@ -20,7 +20,7 @@ use crate::reclaim::gauge::Gauges;
 use crate::reclaim::pin;
 use crate::stats::Reason;
 use crate::sync::{AtomicSetting, Ordering, planted};
-use crate::table::{Found, Name, Node, Table, Unlinked};
+use crate::table::{COMING, Found, Name, Node, Table, Unlinked};
 
 /// Links that a walk of the table follows under one pin.
 pub(crate) const PER_PIN: usize = if cfg!(any(loom, shuttle)) { 4 } else { 256 };
@@ -137,15 +137,17 @@ impl<S: 'static> Shard<S> {
         self.tells().asks()
     }
 
-    /// The reason as the table keeps it, if the node's leaving is to be announced: if it is told that sessions left; or if
-    /// only that they came is, and this one's coming is still to be told. Then it is told with the leaving, before that of
-    /// the next node of its name, even if its put has been stopped (E4 in `table/events.rs`).
+    /// The reason as the table keeps it, if the node's leaving is to be announced: that it left; or, where that is not told,
+    /// that it came, if that is still to be told. It is told before the next node of its name then, even if its put has been
+    /// stopped (E4 in `table/events.rs`).
     #[inline]
     pub(crate) fn tell(&self, node: &Node<S>, reason: Reason) -> Option<u8> {
         let tells = self.tells();
-        let comes =
-            || tells.came() && node.is_coming_untold() && !planted!("untold-without-leaving");
-        (tells.left() || comes()).then(|| reason.to_code())
+        if tells.left() {
+            return Some(reason.to_code());
+        }
+        let comes = tells.has_told() && node.is_coming_untold();
+        (comes && !planted!("untold-without-leaving")).then_some(COMING)
     }
 
     /// Whether anything was or is told.

@@ -87,8 +87,8 @@ pub struct Stats {
     pub region_bytes: u64,
     /// Hints in the timer wheels, stale ones included.
     pub hints: u64,
-    /// Calls of callbacks that wait to be made. Where no remove callback is set, also the leaving of sessions of which the
-    /// new-session callback has not been told yet.
+    /// Calls of callbacks that wait to be made. Where no remove callback is set, a session that has left before the new-session
+    /// callback was told of it counts twice; so it does for [`max_waiting_callbacks`](crate::Builder::max_waiting_callbacks).
     pub callbacks_waiting: u64,
     /// Calls of the new-session callback.
     pub new_called: u64,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use resumption::{
-    Clock, Dispatch, NewSession, Put, Reason, Refusal, RemovedSession, Scope, SessionCache,
+    Answer, Clock, Dispatch, NewSession, Put, Reason, Refusal, RemovedSession, Scope, SessionCache,
     SessionId, Sessions, Verdict,
 };
 
@@ -319,6 +319,37 @@ fn a_callback_may_call_anything() {
     }
 }
 
+/// What has left before it was told as new is told as that; that it left is of the time before.
+#[test]
+fn a_remove_callback_hears_nothing_of_what_left_before_it_was_set() {
+    let builder = SessionCache::builder().dispatch(Dispatch::Manual).without_ticker();
+    let cache: SessionCache<u64> = builder.build().unwrap();
+    let web = cache.scope(&Scope::new("web"));
+    let (calls, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let (came, left, asks) = (Arc::clone(&calls), Arc::clone(&calls), Arc::clone(&asked));
+    let on_new = move |new: NewSession<u64>| {
+        came.lock().unwrap().push(("came", *new.session().payload()));
+        Verdict::Keep
+    };
+    cache.set_on_new(Some(Arc::new(on_new))).unwrap();
+    cache.set_on_get(Some(Arc::new(move |_| {
+        asks.store(true, Ordering::SeqCst);
+        Answer::Nothing
+    })));
+    assert!(web.put(&id(1), 1).is_stored());
+    assert!(web.take(&id(1)).is_some());
+    assert!(web.get(&id(1)).is_none());
+    assert!(asked.load(Ordering::SeqCst), "no leaving waits to be told");
+    let on_remove = move |removed: RemovedSession<u64>| {
+        left.lock().unwrap().push(("left", *removed.session().unwrap().payload()));
+    };
+    cache.set_on_remove(Some(Arc::new(on_remove))).unwrap();
+    assert!(web.put(&id(1), 2).is_stored());
+    assert_eq!(cache.flush(), 1);
+    cache.poll_callbacks();
+    assert_eq!(*calls.lock().unwrap(), [("came", 1), ("came", 2), ("left", 2)]);
+}
+
 #[test]
 fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
     let cache: SessionCache<u64> = SessionCache::builder().build().unwrap();
@@ -337,7 +368,7 @@ fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
         assert!(web.put(&id(number), number).is_stored());
     }
     let undelivered = cache.close_within(Duration::from_millis(50)).unwrap_err();
-    // They have left since, too, which is in line behind their coming, though nobody is to be told.
+    // They have left since: without a remove callback those count twice.
     assert_eq!(undelivered.waiting, 20);
     hold.store(false, Ordering::SeqCst);
     cache.close();

@@ -261,18 +261,6 @@ fn a_take_that_is_left_takes_what_is_inside_too() {
     }
 }
 
-/// It is the same session, whatever its lifetime is now; and the question has no handle of it any more when it is over.
-#[test]
-fn a_take_that_is_left_takes_what_was_extended_since() {
-    for lifetime in [MINUTE, 2 * HOUR] {
-        let (cache, web, _gate) = left_take(Duration::ZERO);
-        assert!(web.extend(&id(1), lifetime));
-        cache.poll_callbacks();
-        assert!(!web.contains(&id(1)), "{lifetime:?}");
-        assert_eq!(cache.stats().held_sessions, 0);
-    }
-}
-
 /// Nobody was going to take that: neither what replaced it, nor what came after its removal.
 #[test]
 fn a_take_that_is_left_takes_nothing_that_was_put_since() {

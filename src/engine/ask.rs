@@ -156,8 +156,8 @@ impl<S: Send + Sync + 'static> Engine<S> {
             return Asked::Answered(Some(session));
         }
         // Before the look for what is leaving: what leaves later was seen here.
-        if let Some(inside) = self.inside(name) {
-            asker.flight().note_inside(inside);
+        if let Some(stamp) = self.stamp_of(name) {
+            asker.flight().note_inside(stamp);
         }
         // It may drop a payload: as in `find_anew`.
         if dispatch::call(|| self.is_leaving(name)) {
@@ -349,7 +349,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
         if *want == Want::Get || !self.has(name, CacheMode::NO_INTERNAL_LOOKUP) {
             return None;
         }
-        dispatch::call(|| self.take_inside(asker.flight().inside()?))
+        dispatch::call(|| self.take_stamped(name, asker.flight().inside()?))
     }
 
     /// What was answered after every lookup had left: for one that has come since; or the cache keeps

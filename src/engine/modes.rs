@@ -81,18 +81,25 @@ impl<S: Send + Sync + 'static> Engine<S> {
         }
     }
 
-    /// The live session of `name`, if there is one. It counts as no lookup.
-    pub(super) fn inside(&self, name: &Name) -> Option<Session<S>> {
+    /// The stamp of the live session of `name`, if there is one.
+    pub(super) fn stamp_of(&self, name: &Name) -> Option<u16> {
         let (table, now, guard) = (&self.shards.of(name.hash).table, self.clock.now(), pin());
         let found = table.get(name, table.spot(name.hash), &guard)?;
-        let is_past = Due::load(found.node().expiry()).is_past(now);
-        (!is_past).then(|| found.pinned().acquire(self.gauges())).flatten().map(Session::new)
+        (!Due::load(found.node().expiry()).is_past(now)).then(|| found.pinned().stamp())
     }
 
-    /// Takes this very session, if it is in the cache still.
-    pub(super) fn take_inside(&self, session: Session<S>) -> Option<Session<S>> {
+    /// Takes the session of `name` that has this stamp: the one that had it, as far as a stamp tells. One that was extended since to
+    /// expire sooner has another one, and stays. A later one in the same block may have the same, and goes. A handle would tell
+    /// for certain, and keep a payload that has left everywhere else for as long as the question lasts.
+    pub(super) fn take_stamped(&self, name: &Name, stamp: u16) -> Option<Session<S>> {
+        let session = {
+            let (table, guard) = (&self.shards.of(name.hash).table, pin());
+            let found = table.get(name, table.spot(name.hash), &guard)?;
+            let is_it = found.pinned().stamp() == stamp;
+            Session::new(is_it.then(|| found.pinned().acquire(self.gauges())).flatten()?)
+        };
         self.remove_session(&session, Reason::Taken).then(|| {
-            self.past.note(session.node().node().hash(), Reason::Taken);
+            self.past.note(name.hash, Reason::Taken);
             session
         })
     }

@@ -80,7 +80,7 @@ impl<S: Send + Sync + 'static> Engine<S> {
 
     /// Lets go of what waits, if nobody is there to hear of it.
     fn forget_untold(&self) {
-        // Somebody else may set one meanwhile: what comes then is not served here.
+        // Somebody else may set one meanwhile: of what comes then, no more than one of each shard is served here.
         let is_heard = || self.shards.iter().any(|shard| shard.tells().anything());
         if planted!("untold-is-kept") {
             return;

@@ -140,13 +140,17 @@ impl Cells {
     /// Makes `to` cells, a power of two, of `size`, if there are still so many.
     ///
     /// Not under a pin: it allocates. A thread that stops inside leaves the size as it was, and the
-    /// next put grows; so does one that gets no memory, for the searches are longer without, and that is all.
+    /// next put grows. So it does where there was no memory: searches are longer without, and that is all.
     pub(super) fn grow(&self, size: usize, to: usize) {
         let to = to.min(BASE << (SEGMENTS - 1));
         if to <= size || self.size() != size {
             return;
         }
-        if (segment_of(size)..=segment_of(to - 1)).any(|segment| !self.make_segment(segment)) {
+        let (first, last) = (segment_of(size), segment_of(to - 1));
+        let made = (first..=last).take_while(|&segment| self.make_segment(segment)).count();
+        // As many as there was memory for.
+        let to = segment_start(first + made);
+        if to == size {
             return;
         }
         // If it fails, another thread has made more already.

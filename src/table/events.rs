@@ -17,8 +17,8 @@
 //! * E3: a winner that found its node behind a removed one searches before it announces; the search
 //!   comes to the other one first.
 //! * E4: whoever serves a leaving tells the coming first, if that was not told: the put may have been
-//!   stopped between its link and its announcement. For that a leaving is announced also where only comings are told, if the
-//!   node's own is not told yet.
+//!   stopped between its link and its announcement. Where only comings are told, a node that leaves before its own was told is
+//!   announced as coming, once more.
 //! * E5: a sweep announces the leaving of what it finds removed: its remover may have been stopped before it did.
 //!
 //! # References
@@ -110,7 +110,8 @@ impl Events {
         // Fails if the winner has given the table's reference up, which it does after it announced; and of a
         // session with all references that it can have, whose leaving is not told then.
         if node.node().try_acquire() {
-            self.push(word_of(node.ptr(), node.node().hash()), node.guard());
+            let kind = if node.node().is_told_for_coming() { CAME } else { 0 };
+            self.push(word_of(node.ptr(), node.node().hash()) | kind, node.guard());
             node.node().set_announced();
         }
     }

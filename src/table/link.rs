@@ -30,6 +30,9 @@ const INIT: usize = 4;
 /// Bits of an address. User space has no more on the 64-bit systems of today, unless a program asks
 /// for mappings above.
 pub(super) const ADDRESS_BITS: u32 = 48;
+/// The reason of a removal that is announced for its node's coming alone (E4 in `events.rs`): that it leaves is told to nobody.
+pub(crate) const COMING: u8 = 15;
+
 /// The removal is told, for the reason in the four bits below.
 const TOLD: usize = 1 << (ADDRESS_BITS + 4);
 const REASON: usize = TOLD - (1 << ADDRESS_BITS);

@@ -455,7 +455,8 @@ impl List {
     pub(super) fn has_removed<'g, S: 'g>(&'g self, name: &Name, guard: &'g Guard) -> bool {
         let is_found = Cell::new(false);
         let _ = self.find::<S>(name.hash, self.spot(name.hash), guard, |node| {
-            let is_leaving = node.node().is_akin(name) && node.node().is_told();
+            let node = node.node();
+            let is_leaving = node.is_akin(name) && node.is_told() && !node.is_told_for_coming();
             is_found.set(is_found.get() || is_leaving);
             false
         });

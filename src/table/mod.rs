@@ -33,6 +33,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 pub(crate) use id::SessionId;
+pub(crate) use link::COMING;
 pub(crate) use list::Found;
 pub(crate) use node::{Context, Name, NewNode, Node, NodeRef, Pinned, Unlinked};
 pub(crate) use spot::Spot;

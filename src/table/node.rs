@@ -27,7 +27,7 @@ use self::birth::Dead;
 pub(crate) use self::birth::{Context, NewNode};
 pub(super) use self::birth::{Hollow, WithContext};
 use super::id::SessionId;
-use super::link::AtomicLink;
+use super::link::{AtomicLink, COMING};
 use crate::reclaim::Guard;
 use crate::reclaim::gauge::Gauges;
 use crate::reclaim::parcel::{ALIGN, ROOM};
@@ -210,10 +210,16 @@ impl<S> Node<S> {
         self.told.fetch_or(ANNOUNCED, Ordering::AcqRel);
     }
 
-    /// Whether the leaving of a node that has left is told.
+    /// Whether the leaving of a node that has left is announced.
     #[inline]
     pub(crate) fn is_told(&self) -> bool {
         self.next.load().is_told()
+    }
+
+    /// Whether it is announced for the node's coming alone.
+    pub(super) fn is_told_for_coming(&self) -> bool {
+        let link = self.next.load();
+        link.is_told() && link.reason() == COMING
     }
 
     /// Whether the node has no payload (N5).
