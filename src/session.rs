@@ -66,7 +66,7 @@ impl<S> Session<S> {
     }
 
     /// How many references the session has: one for each handle, one for the cache while the session is in it,
-    /// one while a new-session callback is to be told of it, and one while a remove callback is. Other threads may change it at any time.
+    /// one while a new-session callback is to be told of it (two, if it has left and there is no remove callback), and one while a remove callback is. Other threads may change it at any time.
     #[must_use]
     pub fn ref_count(&self) -> usize {
         self.0.count() as usize

@@ -88,7 +88,7 @@ pub struct Stats {
     /// Hints in the timer wheels, stale ones included.
     pub hints: u64,
     /// Calls of callbacks that wait to be made. Where no remove callback is set, a session that has left before the new-session
-    /// callback was told of it counts twice; so it does for [`max_waiting_callbacks`](crate::Builder::max_waiting_callbacks).
+    /// callback was told of it counts twice, now and then three times; so it does for [`max_waiting_callbacks`](crate::Builder::max_waiting_callbacks).
     pub callbacks_waiting: u64,
     /// Calls of the new-session callback.
     pub new_called: u64,
@@ -183,7 +183,7 @@ impl Reason {
         matches!(self, Self::Removed | Self::Faulty)
     }
 
-    /// A number below 16.
+    /// A number below 15, which is [`COMING`](crate::table::COMING)'s.
     #[inline]
     pub(crate) fn to_code(self) -> u8 {
         self as u8
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn a_code_gives_its_reason_back() {
         for reason in Reason::ALL {
-            assert!(reason.to_code() < 16);
+            assert!(reason.to_code() < crate::table::COMING);
             assert_eq!(Reason::from_code(reason.to_code()), reason);
         }
     }

@@ -354,10 +354,11 @@ fn a_remove_callback_hears_nothing_of_what_left_before_it_was_set() {
 fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
     let cache: SessionCache<u64> = SessionCache::builder().build().unwrap();
     let web = cache.scope(&Scope::new("web"));
-    let hold = Arc::new(AtomicBool::new(true));
-    let held = Arc::clone(&hold);
+    let (hold, is_in) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (held, enters) = (Arc::clone(&hold), Arc::clone(&is_in));
     cache
         .set_on_new(Some(Arc::new(move |_| {
+            enters.store(true, Ordering::SeqCst);
             while held.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -367,9 +368,10 @@ fn a_close_with_a_deadline_returns_though_a_callback_does_not() {
     for number in 0..10 {
         assert!(web.put(&id(number), number).is_stored());
     }
+    wait_until(|| is_in.load(Ordering::SeqCst));
     let undelivered = cache.close_within(Duration::from_millis(50)).unwrap_err();
-    // They have left since: without a remove callback those count twice.
-    assert_eq!(undelivered.waiting, 20);
+    // Nine have left before the callback was told of them: without a remove callback those count twice.
+    assert_eq!(undelivered.waiting, 19);
     hold.store(false, Ordering::SeqCst);
     cache.close();
     assert_eq!((cache.stats().callbacks_waiting, cache.stats().new_called), (0, 10));

@@ -261,7 +261,7 @@ fn a_take_that_is_left_takes_what_is_inside_too() {
     }
 }
 
-/// Nobody was going to take that: neither what replaced it, nor what came after its removal.
+/// Nobody was going to take that: neither what replaced it, nor what came after its removal, if it is not in the same memory.
 #[test]
 fn a_take_that_is_left_takes_nothing_that_was_put_since() {
     for is_removed in [true, false] {

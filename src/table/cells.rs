@@ -153,7 +153,7 @@ impl Cells {
         if to == size {
             return;
         }
-        // If it fails, another thread has made more already.
+        // If it fails, another thread has grown it already, and the next put does if that is too little.
         // Both orders with a put at the old size: it meets the new cells only once they are linked,
         // and reads the size again when it does (C3).
         let _ = self.size.compare_exchange(size, to, Ordering::AcqRel, Ordering::Relaxed);
@@ -221,6 +221,10 @@ fn segment_len(segment: usize) -> usize {
 fn allocate(len: usize) -> Option<NonNull<AtomicLink>> {
     use std::alloc::{Layout, alloc_zeroed};
 
+    #[cfg(test)]
+    if len > tests::MEMORY.get() {
+        return None;
+    }
     let layout = Layout::array::<AtomicLink>(len).expect("a segment is smaller than the memory");
     // SAFETY: the layout is not empty, for every segment has cells.
     let first = unsafe { alloc_zeroed(layout) };
@@ -249,7 +253,27 @@ unsafe fn free(first: NonNull<AtomicLink>, len: usize) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// The most cells that this thread has memory for in one block.
+        pub(super) static MEMORY: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    #[test]
+    fn as_many_are_made_as_there_is_memory_for() {
+        let cells = Cells::new();
+        MEMORY.set(4 * BASE);
+        for (to, made) in [(2 * BASE, 2), (64 * BASE, 8), (64 * BASE, 8)] {
+            cells.grow(cells.size(), to);
+            assert_eq!(cells.size(), made * BASE);
+        }
+        MEMORY.set(usize::MAX);
+        cells.grow(cells.size(), 64 * BASE);
+        assert_eq!(cells.size(), 64 * BASE);
+    }
 
     #[test]
     fn every_index_has_its_place() {
