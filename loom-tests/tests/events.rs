@@ -8,7 +8,7 @@ use loom_tests::{
     ALL, Call, Heard, Payload, Scenario, dropped, race, race3, replay, serve, waiting,
 };
 use resumption::model::{Engine, Queue, Table, Told};
-use resumption::{Dispatch, NewSession, Session, Verdict};
+use resumption::{Answer, Dispatch, NewSession, Session, Verdict};
 
 const A: u64 = 0x1000_0000_0000_0001;
 const B: u64 = 0x2000_0000_0000_0001;
@@ -572,6 +572,38 @@ fn comings_alone_are_told_in_order() {
 #[test]
 fn comings_whose_leaving_is_not_announced_are_caught() {
     COMINGS_ALONE_BY_THE_ENGINE.catches("untold-without-leaving", "what is there is told last");
+}
+
+const TAKE_ASK_BY_THE_ENGINE: Scenario = Scenario {
+    name: "take ∥ a get that asks, by the engine with a new-session callback alone",
+    preemptions: [1, 3],
+    floors: [162, 890],
+    run: || {
+        let engine = Engine::dispatching(2, Dispatch::Manual);
+        engine.set_on_new(Some(Arc::new(|_: NewSession<Payload>| Verdict::Keep)));
+        let asked = Arc::new(Mutex::new(0));
+        let asks = Arc::clone(&asked);
+        engine.set_on_get(Some(Arc::new(move |_| {
+            *asks.lock().expect("no panic") += 1;
+            Answer::Nothing
+        })));
+        assert!(engine.put(1, Payload::new(1)).is_stored());
+        let engine = Arc::new(engine);
+        let (_, is_found) =
+            race(&engine, |e: &Engine<Payload>| drop(e.take(1)), |e| e.get(1).is_some());
+        let asked = *asked.lock().expect("no panic");
+        assert_eq!(asked, usize::from(!is_found), "no leaving waits to be told");
+    },
+};
+
+#[test]
+fn what_has_left_untold_is_asked_for() {
+    TAKE_ASK_BY_THE_ENGINE.explore();
+}
+
+#[test]
+fn a_get_that_waits_for_an_untold_leaving_is_caught() {
+    TAKE_ASK_BY_THE_ENGINE.catches("leaving-of-the-untold", "no leaving waits to be told");
 }
 
 /// Pops by `front` and `advance`, up to `most`.
