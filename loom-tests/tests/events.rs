@@ -442,16 +442,26 @@ fn a_look_that_announces_delays_no_event() {
     TAKE_LOOK_PUT.explore();
 }
 
+/// The calls of an engine, by the payload's number.
+type Calls = Arc<Mutex<Vec<(u32, Told)>>>;
+
+/// A log of calls, and the callback that writes it.
+fn log() -> (Calls, impl Fn(Told, Session<Payload>) + Send + Sync + 'static) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&calls);
+    let hear = move |told, session: Session<Payload>| {
+        log.lock().expect("no panic").push((session.payload().number(), told));
+    };
+    (calls, hear)
+}
+
 const BY_THE_ENGINE: Scenario = Scenario {
     name: "put ∥ take, by the engine with callbacks",
     preemptions: [1, 4],
     floors: [103, 22_400],
     run: || {
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&calls);
-        let engine = Arc::new(Engine::telling(2, move |told, session: Session<Payload>| {
-            log.lock().expect("no panic").push((session.payload().number(), told));
-        }));
+        let (calls, hear) = log();
+        let engine = Arc::new(Engine::telling(2, hear));
         let (_, taken) = race(
             &engine,
             |e: &Engine<Payload>| drop(e.put(1, Payload::new(1))),
@@ -478,11 +488,8 @@ const CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     preemptions: [2, 3],
     floors: [580, 312],
     run: || {
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&calls);
-        let engine = Arc::new(Engine::telling(2, move |told, session: Session<Payload>| {
-            log.lock().expect("no panic").push((session.payload().number(), told));
-        }));
+        let (calls, hear) = log();
+        let engine = Arc::new(Engine::telling(2, hear));
         let (is_stored, ()) =
             race(&engine, |e| e.put(1, Payload::new(1)).is_stored(), Engine::close);
         let told = [(1, Told::Came), (1, Told::Left)];
@@ -507,12 +514,8 @@ const TAKE_CLOSE_BY_THE_ENGINE: Scenario = Scenario {
     preemptions: [1, 3],
     floors: [2_360, 3_270],
     run: || {
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&calls);
-        let engine =
-            Arc::new(Engine::telling_when_polled(2, move |told, session: Session<Payload>| {
-                log.lock().expect("no panic").push((session.payload().number(), told));
-            }));
+        let (calls, hear) = log();
+        let engine = Arc::new(Engine::telling_when_polled(2, hear));
         assert!(engine.put(1, Payload::new(1)).is_stored());
         engine.poll();
         let (_, told_by_then) = race(

@@ -96,6 +96,8 @@ impl Gauges {
     }
 
     /// Counts the waiting headers; tells whether there are more than the limit allows.
+    ///
+    /// Two at once may leave the flags as neither has counted, until the next one: within [`RECOUNT`] retirements of a stripe.
     pub(crate) fn recount(&self) -> bool {
         let (waiting, limit) = (self.waiting(), self.limit.load(Ordering::Relaxed));
         let (crowded, over) = (waiting > limit / CROWD, waiting > limit);

@@ -19,7 +19,9 @@
 //! * E4: whoever serves a leaving tells the coming first, if that was not told: the put may have been
 //!   stopped between its link and its announcement. Where only comings are told, a node that leaves before its own was told is
 //!   announced as coming, once more.
-//! * E5: a sweep announces the leaving of what it finds removed: its remover may have been stopped before it did.
+//! * E5: a sweep announces the leaving of what it finds removed: its remover may have been stopped before it did. If that one has
+//!   announced it, the sweep sees that, or does not find the node; if the sweep has, the remover sees that; if both do it at once, the
+//!   event comes twice and is told once.
 //!
 //! # References
 //!
