@@ -8,8 +8,10 @@ use resumption::{Clock, SessionCache, Sessions};
 
 use support::{HOUR, MINUTE, Random, SECOND, id, manual};
 
-/// Puts and takes for each session that is there, or for so many if there are fewer: some ten times what [`constant`] allows.
+/// Puts and takes for each session that is there.
 const TURNS: u64 = 100;
+
+/// As many sessions as that is done for at the least, so that there are some ten times as many takes as [`constant`] allows.
 const FEWEST: u64 = 100;
 
 const MANY: u64 = 10_000;

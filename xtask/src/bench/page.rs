@@ -32,8 +32,9 @@ pub(super) fn of(command: &str, outcomes: &[Outcome], plots: &[Plot]) -> String 
     for plot in plots.iter().filter(|plot| plot.bench.is_none()) {
         page += &image(plot);
     }
+    let same = Same::of(outcomes);
     for outcome in outcomes {
-        page += &section(outcome, plots, Same::of(outcomes));
+        page += &section(outcome, plots, same);
     }
     page
 }
@@ -170,7 +171,7 @@ fn section(outcome: &Outcome, plots: &[Plot], same: Same) -> String {
     if !same.commit {
         text += &format!(", of {}", named_commit(run.commit.as_ref()));
     }
-    if !same.machine {
+    if !same.machine && !results.machine.is_empty() {
         text += &format!(", on {}", results.machine);
     }
     text += ".\n\n";
